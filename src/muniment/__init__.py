@@ -1,0 +1,1 @@
+"""Muniment: a distributed file system for records that must survive and must be provable."""

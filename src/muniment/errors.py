@@ -1,0 +1,446 @@
+"""Every error Muniment raises, as one tree ordered by whose fault it is.
+
+    MunimentError
+    +-- CallerError        you asked for something that cannot be granted
+    |   +-- InvalidCap, NotCapable, InvalidCoding, InvalidRequest, RangeOutOfBounds
+    |   +-- TokenRejected, ClockSkewed, AccountRefused, ReservationMissing, BodyTooLarge, ShareUnknown
+    +-- PeerError          another process lied or broke the protocol
+    |   +-- PinMismatch, ProtocolViolation, NodeLied
+    +-- IntegrityError     bytes do not verify
+    |   +-- MalformedRecord, UnknownVersion, ShareCorrupt, BlobCorrupt
+    +-- UnavailableError   the right thing exists but cannot be had now
+    |   +-- TooFewShares, NotHappy, NodeUnreachable, DeadlineExceeded, RosterEmpty, Overloaded
+    +-- LocalError         this machine: disk, capacity, configuration
+    |   +-- ConfigInvalid, FolderBusy, DiskFull, CapacityFull, QuotaFull, StoreFailed
+    +-- InternalError      a bug in Muniment
+
+Fault decides retry, blame and repair; wording does not.  Each leaf has fields (never a secret, never
+plaintext), a stable `code` that crosses the wire, a `retry` fact, and a `hint` saying what a user does next.
+Foreign exceptions are translated once, at the driver's edge.  This module imports nothing of ours.
+"""
+
+from __future__ import annotations
+
+import base64
+import enum
+from dataclasses import dataclass, fields
+from typing import ClassVar
+
+
+class Retry(enum.Enum):
+    """Whether asking again can help: never, later at the same place, or now at another place."""
+
+    NEVER = "never"
+    LATER = "later"
+    ELSEWHERE = "elsewhere"
+
+
+def _shown(value: object) -> object:
+    """Render an identifier as the first 12 characters of its text; everything else as it is."""
+    if isinstance(value, bytes):
+        return base64.b32encode(value).decode().lower().rstrip("=")[:12]
+    return value
+
+
+@dataclass(eq=False)
+class MunimentError(Exception):
+    """Root of the tree; never raised itself."""
+
+    code: ClassVar[str] = ""
+    retry: ClassVar[Retry] = Retry.NEVER
+    says: ClassVar[str] = ""
+    hint: ClassVar[str] = ""
+
+    def facts(self) -> dict[str, object]:
+        """The error's fields by name, identifiers shortened: for logs, JSON output and the wire."""
+        return {f.name: _shown(getattr(self, f.name)) for f in fields(self)}
+
+    def __str__(self) -> str:
+        return self.says.format(**self.facts())
+
+
+class CallerError(MunimentError):
+    """The request itself cannot be granted; asking again the same way never helps."""
+
+
+class PeerError(MunimentError):
+    """Another process lied or broke the protocol; ask somebody else and remember who it was."""
+
+    retry = Retry.ELSEWHERE
+
+
+class IntegrityError(MunimentError):
+    """Bytes do not verify against the name or signature they came under."""
+
+
+class UnavailableError(MunimentError):
+    """What was asked for cannot be had at the moment."""
+
+    retry = Retry.LATER
+
+
+class LocalError(MunimentError):
+    """This machine cannot do it: disk, capacity, permissions or configuration."""
+
+
+# --- caller -------------------------------------------------------------------------------------
+
+
+@dataclass(eq=False)
+class InvalidCap(CallerError):
+    """The text is not a capability: wrong prefix, characters, length or checksum."""
+
+    reason: str
+    code = "invalid-cap"
+    says = "not a valid capability: {reason}"
+    hint = "copy the capability again, whole; it starts with 'mun:' and ends with its checksum"
+
+
+@dataclass(eq=False)
+class NotCapable(CallerError):
+    """The capability is valid but grants less than was asked for."""
+
+    needed: str
+    given: str
+    code = "not-capable"
+    says = "this needs a {needed} capability, but a {given} capability was given"
+    hint = "ask whoever shared it for the stronger capability"
+
+
+@dataclass(eq=False)
+class InvalidCoding(CallerError):
+    """k, n, happy, codec, placement or chunk size do not fit together."""
+
+    reason: str
+    code = "invalid-coding"
+    says = "these coding parameters cannot work: {reason}"
+    hint = "use 1 <= k <= happy <= n <= 256, for example --coding 4/6 --happy 5"
+
+
+@dataclass(eq=False)
+class InvalidRequest(CallerError):
+    """A request or argument does not fit its schema."""
+
+    reason: str
+    code = "invalid-request"
+    says = "the request is not valid: {reason}"
+    hint = "see the node's /v1/openapi.json for the schema"
+
+
+@dataclass(eq=False)
+class RangeOutOfBounds(CallerError):
+    """A byte range starts behind the end of what it is taken from, or ends before it starts."""
+
+    start: int
+    stop: int
+    size_bytes: int
+    code = "range-out-of-bounds"
+    says = "range {start}-{stop} does not lie within {size_bytes} bytes"
+    hint = "give a range START-STOP with START < STOP <= size"
+
+
+@dataclass(eq=False)
+class TokenRejected(CallerError):
+    """The account token is missing, malformed, expired, signed by another key or made for another node."""
+
+    reason: str
+    code = "token-rejected"
+    says = "the account token was refused: {reason}"
+    hint = "check that the account key is the one the node invited"
+
+
+@dataclass(eq=False)
+class ClockSkewed(CallerError):
+    """The token's times cannot be right by the node's clock."""
+
+    skew_s: int
+    code = "clock-skewed"
+    says = "this machine's clock and the node's differ by {skew_s} s"
+    hint = "set the clock (for example with NTP) and try again"
+
+
+@dataclass(eq=False)
+class AccountRefused(CallerError):
+    """The node's policy does not admit this account."""
+
+    account: bytes
+    reason: str
+    code = "account-refused"
+    says = "the node does not serve account {account}: {reason}"
+    hint = "ask the node's operator for an invitation"
+    retry = Retry.ELSEWHERE
+
+
+@dataclass(eq=False)
+class ReservationMissing(CallerError):
+    """A share arrived for which no space is (or is any longer) set aside."""
+
+    blob: bytes
+    share: int
+    code = "reservation-missing"
+    says = "no space is reserved for share {share} of blob {blob}"
+    hint = "reserve first; reservations expire"
+
+
+@dataclass(eq=False)
+class BodyTooLarge(CallerError):
+    """A request body is longer than its limit; it was not read to the end."""
+
+    limit_bytes: int
+    code = "body-too-large"
+    says = "the body is larger than {limit_bytes} bytes"
+    hint = "send fewer items in one request"
+
+
+@dataclass(eq=False)
+class ShareUnknown(CallerError):
+    """The node does not hold this share."""
+
+    blob: bytes
+    share: int
+    code = "share-unknown"
+    says = "share {share} of blob {blob} is not here"
+    hint = "ask another node"
+    retry = Retry.ELSEWHERE
+
+
+# --- peer ---------------------------------------------------------------------------------------
+
+
+@dataclass(eq=False)
+class PinMismatch(PeerError):
+    """The process at this address does not hold the key that the NodeId names."""
+
+    address: str
+    expected: bytes
+    got: bytes
+    code = "pin-mismatch"
+    says = "{address} answered as {got}, not as {expected}"
+    hint = "the address is stale, or somebody answers in the node's place"
+
+
+@dataclass(eq=False)
+class ProtocolViolation(PeerError):
+    """A peer's answer does not follow the protocol."""
+
+    node: bytes
+    reason: str
+    code = "protocol-violation"
+    says = "node {node} broke the protocol: {reason}"
+    hint = "the node is faulty or runs an incompatible version"
+
+
+@dataclass(eq=False)
+class NodeLied(PeerError):
+    """A node served bytes that do not verify against the BlobId."""
+
+    node: bytes
+    blob: bytes
+    share: int
+    reason: str
+    code = "node-lied"
+    says = "node {node} served a false share {share} of blob {blob}: {reason}"
+    hint = "nothing was lost: the share was thrown away and another one used; tell the node's operator"
+
+
+# --- integrity ----------------------------------------------------------------------------------
+
+
+@dataclass(eq=False)
+class MalformedRecord(IntegrityError):
+    """Bytes are not a record of the named format."""
+
+    format: str
+    reason: str
+    code = "malformed-record"
+    says = "not a {format}: {reason}"
+    hint = "the data is damaged or was never a Muniment record"
+
+
+@dataclass(eq=False)
+class UnknownVersion(IntegrityError):
+    """The record's version is newer than this program."""
+
+    format: str
+    version: int
+    code = "unknown-version"
+    says = "{format} has version {version}, which this program does not know"
+    hint = "update Muniment"
+
+
+@dataclass(eq=False)
+class ShareCorrupt(IntegrityError):
+    """A share does not verify against its BlobId."""
+
+    blob: bytes
+    share: int
+    reason: str
+    code = "share-corrupt"
+    says = "share {share} of blob {blob} does not verify: {reason}"
+    hint = "the share was thrown away or quarantined; any k good ones restore the blob"
+    retry = Retry.ELSEWHERE
+
+
+@dataclass(eq=False)
+class BlobCorrupt(IntegrityError):
+    """All shares verify, but the blob does not open with the capability's key."""
+
+    blob: bytes
+    code = "blob-corrupt"
+    says = "blob {blob} does not open with the key of this capability"
+    hint = "whoever made the capability made it wrong; no other node can help"
+
+
+# --- unavailable --------------------------------------------------------------------------------
+
+
+@dataclass(eq=False)
+class TooFewShares(UnavailableError):
+    """Fewer than k good shares can be reached."""
+
+    blob: bytes
+    needed: int
+    found: int
+    code = "too-few-shares"
+    says = "blob {blob} needs {needed} good shares, only {found} can be reached"
+    hint = "try again when more nodes are up; 'muni check CAP' shows which are missing"
+
+
+@dataclass(eq=False)
+class NotHappy(UnavailableError):
+    """Fewer than `happy` distinct nodes took a share."""
+
+    blob: bytes
+    happy: int
+    placed: int
+    reasons: tuple[str, ...]
+    code = "not-happy"
+    says = "only {placed} distinct nodes took a share of blob {blob}, {happy} are wanted: {reasons}"
+    hint = "add nodes or space, or lower --happy; a second put sends only what is missing"
+
+    def facts(self) -> dict[str, object]:
+        return {**super().facts(), "reasons": "; ".join(self.reasons) or "no other node"}
+
+
+@dataclass(eq=False)
+class NodeUnreachable(UnavailableError):
+    """No connection to the node, or it broke in the middle."""
+
+    node: bytes
+    reason: str
+    code = "node-unreachable"
+    says = "node {node} cannot be reached: {reason}"
+    hint = "check that the node runs and its address is right ('muni grid status')"
+
+
+@dataclass(eq=False)
+class DeadlineExceeded(UnavailableError):
+    """A remote call did not finish within its deadline."""
+
+    node: bytes
+    call: str
+    deadline_s: float
+    code = "deadline-exceeded"
+    says = "node {node} did not finish '{call}' within {deadline_s} s"
+    hint = "the node is slow or stopped"
+
+
+@dataclass(eq=False)
+class RosterEmpty(UnavailableError):
+    """The roster knows no node (yet)."""
+
+    source: str
+    code = "roster-empty"
+    says = "the roster {source} lists no node"
+    hint = "start nodes, or check the address of the introducer or roster file"
+
+
+@dataclass(eq=False)
+class Overloaded(UnavailableError):
+    """The peer has reached a stated limit of concurrent work."""
+
+    limit: str
+    code = "overloaded"
+    says = "too much work at once: {limit}"
+    hint = "try again shortly"
+
+
+# --- local --------------------------------------------------------------------------------------
+
+
+@dataclass(eq=False)
+class ConfigInvalid(LocalError):
+    """Configuration is missing or wrong."""
+
+    where: str
+    reason: str
+    code = "config-invalid"
+    says = "{where}: {reason}"
+    hint = "mend the named setting"
+
+
+@dataclass(eq=False)
+class FolderBusy(LocalError):
+    """Another process uses this data folder."""
+
+    folder: str
+    code = "folder-busy"
+    says = "another process is using {folder}"
+    hint = "stop the other process, or give this one a folder of its own"
+
+
+@dataclass(eq=False)
+class DiskFull(LocalError):
+    """The disk under a store or target has no room."""
+
+    where: str
+    code = "disk-full"
+    says = "no space left on the disk of {where}"
+    hint = "free space on that disk"
+    retry = Retry.ELSEWHERE
+
+
+@dataclass(eq=False)
+class CapacityFull(LocalError):
+    """The node's configured capacity does not allow another share of this size."""
+
+    wanted_bytes: int
+    free_bytes: int
+    code = "capacity-full"
+    says = "{wanted_bytes} bytes wanted, {free_bytes} free within the node's capacity"
+    hint = "raise the node's capacity or use another node"
+    retry = Retry.ELSEWHERE
+
+
+@dataclass(eq=False)
+class QuotaFull(LocalError):
+    """The account's quota on this node does not allow another share of this size."""
+
+    wanted_bytes: int
+    free_bytes: int
+    code = "quota-full"
+    says = "{wanted_bytes} bytes wanted, {free_bytes} left of the account's quota"
+    hint = "ask the node's operator for a larger quota or use another node"
+    retry = Retry.ELSEWHERE
+
+
+@dataclass(eq=False)
+class StoreFailed(LocalError):
+    """The store's medium refused an operation (input/output error, permission, object store failure)."""
+
+    where: str
+    reason: str
+    code = "store-failed"
+    says = "{where}: {reason}"
+    hint = "check the disk or object store behind the node"
+    retry = Retry.ELSEWHERE
+
+
+@dataclass(eq=False)
+class InternalError(MunimentError):
+    """A bug in Muniment: an invariant does not hold."""
+
+    reason: str
+    code = "internal-error"
+    says = "bug: {reason}"
+    hint = "please report this with the log"

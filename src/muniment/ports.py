@@ -1,0 +1,314 @@
+"""The ports: what the engine and the node need from the outside, as Protocols and nothing else.
+
+Drivers (`stores/`, `net/`, `discovery/`) implement them; wrappers for faults, limits and metrics implement
+the same Protocol around another implementation.  No foreign type crosses a port, and every error that does
+is a leaf of `muniment.errors`.  Store ports block and are called from worker threads; node and roster ports
+are asyncio.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from muniment.errors import MunimentError
+from muniment.ids import BlobId, NodeId, ShareKey, ShareNumber
+from muniment.spec.record import NodeRecord
+from muniment.spec.share import ShareHeader
+from muniment.spec.wire import AccountUsage, NodeStatus, ShareLease, ShareQuarantined
+
+# --- small values ---------------------------------------------------------------------------------
+
+
+class Clock(Protocol):
+    """Time from outside: wall clock for records and leases, monotonic for deadlines."""
+
+    def now_s(self) -> float:
+        """Seconds since 1970-01-01 UTC."""
+        ...
+
+    def monotonic_s(self) -> float:
+        """Seconds from an arbitrary start, never going back."""
+        ...
+
+
+class Entropy(Protocol):
+    """Unpredictable bytes from outside."""
+
+    def random_bytes(self, count: int) -> bytes: ...
+
+
+# --- shares on this machine -----------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class StoredShare:
+    """One share found in a store by `ShareStore.scan`."""
+
+    key: ShareKey
+    size_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class ForeignObject:
+    """Something found in a store that is not named as a share; `name` is for `quarantine_foreign`."""
+
+    name: str
+    size_bytes: int
+
+
+class ShareWriter(Protocol):
+    """One share record on its way into a store; invisible until the store commits it."""
+
+    @property
+    def key(self) -> ShareKey: ...
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        """Append; the bytes may be reused by the caller on return.
+
+        Raises: DiskFull, StoreFailed.
+        """
+        ...
+
+    def abort(self) -> None:
+        """Throw away what was written.  Idempotent, never raises, also after commit (then without effect)."""
+        ...
+
+
+class ShareReader(Protocol):
+    """One share record open for reading at any offset; safe to use from one thread at a time."""
+
+    @property
+    def size_bytes(self) -> int: ...
+
+    def read_into(self, offset: int, buffer: bytearray | memoryview) -> int:
+        """Fill `buffer` from `offset`; returns the bytes read, fewer only at the end of the record.
+
+        Raises: StoreFailed: the medium failed.
+        """
+        ...
+
+    def close(self) -> None: ...
+
+
+class ShareStore(Protocol):
+    """Where a node keeps share records.  Blocking; every method may be called from any thread.
+
+    A store keeps bytes under keys and knows nothing of leases, accounts or capacity (that is the node's
+    ledger), and does not check what the bytes say (that is the node's service).
+    """
+
+    def create(self, key: ShareKey, size_bytes: int) -> ShareWriter:
+        """Begin a record of exactly `size_bytes` bytes.  Raises: DiskFull, StoreFailed."""
+        ...
+
+    def commit(self, writers: Sequence[ShareWriter]) -> None:
+        """Make all these records durable, then visible, each atomically; replaces a record of the same key.
+
+        On return all survive power loss.  On an error each is either wholly there or not at all, and the
+        writers are aborted.  One call for many records costs far fewer flushes than many calls.
+        Raises: DiskFull, StoreFailed; InternalError: a writer did not get exactly its `size_bytes`.
+        """
+        ...
+
+    def open(self, key: ShareKey) -> ShareReader:
+        """Raises: ShareUnknown, StoreFailed."""
+        ...
+
+    def delete(self, key: ShareKey) -> None:
+        """Remove durably; no error if it is not there.  Raises: StoreFailed."""
+        ...
+
+    def quarantine(self, found: ShareKey | ForeignObject) -> None:
+        """Move aside, out of `open` and `scan`, without deleting; no error if it is not there.
+
+        Raises: StoreFailed.
+        """
+        ...
+
+    def scan(self) -> Iterator[StoredShare | ForeignObject]:
+        """Everything in the store but unfinished writes and quarantine, in no order, by names and sizes only."""
+        ...
+
+    def free_bytes(self) -> int | None:
+        """What the medium itself has room for, or None where that is not known."""
+        ...
+
+    def close(self) -> None:
+        """Release locks and handles; unfinished writes are thrown away."""
+        ...
+
+
+# --- shares on other machines ---------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class ShareClaim:
+    """Space asked for: the key and `BlobShape.record_bytes`."""
+
+    key: ShareKey
+    size_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """Reserve: the node has this share already, durably."""
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """Reserve: space is set aside until `expires_s` (seconds since the epoch, node's clock)."""
+
+    expires_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """Reserve or put: not taken; `error` says why and whether later or elsewhere helps."""
+
+    error: MunimentError
+
+
+ReserveOutcome = Held | Accepted | Refused
+PutOutcome = Held | Refused
+
+
+@dataclass(frozen=True, slots=True)
+class ShareUpload:
+    """A share record as scattered parts, to be sent without joining them.
+
+    Attributes:
+        key: what it is.
+        parts: buffers that, one after the other, are the whole share record.  They must not change
+            until the put has returned.
+    """
+
+    key: ShareKey
+    parts: tuple[bytes | memoryview, ...]
+
+    @property
+    def size_bytes(self) -> int:
+        return sum(len(part) for part in self.parts)
+
+
+@dataclass(frozen=True, slots=True)
+class ShareProof:
+    """Answer to a challenge: leaf `leaf` of the share's data and its path to the root in `header`."""
+
+    header: ShareHeader
+    leaf: int
+    data: bytes
+    path: tuple[bytes, ...]
+
+
+class NodeClient(Protocol):
+    """One node as the transfer engine sees it.  Never trusted: callers verify what comes back.
+
+    Every call has a deadline and raises NodeUnreachable, DeadlineExceeded, PinMismatch, ProtocolViolation,
+    Overloaded, TokenRejected, ClockSkewed or AccountRefused when it fails as a whole.  Cancelling a call
+    closes its connection and leaves nothing running.
+    """
+
+    @property
+    def node(self) -> NodeId: ...
+
+    async def info(self) -> NodeStatus:
+        """The node's signed record (checked against `node`) and its present state."""
+        ...
+
+    async def reserve(self, claims: Sequence[ShareClaim]) -> list[ReserveOutcome]:
+        """Ask for space, one outcome for each claim in order; at most BATCH_SHARES_MAX."""
+        ...
+
+    async def release(self, keys: Sequence[ShareKey]) -> None:
+        """Give reservations back; those not held are ignored."""
+        ...
+
+    async def put(self, uploads: Sequence[ShareUpload]) -> list[PutOutcome]:
+        """Send shares in one request.  `Held` means durable on the node; one outcome for each, in order."""
+        ...
+
+    async def get(self, key: ShareKey, header: memoryview, data: memoryview) -> None:
+        """Receive one share, unverified.
+
+        Args:
+            header: receives header, roots and leaf hashes: exactly `BlobShape.head_bytes` long.
+            data: receives the data: exactly `BlobShape.share_bytes` long.
+        Raises: ShareUnknown: not held; ProtocolViolation: another size than the buffers'.
+        """
+        ...
+
+    async def get_many(self, keys: Sequence[ShareKey]) -> list[bytes | None]:
+        """Receive several small share records whole and unverified, None for those not held."""
+        ...
+
+    async def have(self, blobs: Sequence[BlobId]) -> Mapping[BlobId, frozenset[ShareNumber]]:
+        """Which shares of these blobs the node says it holds; at most HAVE_BLOBS_MAX."""
+        ...
+
+    async def prove(self, challenges: Sequence[tuple[ShareKey, int]]) -> list[ShareProof | None]:
+        """Leaf and path for each (share, leaf), unverified; None where the share is not held."""
+        ...
+
+
+class NodeAccount(Protocol):
+    """One node as the owner of shares sees it; same deadlines and errors as `NodeClient`."""
+
+    async def lease(self, keys: Sequence[ShareKey], duration_s: int) -> list[bool]:
+        """Extend leases to now + duration (never shorten); False where the share is not held."""
+        ...
+
+    async def trash(self, keys: Sequence[ShareKey]) -> list[bool]:
+        """Give up shares: purged after the node's grace, restored by a lease or reserve before that."""
+        ...
+
+    async def shares(self, *, after: ShareKey | None, limit: int) -> list[ShareLease]:
+        """A page of this account's shares in key order."""
+        ...
+
+    async def usage(self) -> AccountUsage: ...
+
+    async def quarantined(self) -> list[ShareQuarantined]:
+        """What the node found damaged among this account's shares."""
+        ...
+
+
+class NodeConnection(NodeClient, NodeAccount, Protocol):
+    """A node with both faces; what a connector returns."""
+
+    async def aclose(self) -> None:
+        """Close all connections and end all threads of this client."""
+        ...
+
+
+class Connector(Protocol):
+    """Makes clients for nodes; does no I/O itself."""
+
+    def __call__(self, record: NodeRecord) -> NodeConnection: ...
+
+
+class Roster(Protocol):
+    """Where node records come from.  Keeps answering from its last knowledge while its source is away."""
+
+    @property
+    def source(self) -> str:
+        """The address or file, for messages."""
+        ...
+
+    async def start(self) -> None:
+        """Load the first full set (or the last one known) and begin to follow changes.
+
+        Raises: RosterEmpty: neither the source nor an earlier run knows any node.
+        """
+        ...
+
+    def nodes_nowait(self) -> Mapping[NodeId, NodeRecord]:
+        """The verified, unexpired records known now."""
+        ...
+
+    async def wait_changed(self) -> None:
+        """Return after the next change of `nodes_nowait`, additions and removals alike."""
+        ...
+
+    async def aclose(self) -> None: ...

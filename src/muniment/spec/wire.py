@@ -1,0 +1,192 @@
+"""JSON messages between client, node and introducer, as strict msgspec structs (docs/spec/wire.md).
+
+Unknown fields are refused, every list and text has a length limit, identifiers are their 52-character text.
+The OpenAPI description is generated from these types, so schema and parser cannot drift apart.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import msgspec
+
+from muniment.ids import ID_TEXT_CHARS
+from muniment.spec.limits import (
+    BATCH_SHARES_MAX,
+    HAVE_BLOBS_MAX,
+    LEAF_BYTES,
+    PUT_BODY_BYTES_MAX,
+    RECORD_BYTES_MAX,
+    SEALED_BYTES_MAX,
+    SHARES_MAX,
+)
+
+IdText = Annotated[
+    str, msgspec.Meta(min_length=ID_TEXT_CHARS, max_length=ID_TEXT_CHARS, pattern="^[a-z2-7]{52}$")
+]
+Number = Annotated[int, msgspec.Meta(ge=0, lt=SHARES_MAX)]
+Size = Annotated[int, msgspec.Meta(ge=1, le=PUT_BODY_BYTES_MAX)]
+Leaf = Annotated[int, msgspec.Meta(ge=0, le=SEALED_BYTES_MAX // LEAF_BYTES)]
+RecordText = Annotated[str, msgspec.Meta(max_length=RECORD_BYTES_MAX * 2)]
+"""A signed node record in unpadded URL-safe base64."""
+
+
+class Message(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """Base of all messages."""
+
+
+class ShareName(Message):
+    """A share key on the wire."""
+
+    blob: IdText
+    number: Number
+
+
+class Problem(Message):
+    """Every error answer: the leaf's code and its facts (RFC 9457 in spirit, one flat object)."""
+
+    code: str
+    message: str
+    hint: str = ""
+    retry: str = "never"
+    facts: dict[str, str | int | float] = {}
+
+
+class NodeStatus(Message):
+    """Answer of `info`: the signed record and what changes too often to be signed into it."""
+
+    record: RecordText
+    version: str
+    time_s: float
+    capacity_bytes: int
+    used_bytes: int
+    reserved_bytes: int
+    share_count: int
+    quarantined_count: int
+    reconciled: bool
+
+
+class Claim(Message):
+    blob: IdText
+    number: Number
+    size_bytes: Size
+
+
+class ReserveRequest(Message):
+    claims: Annotated[list[Claim], msgspec.Meta(max_length=BATCH_SHARES_MAX)]
+
+
+class Outcome(Message):
+    """One share's fate: `held`, `accepted` (with expiry) or `refused` (with the problem)."""
+
+    result: str
+    expires_s: float = 0.0
+    problem: Problem | None = None
+
+
+class Outcomes(Message):
+    outcomes: list[Outcome]
+
+
+class ShareNames(Message):
+    """Body of release, read, and trash."""
+
+    shares: Annotated[list[ShareName], msgspec.Meta(max_length=BATCH_SHARES_MAX)]
+
+
+class Flags(Message):
+    """One truth for each share named, in order."""
+
+    done: list[bool]
+
+
+class LeaseRequest(Message):
+    shares: Annotated[list[ShareName], msgspec.Meta(max_length=BATCH_SHARES_MAX)]
+    duration_s: Annotated[int, msgspec.Meta(ge=1, le=10 * 366 * 86400)]
+
+
+class HaveRequest(Message):
+    blobs: Annotated[list[IdText], msgspec.Meta(max_length=HAVE_BLOBS_MAX)]
+
+
+class HaveAnswer(Message):
+    """Share numbers held for each blob asked for, in order."""
+
+    numbers: list[list[Number]]
+
+
+class Challenge(Message):
+    blob: IdText
+    number: Number
+    leaf: Leaf
+
+
+class ProveRequest(Message):
+    challenges: Annotated[list[Challenge], msgspec.Meta(max_length=BATCH_SHARES_MAX)]
+
+
+class Proof(Message):
+    """Header and roots, leaf data and path, each in unpadded URL-safe base64; all empty where not held."""
+
+    header: str = ""
+    data: str = ""
+    path: list[str] = []
+
+
+class ProveAnswer(Message):
+    proofs: list[Proof]
+
+
+class ShareLease(Message):
+    """One row of an account's listing."""
+
+    blob: IdText
+    number: Number
+    size_bytes: int
+    expires_s: float
+    trashed: bool = False
+
+
+class ShareList(Message):
+    shares: list[ShareLease]
+
+
+class AccountUsage(Message):
+    """What the account holds on this node; `quota_bytes` -1 means no quota."""
+
+    used_bytes: int
+    reserved_bytes: int
+    share_count: int
+    quota_bytes: int = -1
+
+
+class ShareQuarantined(Message):
+    blob: IdText
+    number: Number
+    reason: str
+    found_s: float
+
+
+class QuarantineList(Message):
+    shares: list[ShareQuarantined]
+
+
+class Announcement(Message):
+    """Node to introducer: the node's newest record (a record that has expired withdraws the node)."""
+
+    record: RecordText
+
+
+class RosterAnswer(Message):
+    """Introducer to client.
+
+    `epoch` names one run of the introducer and `version` counts changes within it.  With `full` the records
+    are the whole set; otherwise they are those added or renewed since the version asked for, and `removed`
+    names the nodes gone.
+    """
+
+    epoch: str
+    version: int
+    full: bool
+    records: list[RecordText]
+    removed: list[IdText] = []
