@@ -128,7 +128,7 @@ class ShareStore(Protocol):
         ...
 
     def scan(self) -> Iterator[StoredShare | ForeignObject]:
-        """Everything in the store but unfinished writes and quarantine, in no order, by names and sizes only."""
+        """All but unfinished writes and quarantine, in no order, by names and sizes only."""
         ...
 
     def free_bytes(self) -> int | None:

@@ -31,7 +31,7 @@ RecordText = Annotated[str, msgspec.Meta(max_length=RECORD_BYTES_MAX * 2)]
 """A signed node record in unpadded URL-safe base64."""
 
 
-class Message(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+class Message(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
     """Base of all messages."""
 
 
@@ -67,12 +67,16 @@ class NodeStatus(Message):
 
 
 class Claim(Message):
+    """Space asked for one share; `size_bytes` is the whole record's."""
+
     blob: IdText
     number: Number
     size_bytes: Size
 
 
 class ReserveRequest(Message):
+    """Body of `reserve`."""
+
     claims: Annotated[list[Claim], msgspec.Meta(max_length=BATCH_SHARES_MAX)]
 
 
@@ -85,6 +89,8 @@ class Outcome(Message):
 
 
 class Outcomes(Message):
+    """One outcome for each share asked for or sent, in order."""
+
     outcomes: list[Outcome]
 
 
@@ -101,11 +107,15 @@ class Flags(Message):
 
 
 class LeaseRequest(Message):
+    """Body of `lease`."""
+
     shares: Annotated[list[ShareName], msgspec.Meta(max_length=BATCH_SHARES_MAX)]
     duration_s: Annotated[int, msgspec.Meta(ge=1, le=10 * 366 * 86400)]
 
 
 class HaveRequest(Message):
+    """Body of `have`."""
+
     blobs: Annotated[list[IdText], msgspec.Meta(max_length=HAVE_BLOBS_MAX)]
 
 
@@ -116,12 +126,16 @@ class HaveAnswer(Message):
 
 
 class Challenge(Message):
+    """One leaf of one share, to be proven."""
+
     blob: IdText
     number: Number
     leaf: Leaf
 
 
 class ProveRequest(Message):
+    """Body of `prove`."""
+
     challenges: Annotated[list[Challenge], msgspec.Meta(max_length=BATCH_SHARES_MAX)]
 
 
@@ -134,6 +148,8 @@ class Proof(Message):
 
 
 class ProveAnswer(Message):
+    """One proof for each challenge, in order."""
+
     proofs: list[Proof]
 
 
@@ -148,6 +164,8 @@ class ShareLease(Message):
 
 
 class ShareList(Message):
+    """A page of the listing, in key order; shorter than asked for only at the end."""
+
     shares: list[ShareLease]
 
 
@@ -161,6 +179,8 @@ class AccountUsage(Message):
 
 
 class ShareQuarantined(Message):
+    """One share found damaged."""
+
     blob: IdText
     number: Number
     reason: str
@@ -168,6 +188,8 @@ class ShareQuarantined(Message):
 
 
 class QuarantineList(Message):
+    """What was found damaged among the account's shares."""
+
     shares: list[ShareQuarantined]
 
 
