@@ -1,0 +1,1 @@
+"""The node and introducer processes: configuration, ledger, service, HTTP calls, and the composition root."""
