@@ -10,7 +10,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from muniment.ids import NodeId
+import cbor2
+
+from muniment.errors import MalformedRecord, UnknownVersion
+from muniment.ids import ID_BYTES, NodeId
 
 PROTOCOL_VERSION: Final = 1
 ADDRESSES_MAX: Final = 8
@@ -43,3 +46,101 @@ class NodeRecord:
     protocols: tuple[int, ...]
     issued_s: int
     expires_s: int
+
+
+VERSION: Final = 1
+SIGNATURE_BYTES: Final = 64
+_FORMAT: Final = "node record"
+_TIME_S_MAX: Final = 1 << 40
+_CAPACITY_MAX: Final = 1 << 63
+
+
+def encode_payload(record: NodeRecord) -> bytes:
+    """The bytes that are signed: a canonical CBOR array in the order of section 2."""
+    return cbor2.dumps(
+        [
+            VERSION,
+            record.node,
+            record.public_key,
+            list(record.addresses),
+            record.zone,
+            record.capacity_bytes,
+            record.price,
+            list(record.protocols),
+            record.issued_s,
+            record.expires_s,
+        ],
+        canonical=True,
+    )
+
+
+def decode_payload(payload: bytes) -> NodeRecord:
+    """Read a payload; signature and NodeId are not checked here.
+
+    Raises: MalformedRecord: not canonical, wrong types or out of limits; UnknownVersion.
+    """
+    match _canonical(payload):
+        case [int(version), *_] if version != VERSION:
+            raise UnknownVersion(format=_FORMAT, version=version)
+        case [
+            _,
+            bytes(node),
+            bytes(key),
+            list(addresses),
+            str(zone),
+            int(capacity),
+            int(price),
+            list(protocols),
+            int(issued),
+            int(expires),
+        ]:
+            pass
+        case _:
+            raise MalformedRecord(format=_FORMAT, reason="fields do not fit")
+    if len(node) != ID_BYTES or len(key) != ID_BYTES:
+        raise MalformedRecord(format=_FORMAT, reason="key or NodeId of wrong length")
+    if not 1 <= len(addresses) <= ADDRESSES_MAX or not all(
+        isinstance(address, str) and 0 < len(address) <= ADDRESS_CHARS_MAX for address in addresses
+    ):
+        raise MalformedRecord(format=_FORMAT, reason="addresses out of limits")
+    if len(zone) > ZONE_CHARS_MAX:
+        raise MalformedRecord(format=_FORMAT, reason="zone too long")
+    if len(protocols) > ADDRESSES_MAX or not all(type(p) is int for p in protocols):
+        raise MalformedRecord(format=_FORMAT, reason="protocol versions out of limits")
+    if not (
+        0 <= capacity < _CAPACITY_MAX
+        and 0 <= price < _CAPACITY_MAX
+        and 0 <= issued < _TIME_S_MAX
+        and 0 <= expires < _TIME_S_MAX
+    ):
+        raise MalformedRecord(format=_FORMAT, reason="numbers out of limits")
+    return NodeRecord(
+        NodeId(node), key, tuple(addresses), zone, capacity, price, tuple(protocols), issued, expires
+    )
+
+
+def join_signed(payload: bytes, signature: bytes) -> bytes:
+    """The signed form: canonical CBOR of [payload, signature]."""
+    return cbor2.dumps([payload, signature], canonical=True)
+
+
+def split_signed(signed: bytes) -> tuple[bytes, bytes]:
+    """Payload and signature of a signed record, unverified.  Raises: MalformedRecord."""
+    match _canonical(signed):
+        case [bytes(payload), bytes(signature)] if len(signature) == SIGNATURE_BYTES:
+            return payload, signature
+        case _:
+            raise MalformedRecord(format=_FORMAT, reason="not a payload with a signature")
+
+
+def _canonical(data: bytes) -> object:
+    """Decode CBOR and insist on the one canonical encoding, so that no two byte strings mean the same."""
+    try:
+        value: object = cbor2.loads(data)
+        same = cbor2.dumps(value, canonical=True) == data
+    # A hostile tag or nesting makes the decoder raise many things; all mean the same here.
+    except Exception as error:
+        raise MalformedRecord(format=_FORMAT, reason="not CBOR") from error
+    if not same:
+        raise MalformedRecord(format=_FORMAT, reason="not canonical CBOR")
+    return value
