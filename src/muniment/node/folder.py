@@ -1,0 +1,104 @@
+"""Files of a process that keeps a folder: its lock, its key, and writes that are whole or not there.
+
+A node, an introducer and a client's home each have one.  The lock is the folder itself (`flock`), so it ends
+with the process, however that ends, and leaves nothing behind.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+from muniment.crypto.identity import Identity
+from muniment.errors import ConfigInvalid, DiskFull, FolderBusy, InvalidRequest, StoreFailed
+from muniment.ids import id_from_text, id_text
+
+
+class FolderLock:
+    """Exclusive use of a folder until `close` or the end of the process.
+
+    Raises: FolderBusy: another process has it; StoreFailed: it cannot be opened.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        try:
+            self._descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        except OSError as error:
+            raise failed(folder, error) from error
+        try:
+            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            os.close(self._descriptor)
+            raise FolderBusy(folder=str(folder)) from error
+
+    def close(self) -> None:
+        """Let others in.  Idempotent."""
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
+
+
+def write_whole(path: Path, content: bytes, *, mode: int = 0o644) -> None:
+    """Replace a file durably: after a crash it has the old or the new content, never a part.
+
+    Raises: DiskFull, StoreFailed.
+    """
+    new = path.with_name(path.name + ".new")
+    try:
+        new.unlink(missing_ok=True)
+        descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        new.rename(path)
+        flush_folder(path.parent)
+    except OSError as error:
+        raise failed(path, error) from error
+
+
+def flush_folder(folder: Path) -> None:
+    """Make new names in a folder survive power loss."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def read_identity(path: Path) -> Identity:
+    """The key in a key file: the seed as 52 characters of text.
+
+    Raises: ConfigInvalid: missing, readable by others, or not a key.
+    """
+    try:
+        mode = path.stat().st_mode
+        text = path.read_text(encoding="ascii").strip()
+    except FileNotFoundError as error:
+        raise ConfigInvalid(where=str(path), reason="the key file is missing") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigInvalid(where=str(path), reason=f"the key file cannot be read: {error}") from error
+    if mode & 0o077:
+        raise ConfigInvalid(where=str(path), reason="the key is readable by others; run chmod 600 on it")
+    try:
+        return Identity.from_seed(id_from_text(text))
+    except InvalidRequest:
+        # `from None`: the text of the cause must not carry a part of the key into a log.
+        raise ConfigInvalid(where=str(path), reason="this is not a key file") from None
+
+
+def make_identity(path: Path, entropy: Callable[[int], bytes]) -> Identity:
+    """A new key, written with mode 0600; durable on return.  Raises: DiskFull, StoreFailed."""
+    identity = Identity.generate(entropy)
+    write_whole(path, f"{id_text(identity.seed)}\n".encode(), mode=0o600)
+    return identity
+
+
+def failed(path: Path, error: OSError) -> DiskFull | StoreFailed:
+    """The leaf for a failed system call."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return DiskFull(where=str(path))
+    return StoreFailed(where=str(path), reason=error.strerror or str(error))
