@@ -1,0 +1,1 @@
+"""Decisions without I/O: sealing, manifests, placement and the transfer machines."""
