@@ -1,0 +1,1 @@
+"""Fakes, fault wrappers and contract suites; shipped, since drivers elsewhere need them too."""
