@@ -38,6 +38,15 @@ CONTROL_BODY_BYTES_MAX: Final = 1 * MIB
 PUT_BODY_BYTES_MAX: Final = 64 * MIB
 """Body of one `put`: one largest share, or many small ones."""
 
+READ_ANSWER_BYTES_MAX: Final = 8 * MIB
+"""Share bytes in the answer of one `read`; larger shares are got one by one."""
+
+LEAVES_MAX: Final = 64
+"""Leaves in the answer of one `leaves`."""
+
+LIST_SHARES_MAX: Final = 1000
+"""Rows in one page of a listing."""
+
 RECORD_BYTES_MAX: Final = 4 * KIB
 """Signed node record."""
 

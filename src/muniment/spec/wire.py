@@ -22,7 +22,9 @@ from muniment.spec.limits import (
 )
 
 IdText = Annotated[
-    str, msgspec.Meta(min_length=ID_TEXT_CHARS, max_length=ID_TEXT_CHARS, pattern="^[a-z2-7]{52}$")
+    # The last character carries one bit: any other than these two is not the canonical text of 32 bytes.
+    str,
+    msgspec.Meta(min_length=ID_TEXT_CHARS, max_length=ID_TEXT_CHARS, pattern="^[a-z2-7]{51}[aq]$"),
 ]
 Number = Annotated[int, msgspec.Meta(ge=0, lt=SHARES_MAX)]
 Size = Annotated[int, msgspec.Meta(ge=1, le=PUT_BODY_BYTES_MAX)]

@@ -1,0 +1,1 @@
+"""Rosters: where verified, unexpired node records come from."""
