@@ -45,3 +45,13 @@ def parse_address(text: str, kind: PeerKind | None = None) -> PeerAddress:
     if kind is not None and address.kind is not kind:
         raise InvalidRequest(reason=f"this is the address of a {address.kind.value}, not of a {kind.value}")
     return address
+
+
+def parse_node(text: str) -> PeerAddress:
+    """Read a node's address.  Raises: InvalidRequest."""
+    return parse_address(text, PeerKind.NODE)
+
+
+def parse_introducer(text: str) -> PeerAddress:
+    """Read an introducer's address.  Raises: InvalidRequest."""
+    return parse_address(text, PeerKind.INTRODUCER)
