@@ -1,0 +1,149 @@
+"""One share record's file: growing in `incoming`, or open for reading (docs/drivers/posix.md).
+
+Parts of `PosixStore`; a descriptor belongs to exactly one object here, or to the commit that took it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Final
+
+from muniment.errors import DiskFull, InternalError, LocalError, StoreFailed
+from muniment.ids import ShareKey
+from muniment.stores.disk import Buffer, Disk
+
+_FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
+
+
+def failure(where: str, error: OSError) -> LocalError:
+    """What a failed system call means to the store's caller."""
+    if error.errno in _FULL:
+        return DiskFull(where=where)
+    return StoreFailed(where=where, reason=error.strerror or str(error))
+
+
+@contextlib.contextmanager
+def translated(where: str) -> Iterator[None]:
+    """Turn OSError into DiskFull or StoreFailed."""
+    try:
+        yield
+    except OSError as error:
+        raise failure(where, error) from error
+
+
+def close_quietly(disk: Disk, fd: int) -> None:
+    """Close; whatever the system says, the descriptor is gone, and what must be durable was flushed."""
+    try:
+        disk.close(fd)
+    except OSError:
+        pass
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """A file in `incoming`.
+
+    Attributes:
+        key: what it is to become.
+        name: its name in `incoming`.
+        fd: open for writing.
+    """
+
+    key: ShareKey
+    name: str
+    fd: int
+
+
+class RecordWriter:
+    """A `ShareWriter`: owns a file in `incoming` until it is aborted or a commit takes it.
+
+    Writes, the commit and an abort from another thread are ordered by a lock: a descriptor used after its
+    close may already be another share's.
+
+    Args:
+        discard: called once with the file when it is not wanted any more.
+    """
+
+    def __init__(
+        self, disk: Disk, where: str, record: Record, size_bytes: int, discard: Callable[[Record], None]
+    ) -> None:
+        self._disk, self._where, self._discard = disk, where, discard
+        self.name, self._key, self._size_bytes = record.name, record.key, size_bytes
+        self._record: Record | None = record
+        self._written_bytes = 0
+        self._lock = threading.Lock()
+
+    @property
+    def key(self) -> ShareKey:
+        return self._key
+
+    def write(self, data: Buffer) -> None:
+        view = memoryview(data).cast("B")
+        with self._lock:
+            if self._record is None:
+                raise StoreFailed(where=self._where, reason="this write was ended")
+            self._written_bytes += len(view)
+            if self._written_bytes > self._size_bytes:
+                return  # takes no more room than was asked for; the commit refuses it
+            try:
+                while view:
+                    view = view[self._disk.write(self._record.fd, view) :]
+            except OSError as error:
+                self._end()
+                raise failure(self._where, error) from error
+
+    def abort(self) -> None:
+        with self._lock:
+            self._end()
+
+    def take(self) -> Record:
+        """Hand the complete file over to a commit, which closes it.
+
+        Raises: InternalError: ended before, incomplete, or too long.
+        """
+        with self._lock:
+            if self._record is None:
+                raise InternalError(reason=f"the write of share {self._key} was ended before its commit")
+            if self._written_bytes != self._size_bytes:
+                raise InternalError(
+                    reason=f"{self._written_bytes} of {self._size_bytes} bytes written of share {self._key}"
+                )
+            record, self._record = self._record, None
+            return record
+
+    def _end(self) -> None:
+        record, self._record = self._record, None
+        if record is not None:
+            self._discard(record)
+
+
+class RecordReader:
+    """A `ShareReader`; replaced or deleted meanwhile, the share still reads as what was opened."""
+
+    def __init__(self, disk: Disk, where: str, fd: int, size_bytes: int) -> None:
+        self._disk, self._where, self._fd, self._size_bytes = disk, where, fd, size_bytes
+
+    @property
+    def size_bytes(self) -> int:
+        return self._size_bytes
+
+    def read_into(self, offset: int, buffer: bytearray | memoryview) -> int:
+        left = memoryview(buffer).cast("B")
+        total = 0
+        with translated(self._where):
+            while left:
+                got = self._disk.read_into(self._fd, left, offset + total)
+                if not got:
+                    break
+                left = left[got:]
+                total += got
+        return total
+
+    def close(self) -> None:
+        fd, self._fd = self._fd, -1
+        if fd >= 0:
+            close_quietly(self._disk, fd)
