@@ -11,7 +11,7 @@
     +-- UnavailableError   the right thing exists but cannot be had now
     |   +-- TooFewShares, NotHappy, NodeUnreachable, DeadlineExceeded, RosterEmpty, Overloaded
     +-- LocalError         this machine: disk, capacity, configuration
-    |   +-- ConfigInvalid, FolderBusy, DiskFull, CapacityFull, QuotaFull, StoreFailed
+    |   +-- ConfigInvalid, FolderBusy, DiskFull, CapacityFull, QuotaFull, StoreFailed, FileFailed
     +-- InternalError      a bug in Muniment
 
 Fault decides retry, blame and repair; wording does not.  Each leaf has fields (never a secret, never
@@ -434,6 +434,17 @@ class StoreFailed(LocalError):
     says = "{where}: {reason}"
     hint = "check the disk or object store behind the node"
     retry = Retry.ELSEWHERE
+
+
+@dataclass(eq=False)
+class FileFailed(LocalError):
+    """A local file or folder that is to be stored or restored cannot be read or written."""
+
+    path: str
+    reason: str
+    code = "file-failed"
+    says = "{path}: {reason}"
+    hint = "check that the file exists, is readable or writable, and its disk is healthy"
 
 
 @dataclass(eq=False)
