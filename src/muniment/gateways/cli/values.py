@@ -1,0 +1,78 @@
+"""Option and argument types: sizes, ranges, codings, capabilities."""
+
+from __future__ import annotations
+
+import re
+import sys
+from pathlib import Path
+from typing import Final
+
+import click
+
+from muniment.errors import InvalidCap
+from muniment.spec.cap import CAP_CHARS_MAX, Cap, parse_cap
+
+_UNITS: Final = {
+    "": 1, "b": 1,
+    "kb": 10**3, "mb": 10**6, "gb": 10**9, "tb": 10**12,
+    "k": 2**10, "m": 2**20, "g": 2**30, "t": 2**40,
+    "kib": 2**10, "mib": 2**20, "gib": 2**30, "tib": 2**40,
+}  # fmt: skip
+_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([a-z]*)", re.IGNORECASE)
+
+
+def parse_size(text: str) -> int:
+    """`10GiB`, `500MB`, `1.5g` or plain bytes.  Raises: ValueError."""
+    found = _SIZE.fullmatch(text.strip())
+    if found is None or found[2].lower() not in _UNITS:
+        raise ValueError(f"{text!r} is not a size such as 500MB or 10GiB")
+    return int(float(found[1]) * _UNITS[found[2].lower()])
+
+
+class Size(click.ParamType):
+    """A number of bytes with a unit."""
+
+    name = "size"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        if isinstance(value, int):
+            return value
+        try:
+            return parse_size(str(value))
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+
+
+class ByteRange(click.ParamType):
+    """`A-B`: bytes A to B, B not included; `A-` to the end."""
+
+    name = "range"
+
+    def convert(
+        self, value: object, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[int, int | None]:
+        if isinstance(value, tuple):
+            return value
+        start, dash, stop = str(value).partition("-")
+        try:
+            if not dash:
+                raise ValueError
+            return parse_size(start), parse_size(stop) if stop else None
+        except ValueError:
+            self.fail("give START-STOP in bytes, for example 0-1MiB or 4096-", param, ctx)
+
+
+def read_cap(text: str) -> Cap:
+    """A capability from an argument: its text, `-` for standard input, or `@FILE`.
+
+    Raises: InvalidCap: not a capability, or the file cannot be read.
+    """
+    if text == "-":
+        text = sys.stdin.read(CAP_CHARS_MAX + 2)
+    elif text.startswith("@"):
+        try:
+            with Path(text[1:]).open() as file:
+                text = file.read(CAP_CHARS_MAX + 2)
+        except (OSError, UnicodeDecodeError) as error:
+            raise InvalidCap(reason=f"{text[1:]} cannot be read: {error}") from error
+    return parse_cap(text)
