@@ -14,7 +14,7 @@ from muniment.errors import InvalidCoding
 from muniment.spec.limits import SHARES_MAX
 from muniment.spec.share import CodecId
 
-_TEXT = re.compile(r"(?:rs-)?(\d{1,3})[-/](\d{1,3})|rep-(\d{1,3})")
+_TEXT = re.compile(r"(?:rs-)?(\d{1,3})[-/](\d{1,3})|rep-(\d{1,3})", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,9 +141,15 @@ def _check(
         raise InvalidCoding(reason="shares must be equally long and not empty")
 
 
-@lru_cache(maxsize=64)
 def codec_for(coding: Coding, kernel: Kernel | None = None) -> Codec:
     """The codec for a coding, on the fastest kernel present unless one is given."""
-    if coding.codec is CodecId.REP:
-        return Replication(coding)
-    return ReedSolomon(coding, kernel or best_kernel())
+    return _fastest(coding) if kernel is None else _codec(coding, kernel)
+
+
+@lru_cache(maxsize=64)
+def _fastest(coding: Coding) -> Codec:
+    return _codec(coding, best_kernel())
+
+
+def _codec(coding: Coding, kernel: Kernel) -> Codec:
+    return Replication(coding) if coding.codec is CodecId.REP else ReedSolomon(coding, kernel)

@@ -1,0 +1,157 @@
+"""Sealing and opening at every boundary, from any k shares, with any wrong key."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+
+import pytest
+import zstandard
+
+from muniment.core.manifesting import content_row
+from muniment.core.sealing import (
+    BlobBuffers,
+    OpenBuffers,
+    SealedBlob,
+    Sealer,
+    open_blob,
+    open_manifest,
+    open_verify_half,
+    verify_key,
+)
+from muniment.erasure.codec import Coding
+from muniment.errors import BlobCorrupt, IntegrityError
+from muniment.spec.blob import BlobRef, Compression
+from muniment.spec.limits import LEAF_BYTES
+from muniment.spec.manifest import Manifest, ManifestKind
+
+CHUNK = 64 * 1024
+SIZES = sorted(
+    {max(1, edge + step) for edge in (1, 4, LEAF_BYTES, 4 * LEAF_BYTES, CHUNK) for step in (-17, -1, 0, 1)}
+)
+
+
+def noise(size: int, seed: int = 0) -> memoryview:
+    return memoryview(bytearray(random.Random(seed).randbytes(size)))
+
+
+def received(blob: SealedBlob, numbers: Sequence[int], buffers: OpenBuffers) -> None:
+    shape = blob.ref.name.shape
+    buffers.begin(shape)
+    for number in numbers:
+        record = b"".join(blob.parts(number))
+        assert len(record) == shape.record_bytes
+        buffers.head(number)[:] = record[: shape.head_bytes]
+        buffers.data(number)[:] = record[shape.head_bytes :]
+
+
+@pytest.mark.parametrize("coding", ["4/6", "rep-3", "1/1", "3/10", "5/5"])
+def test_a_blob_opens_from_any_k_shares_at_every_boundary(coding: str) -> None:
+    code = Coding.from_text(coding)
+    sealer, buffers, opened = Sealer(bytes(32), code), BlobBuffers(code, CHUNK), OpenBuffers()
+    for seed, size in enumerate(SIZES):
+        for plain in (noise(size, seed), memoryview(b"text " * size)[:size]):
+            blob = sealer.seal(plain, buffers)
+            numbers = random.Random(seed).sample(range(code.n), code.k)
+            received(blob, numbers, opened)
+            assert open_blob(blob.ref, numbers, opened) == plain
+
+
+def test_equal_plaintext_gives_equal_blobs_under_one_secret_only() -> None:
+    code = Coding.from_text("4/6")
+    plain = noise(1000)
+    first = Sealer(bytes(32), code).seal(plain, BlobBuffers(code, CHUNK)).ref
+    assert Sealer(bytes(32), code).seal(plain, BlobBuffers(code, CHUNK)).ref == first
+    others = [
+        Sealer(b"\1" * 32, code).seal(plain, BlobBuffers(code, CHUNK)).ref,
+        Sealer(bytes(32), Coding.from_text("4/7"))
+        .seal(plain, BlobBuffers(Coding.from_text("4/7"), CHUNK))
+        .ref,
+        Sealer(bytes(32), code).seal(noise(1000, 1), BlobBuffers(code, CHUNK)).ref,
+    ]
+    for other in others:
+        assert other.name.blob != first.name.blob
+        assert other.key != first.key
+
+
+def test_compression_is_kept_only_if_smaller() -> None:
+    code = Coding.from_text("1/1")
+    sealer, buffers = Sealer(bytes(32), code), BlobBuffers(code, CHUNK)
+    assert sealer.seal(memoryview(b"a" * 5000), buffers).ref.compression is Compression.ZSTD
+    assert sealer.seal(noise(5000), buffers).ref.compression is Compression.NONE
+    plain = Sealer(bytes(32), code, compress=False).seal(memoryview(b"a" * 5000), buffers).ref
+    assert plain.compression is Compression.NONE
+
+
+def changed(ref: BlobRef, **values: object) -> BlobRef:
+    fields = {
+        "name": ref.name,
+        "key": ref.key,
+        "plain_bytes": ref.plain_bytes,
+        "compression": ref.compression,
+    }
+    return BlobRef(**{**fields, **values})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("text", [False, True], ids=["noise", "text"])
+def test_a_reference_that_is_wrong_opens_nothing(text: bool) -> None:
+    code = Coding.from_text("2/3")
+    plain = memoryview(b"text " * 300) if text else noise(1500)
+    blob = Sealer(bytes(32), code).seal(plain, BlobBuffers(code, CHUNK))
+    opened = OpenBuffers()
+    other = Compression.NONE if text else Compression.ZSTD
+    for wrong in ({"key": bytes(32)}, {"plain_bytes": 1499}, {"plain_bytes": 1501}, {"compression": other}):
+        received(blob, [0, 2], opened)
+        with pytest.raises(BlobCorrupt):
+            open_blob(changed(blob.ref, **wrong), [0, 2], opened)
+
+
+def test_a_bomb_is_refused_before_it_is_inflated() -> None:
+    code = Coding.from_text("1/1")
+    bomb = zstandard.ZstdCompressor(level=1).compress(bytes(1 << 30))
+    blob = Sealer(bytes(32), code, compress=False).seal(memoryview(bomb), BlobBuffers(code, len(bomb)))
+    opened = OpenBuffers()
+    received(blob, [0], opened)
+    with pytest.raises(BlobCorrupt):
+        open_blob(changed(blob.ref, plain_bytes=1000, compression=Compression.ZSTD), [0], opened)
+
+
+def test_a_share_that_lost_its_race_spoils_neither_this_blob_nor_the_next() -> None:
+    code = Coding.from_text("2/4")
+    sealer, opened = Sealer(bytes(32), code, compress=False), OpenBuffers()
+    first = sealer.seal(noise(1000, 1), BlobBuffers(code, CHUNK))
+    received(first, [0, 2], opened)
+    late = opened.data(1)  # asked for, overtaken by share 2, and still being received
+    assert open_blob(first.ref, [0, 2], opened) == noise(1000, 1)
+    late[:] = bytes(len(late))
+    assert open_blob(first.ref, [0, 2], opened) == noise(1000, 1)
+    second = sealer.seal(noise(900, 2), BlobBuffers(code, CHUNK))
+    received(second, [0, 1], opened)
+    late[:] = bytes(len(late))
+    assert open_blob(second.ref, [0, 1], opened) == noise(900, 2)
+
+
+def test_a_verify_key_opens_the_names_and_not_the_keys() -> None:
+    code = Coding.from_text("2/3")
+    sealer = Sealer(bytes(32), code)
+    rows = tuple(
+        content_row(sealer.seal(noise(500, seed), BlobBuffers(code, CHUNK)).ref) for seed in range(20)
+    )
+    manifest = Manifest(ManifestKind.FILE, rows)
+    sealed, opened = sealer.seal_manifest(manifest, BlobBuffers(code, 16)), OpenBuffers()
+    received(sealed, [1, 2], opened)
+    assert open_manifest(sealed.ref, [1, 2], opened) == manifest
+    weak = verify_key(sealed.ref.key)
+    half = open_verify_half(sealed.ref.name, weak, [1, 2], opened)
+    assert [row.name for row in half.rows] == [row.ref.name for row in rows]
+    with pytest.raises(IntegrityError):
+        open_manifest(changed(sealed.ref, key=weak), [1, 2], opened)
+    with pytest.raises(IntegrityError):
+        open_verify_half(sealed.ref.name, sealed.ref.key, [1, 2], opened)
+
+
+def test_secrets_do_not_show() -> None:
+    secret = b"s3cret-convergence-secret-000000"
+    blob = Sealer(secret, Coding.from_text("1/1")).seal(noise(10), BlobBuffers(Coding.from_text("1/1"), 64))
+    assert "s3cret" not in repr(Sealer(secret, Coding.from_text("1/1")))
+    assert repr(blob.ref.key)[2:-1] not in repr(blob.ref)
