@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from itertools import count
 from pathlib import Path
@@ -19,6 +20,7 @@ from obstore.store import ObjectStore as ObstoreStore
 
 from muniment.errors import ConfigInvalid, DiskFull, FolderBusy, InternalError, ShareUnknown, StoreFailed
 from muniment.ports import ForeignObject, ShareStore
+from muniment.stores.disk import KernelDisk
 from muniment.stores.memory import MemoryStore
 from muniment.stores.object import ObjectStore
 from muniment.stores.object_client import translated
@@ -28,11 +30,14 @@ from muniment.testing.contracts.share_store import (
     ShareStoreContract,
     assert_absent,
     foreign_of,
+    in_threads,
     put,
     read,
     share_key,
     shares_of,
 )
+from muniment.testing.crash import InterceptedDisk
+from muniment.testing.disk_model import DiskModel
 from muniment.testing.faulty_store import FaultyStore, StoreCall
 
 KEY = share_key("some share", 7)
@@ -207,6 +212,77 @@ class TestPosix(ShareStoreContract):
         with pytest.raises((DiskFull, StoreFailed)):
             store.create(KEY, 1 << 60)
         assert medium.leftovers() == 0
+
+    def test_close_waits_for_the_calls_under_way(self, tmp_path: Path) -> None:
+        flushing, go_on = threading.Event(), threading.Event()
+
+        def pause(call: str) -> None:
+            if call == "flush_file":
+                flushing.set()
+                assert go_on.wait(10)
+
+        store = PosixStore(tmp_path / "store", InterceptedDisk(KernelDisk(), before=pause))
+        closed = threading.Event()
+
+        def work(thread: int) -> None:
+            if thread == 0:
+                put(store, KEY, b"whole")
+            else:
+                assert flushing.wait(10)
+                if thread == 1:
+                    store.close()
+                    closed.set()
+                else:
+                    with pytest.raises(StoreFailed):
+                        until_closed(store)
+                    assert not closed.is_set()
+                    go_on.set()
+
+        in_threads(3, work)
+        again = PosixStore(tmp_path / "store")
+        assert read(again, KEY) == b"whole"
+        again.close()
+
+
+def until_closed(store: PosixStore) -> None:
+    """Ask until a close has begun."""
+    while True:
+        store.free_bytes()
+
+
+class ModelledFolder:
+    """The disk model passes for a disk: the same suite over it."""
+
+    keeps = True
+
+    def __init__(self) -> None:
+        self.disk = DiskModel()
+
+    def open(self) -> PosixStore:
+        return PosixStore(Path("/store"), self.disk)
+
+    def plant(self, name: str, content: bytes) -> bool:
+        folder = self.disk.open_folder(str(Path("/store/shares", name).parent), None)
+        self.disk.write(self.disk.create_file(Path(name).name, folder), memoryview(content))
+        return True
+
+    def quarantined(self) -> list[bytes]:
+        folder = self.disk.open_folder("/store/quarantine", None)
+        found = []
+        for entry in self.disk.entries(folder):
+            buffer = memoryview(bytearray(entry.size_bytes))
+            self.disk.read_into(self.disk.open_file(entry.name, folder), buffer, 0)
+            found.append(bytes(buffer))
+        return found
+
+    def leftovers(self) -> int:
+        return len(list(self.disk.entries(self.disk.open_folder("/store/incoming", None))))
+
+
+class TestPosixOnModelledDisk(ShareStoreContract):
+    @pytest.fixture
+    def medium(self) -> Medium:
+        return ModelledFolder()
 
 
 # --- object stores --------------------------------------------------------------------------------

@@ -373,6 +373,25 @@ def test_flushes_in_the_wrong_order_are_found() -> None:
         live(Reordered(InterceptedDisk(disk, after=look)), FOLDER, promises)
 
 
+def test_a_delete_that_finds_nothing_is_durable_too() -> None:
+    """Another thread may have removed the share, and not flushed yet, when the second delete returns."""
+    model = new_disk()
+    disk = InterceptedDisk(model)
+    store = PosixStore(FOLDER, disk)
+    put(store, A, b"first")
+    after_cut: list[DiskModel] = []
+
+    def meanwhile(call: str) -> None:
+        if call == "unlink" and not after_cut:
+            disk.after = lambda call: None
+            store.delete(A)
+            after_cut.append(model.after_power_cut(lose_all))
+
+    disk.after = meanwhile
+    store.delete(A)
+    assert content_or_none(PosixStore(FOLDER, after_cut[0]), A) is None
+
+
 # --- a disk that fails ----------------------------------------------------------------------------
 
 
