@@ -18,7 +18,7 @@ from muniment.crypto.identity import Identity
 from muniment.crypto.records import sign_record
 from muniment.erasure.codec import Coding
 from muniment.ids import id_text
-from muniment.spec.cap import BlobFile, LiteralFile, ManifestFile, TreeReadCap, cap_text
+from muniment.spec.cap import BlobFile, Cap, LiteralFile, ManifestFile, TreeReadCap, cap_text
 from muniment.spec.manifest import Manifest, ManifestKind
 from muniment.spec.record import NodeRecord
 from muniment.spec.tree_entry import EntryType, Extent, TreeEntry
@@ -68,7 +68,7 @@ def make() -> dict[str, Any]:
         vectors.setdefault("manifests", {})[name] = _blob(
             sealer.seal_manifest(manifest, BlobBuffers(code, CHUNK))
         )
-    caps = [LiteralFile(b"tiny"), BlobFile(ref), ManifestFile(ref, 10**12), TreeReadCap(ref)]
+    caps: list[Cap] = [LiteralFile(b"tiny"), BlobFile(ref), ManifestFile(ref, 10**12), TreeReadCap(ref)]
     vectors["caps"] = [[cap_text(cap), cap_text(weaken(cap))] for cap in caps]
     node = Identity(SECRET)
     record = NodeRecord(
