@@ -115,7 +115,11 @@ class Channel:
             response = self._http.getresponse()
             answered = True
             self._used = True
-            return self._receive(what, response)
+            try:
+                return self._receive(what, response)
+            except BaseException:
+                response.close()  # it may be all that still holds the socket
+                raise
         except Refusal:
             raise
         except (http.client.HTTPException, OSError) as error:

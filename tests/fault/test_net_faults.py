@@ -1,0 +1,295 @@
+"""The HTTPS client against servers that are slow, break off, lie about lengths, or are somebody else."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import ssl
+import threading
+from collections.abc import AsyncIterator, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from muniment.crypto.identity import Identity
+from muniment.errors import (
+    BodyTooLarge,
+    DeadlineExceeded,
+    InvalidRequest,
+    NodeUnreachable,
+    Overloaded,
+    PinMismatch,
+    ProtocolViolation,
+)
+from muniment.net.caller import Caller
+from muniment.net.channel import Answer, Exchange, Refusal
+from muniment.net.http import Request, Response, Router, json_response
+from muniment.net.server import HttpServer
+from muniment.net.timeouts import Timeouts
+from muniment.net.tls import server_files
+from muniment.spec.wire import Flags, ShareNames
+
+SERVER = Identity(bytes(range(32)))
+GET = Exchange("GET", "/x")
+SHORT = Timeouts(connect_s=2, control_s=2)
+
+
+@pytest.fixture(scope="module")
+def threads() -> Iterator[ThreadPoolExecutor]:
+    with ThreadPoolExecutor(8, thread_name_prefix="test-net") as pool:
+        yield pool
+
+
+class RawServer:
+    """A TLS server that answers each connection with bytes of the test's choice.
+
+    Args:
+        talk: gets each accepted connection, in a thread.
+    """
+
+    def __init__(self, folder: Path, talk: Callable[[ssl.SSLSocket], None]) -> None:
+        cert, key = server_files(SERVER, folder)
+        self._context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        self._context.load_cert_chain(cert, key)
+        self._talk = talk
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.address = f"127.0.0.1:{self._listener.getsockname()[1]}"
+        self._thread = threading.Thread(target=self._serve)
+        self._thread.start()
+
+    def _serve(self) -> None:
+        while True:
+            try:
+                raw, _ = self._listener.accept()
+            except OSError:
+                return
+            with contextlib.suppress(OSError), self._context.wrap_socket(raw, server_side=True) as connection:
+                connection.settimeout(5)
+                self._talk(connection)
+            raw.close()
+
+    def close(self) -> None:
+        self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+        self._thread.join()
+
+
+@contextlib.asynccontextmanager
+async def talking(
+    folder: Path, threads: ThreadPoolExecutor, talk: Callable[[ssl.SSLSocket], None], node: Identity = SERVER
+) -> AsyncIterator[Caller]:
+    server = RawServer(folder, talk)
+    caller = Caller(node.node, (server.address,), threads, SHORT)
+    try:
+        yield caller
+    finally:
+        await caller.aclose()
+        server.close()
+
+
+def answering(answer: bytes) -> Callable[[ssl.SSLSocket], None]:
+    def talk(connection: ssl.SSLSocket) -> None:
+        connection.recv(65536)
+        connection.sendall(answer)
+
+    return talk
+
+
+def ok(body: bytes, length: int | None = None) -> bytes:
+    count = len(body) if length is None else length
+    return b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n%s" % (count, body)
+
+
+async def test_a_true_answer_arrives(tmp_path: Path, threads: ThreadPoolExecutor) -> None:
+    async with talking(tmp_path, threads, answering(ok(b"books"))) as caller:
+        assert await caller.exchange(GET, "x", 2) == Answer(200, b"books")
+
+
+async def test_another_key_is_noticed_before_a_byte_is_sent(
+    tmp_path: Path, threads: ThreadPoolExecutor
+) -> None:
+    heard: list[bytes] = []
+    other = Identity(bytes(32))
+    async with talking(tmp_path, threads, lambda c: heard.append(c.recv(100)), other) as caller:
+        with pytest.raises(PinMismatch) as caught:
+            await caller.exchange(GET, "x", 2)
+        assert caught.value.got == SERVER.node
+    assert heard in ([], [b""])
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"SSH-2.0-OpenSSH\r\n",
+        b"HTTP/1.1 200 OK\r\n\r\nendless",
+        b"HTTP/1.1 500 no problem\r\ncontent-length: 4\r\n\r\noops",
+        b"HTTP/1.1 404 Not Found\r\ncontent-length: 99999999\r\n\r\n",
+        ok(b"", 1 << 40),
+        b"HTTP/1.1 200 OK\r\n" + b"x: y\r\n" * 2000 + b"\r\n",
+    ],
+    ids=["not HTTP", "no length", "no problem", "huge problem", "huge answer", "endless header"],
+)
+async def test_what_is_not_the_protocol_is_the_peers_fault(
+    tmp_path: Path, threads: ThreadPoolExecutor, answer: bytes
+) -> None:
+    async with talking(tmp_path, threads, answering(answer)) as caller:
+        with pytest.raises((ProtocolViolation, Refusal)) as caught:
+            await caller.exchange(GET, "x", 2)
+        if isinstance(caught.value, Refusal):
+            assert isinstance(caught.value.error, ProtocolViolation)
+
+
+@pytest.mark.parametrize("length", [0, 4, 6, 1000])
+async def test_an_answer_of_another_size_than_asked_for_is_refused(
+    tmp_path: Path, threads: ThreadPoolExecutor, length: int
+) -> None:
+    async with talking(tmp_path, threads, answering(ok(b"x" * length))) as caller:
+        view = memoryview(bytearray(5))
+        with pytest.raises(ProtocolViolation):
+            await caller.exchange(Exchange("GET", "/x", into=(view[:2], view[2:])), "x", 2)
+
+
+async def test_a_connection_that_breaks_in_the_body_is_unreachable(
+    tmp_path: Path, threads: ThreadPoolExecutor
+) -> None:
+    async with talking(tmp_path, threads, answering(ok(b"half", 1000))) as caller:
+        with pytest.raises(NodeUnreachable):
+            await caller.exchange(Exchange("GET", "/x", into=(memoryview(bytearray(1000)),)), "x", 2)
+
+
+async def test_nobody_there(threads: ThreadPoolExecutor) -> None:
+    caller = Caller(SERVER.node, ("127.0.0.1:1",), threads, SHORT)
+    with pytest.raises(NodeUnreachable):
+        await caller.exchange(GET, "x", 2)
+
+
+async def test_a_peer_that_never_answers_meets_the_deadline(
+    tmp_path: Path, threads: ThreadPoolExecutor
+) -> None:
+    async with talking(tmp_path, threads, _drain) as caller:
+        with pytest.raises(DeadlineExceeded) as caught:
+            await caller.exchange(GET, "x", 0.05)
+        assert caught.value.call == "x"
+
+
+def _drain(connection: ssl.SSLSocket) -> None:
+    while connection.recv(65536):
+        pass
+
+
+async def test_cancelling_ends_the_exchange_and_lets_go_of_the_buffers(
+    tmp_path: Path, threads: ThreadPoolExecutor
+) -> None:
+    begun = threading.Event()
+
+    def talk(connection: ssl.SSLSocket) -> None:
+        connection.recv(65536)
+        connection.sendall(ok(b"start", 1 << 20))
+        begun.set()
+        _drain(connection)
+
+    async with talking(tmp_path, threads, talk) as caller:
+        view = memoryview(bytearray(1 << 20))
+        work = asyncio.create_task(caller.exchange(Exchange("GET", "/x", into=(view,)), "x", 5))
+        await asyncio.to_thread(begun.wait, 5)
+        work.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await work
+        view[:] = bytes(len(view))  # nobody writes into it any more
+        await asyncio.to_thread(lambda: None)
+        assert not any(view)
+
+
+async def test_a_stale_connection_is_replaced_without_the_caller_noticing(
+    tmp_path: Path, threads: ThreadPoolExecutor
+) -> None:
+    async with talking(tmp_path, threads, answering(ok(b"once"))) as caller:
+        for _ in range(3):  # the server closes after each answer
+            assert (await caller.exchange(GET, "x", 2)).body == b"once"
+
+
+# --- our own server -------------------------------------------------------------------------------
+
+
+@contextlib.asynccontextmanager
+async def serving(
+    folder: Path, threads: ThreadPoolExecutor, router: Router, requests_max: int = 8
+) -> AsyncIterator[Caller]:
+    cert, key = server_files(SERVER, folder)
+    server = HttpServer(
+        router, host="127.0.0.1", port=0, certificate=cert, key=key, requests_max=requests_max
+    )
+    await server.start()
+    caller = Caller(SERVER.node, (server.address,), threads, SHORT)
+    try:
+        yield caller
+    finally:
+        await caller.aclose()
+        await server.stop(1.0)
+
+
+async def _refused(caller: Caller, what: Exchange) -> Exception:
+    with pytest.raises(Refusal) as caught:
+        await caller.exchange(what, "x", 2)
+    return caught.value.error
+
+
+async def test_the_server_answers_what_it_can_and_explains_what_it_cannot(
+    tmp_path: Path, threads: ThreadPoolExecutor, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def count(request: Request) -> Response:
+        return Response(200, str(len(b"".join([p async for p in request.pieces()]))).encode())
+
+    async def names(request: Request) -> Response:
+        return json_response(Flags([True] * len((await request.json(ShareNames)).shares)))
+
+    async def broken(_: Request) -> Response:
+        raise ValueError("a secret in the cause")
+
+    async def slow(_: Request) -> Response:
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    router = Router()
+    router.add("PUT", "/count", count, body_bytes_max=1_000_000)
+    router.add("POST", "/names", names, body_bytes_max=1000)
+    router.add("GET", "/broken/{this}", broken)
+    router.add("GET", "/slow", slow, deadline_s=0.05)
+    async with serving(tmp_path, threads, router) as caller:
+        big = memoryview(bytearray(900_000))
+        put = Exchange("PUT", "/count", (b"head", big, b"tail"))
+        assert (await caller.exchange(put, "x", 2)).body == b"900008"
+        assert isinstance(await _refused(caller, Exchange("PUT", "/count", (big, big))), BodyTooLarge)
+        assert isinstance(
+            await _refused(caller, Exchange("POST", "/names", (b'{"shares":1}',))), InvalidRequest
+        )
+        assert isinstance(await _refused(caller, Exchange("POST", "/names", (b"\xff",))), InvalidRequest)
+        assert isinstance(await _refused(caller, Exchange("GET", "/nowhere")), InvalidRequest)
+        assert isinstance(await _refused(caller, Exchange("PUT", "/names")), InvalidRequest)
+        assert isinstance(await _refused(caller, Exchange("GET", "/slow")), DeadlineExceeded)
+        error = await _refused(caller, Exchange("GET", "/broken/x"))
+        assert isinstance(error, ProtocolViolation)
+        assert "secret" not in str(error)
+    assert "a secret in the cause" in caplog.text  # for the operator, who needs it
+
+
+async def test_more_requests_than_the_server_takes_are_told_so(
+    tmp_path: Path, threads: ThreadPoolExecutor
+) -> None:
+    entered, leave = asyncio.Event(), asyncio.Event()
+
+    async def wait(_: Request) -> Response:
+        entered.set()
+        await leave.wait()
+        return Response()
+
+    router = Router()
+    router.add("GET", "/x", wait)
+    async with serving(tmp_path, threads, router, requests_max=1) as caller:
+        first = asyncio.create_task(caller.exchange(GET, "x", 2))
+        await entered.wait()
+        assert isinstance(await _refused(caller, GET), Overloaded)
+        leave.set()
+        assert (await first).status == 200
