@@ -1,0 +1,87 @@
+"""Downloading one stream: blobs are fetched, checked and opened ahead, and written in order.
+
+One task for each blob under way and one that writes, all children of the caller's task.  Memory is bounded by
+the fetcher's pool; earlier blobs get their memory first, so writing in order always goes on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Final
+
+from muniment.engine.fetcher import Fetcher, Opened
+from muniment.engine.groups import first_error
+from muniment.engine.results import DownloadTally, Progress, ProgressCallback
+from muniment.engine.spans import Span
+from muniment.engine.target import Target
+from muniment.engine.threads import Threads
+
+_AHEAD: Final = 32
+"""Blobs asked for ahead of the one being written; memory is the tighter bound for full chunks."""
+
+_Entry = tuple[Span, asyncio.Task[Opened]]
+
+
+class StreamDownload:
+    """The download of one range to one target.
+
+    Args:
+        fetcher: gets blobs.
+        files: threads that write.
+        tally: counts.
+        total_bytes: for progress.
+        progress: told after each blob that is written.
+    """
+
+    def __init__(
+        self,
+        fetcher: Fetcher,
+        files: Threads,
+        tally: DownloadTally,
+        total_bytes: int,
+        progress: ProgressCallback | None,
+    ) -> None:
+        self._fetcher = fetcher
+        self._files = files
+        self._tally = tally
+        self._total_bytes = total_bytes
+        self._progress = progress
+        self._entries: asyncio.Queue[_Entry | None] = asyncio.Queue(_AHEAD)
+        self._under_way: set[asyncio.Task[Opened]] = set()
+        self._done_bytes = 0
+
+    async def run(self, spans: AsyncIterator[Span], target: Target) -> int:
+        """Write the spans in order; returns how many bytes.
+
+        Only checked and opened bytes are written.  Cancelled or failed, nothing is under way on return.
+        Raises: as `Fetcher.open`; what the target raises.
+        """
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._write_all(target))
+                async for span in spans:
+                    task = group.create_task(self._fetcher.open(span.ref, self._tally))
+                    self._under_way.add(task)
+                    await self._entries.put((span, task))
+                await self._entries.put(None)
+        except BaseExceptionGroup as errors:
+            error = first_error(errors)
+            raise error from error.__cause__
+        finally:
+            for task in self._under_way:
+                if not task.cancelled() and task.exception() is None:
+                    self._fetcher.give_back(task.result())
+        return self._done_bytes
+
+    async def _write_all(self, target: Target) -> None:
+        while (entry := await self._entries.get()) is not None:
+            span, task = entry
+            opened = await task
+            _, busy_s = await self._files.run(target.write, opened.plain[span.start : span.stop])
+            self._tally.stages.write_s += busy_s
+            self._under_way.discard(task)
+            self._fetcher.give_back(opened)
+            self._done_bytes += span.stop - span.start
+            if self._progress is not None:
+                self._progress(Progress(self._done_bytes, self._total_bytes))

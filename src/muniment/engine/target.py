@@ -1,0 +1,166 @@
+"""Where a download's bytes go: any object with `write`, or a path that appears whole or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import itertools
+import os
+from pathlib import Path
+from typing import Protocol
+
+from muniment.errors import DiskFull, FileFailed, InvalidRequest, LocalError
+
+
+class Writable(Protocol):
+    """What `Grid.get` needs of a file object."""
+
+    def write(self, data: memoryview, /) -> int | None: ...
+
+
+class Target(Protocol):
+    """Takes verified bytes in order; all methods block and are called from one thread at a time."""
+
+    def write(self, data: memoryview) -> None:
+        """Append all of `data`."""
+        ...
+
+    def finish(self) -> None:
+        """All was written."""
+        ...
+
+    def abandon(self) -> None:
+        """It will not be finished.  Idempotent, also after `finish` (then without effect)."""
+        ...
+
+
+class ObjectTarget:
+    """A file object of the caller's; what it raises passes as it is."""
+
+    def __init__(self, stream: Writable) -> None:
+        self._stream = stream
+
+    def write(self, data: memoryview) -> None:
+        while data:
+            count = self._stream.write(data)
+            data = data[len(data) if count is None else count :]
+
+    def finish(self) -> None:
+        pass
+
+    def abandon(self) -> None:
+        pass
+
+
+class PathTarget:
+    """A new file beside its place, moved there when it is whole and flushed.
+
+    Keeps the permissions of a file that it replaces; a new one gets what the process gives new files.  A
+    symbolic link is followed: what it points to is replaced.
+
+    Raises: FileFailed, DiskFull: from every method but `abandon`.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        try:
+            self._real = path.resolve()
+            mode = self._real.stat().st_mode & 0o777 if self._real.exists() else None
+            self._fd, self._temp = _open_new(self._real.parent)
+            if mode is not None:
+                os.fchmod(self._fd, mode)  # before there is content that somebody else could read
+        except OSError as error:
+            raise local_error(path, error) from error
+
+    def write(self, data: memoryview) -> None:
+        try:
+            while data:
+                data = data[os.write(self._fd, data) :]
+        except OSError as error:
+            raise local_error(self._path, error) from error
+
+    def finish(self) -> None:
+        """Durable under its name on return."""
+        try:
+            os.fsync(self._fd)
+            os.close(self._fd)
+            self._fd = -1
+            self._temp.replace(self._real)
+            sync_folder(self._real.parent)
+        except OSError as error:
+            raise local_error(self._path, error) from error
+
+    def abandon(self) -> None:
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+        with contextlib.suppress(OSError):
+            self._temp.unlink()
+
+
+class DeviceTarget:
+    """A device or named pipe: written to as it is, since there is nothing to replace.
+
+    Raises: FileFailed, DiskFull: from every method but `abandon`.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        try:
+            self._fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+        except OSError as error:
+            raise local_error(path, error) from error
+
+    def write(self, data: memoryview) -> None:
+        try:
+            while data:
+                data = data[os.write(self._fd, data) :]
+        except OSError as error:
+            raise local_error(self._path, error) from error
+
+    def finish(self) -> None:
+        self.abandon()
+
+    def abandon(self) -> None:
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+
+def open_target(target: Path | Writable) -> Target:
+    """The target behind anything `Grid.get` takes.
+
+    Raises: FileFailed, DiskFull: the file cannot be made; InvalidRequest: the path is a folder.
+    """
+    if not isinstance(target, Path):
+        return ObjectTarget(target)
+    if target.is_dir():
+        raise InvalidRequest(reason=f"{target} is a folder, not a file")
+    if target.exists() and not target.is_file():
+        return DeviceTarget(target)
+    return PathTarget(target)
+
+
+def _open_new(folder: Path) -> tuple[int, Path]:
+    """A new file of a name that nobody else uses, with the permissions the process gives new files."""
+    for attempt in itertools.count():
+        path = folder / f".muniment-{os.getpid()}-{attempt}.partial"
+        with contextlib.suppress(FileExistsError):
+            return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666), path
+    raise AssertionError
+
+
+def sync_folder(folder: Path) -> None:
+    """Make a rename in a folder durable."""
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def local_error(path: Path, error: OSError) -> LocalError:
+    """A system error on a file of the user's as one of ours."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return DiskFull(where=str(path))
+    return FileFailed(path=str(path), reason=error.strerror or str(error))

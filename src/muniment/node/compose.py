@@ -1,0 +1,367 @@
+"""The composition root: the one place that picks drivers and wires processes together.
+
+    init_node, run_node                a node in its folder
+    init_introducer, run_introducer    an introducer in its folder
+    open_grid                          a client's grid
+
+A process owns what it opens in this order and gives it back in the opposite one: lock of the folder, store,
+ledger, threads, server, background tasks.  Graceful stop: leave the introducers, let running requests
+finish, end the tasks, close.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import importlib.metadata
+import logging
+import os
+import random
+import resource
+import signal
+from collections.abc import AsyncIterator, Callable, Coroutine
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import uvloop
+
+from muniment.crypto.hashing import derive
+from muniment.crypto.identity import Identity
+from muniment.crypto.records import record_text
+from muniment.errors import ConfigInvalid
+from muniment.ids import NodeId
+from muniment.net.introducer_client import HttpIntroducer
+from muniment.net.server import HttpServer, free_port
+from muniment.net.tls import server_files
+from muniment.node import config as files
+from muniment.node.admission import Admission
+from muniment.node.announcer import Announcer, OwnRecord
+from muniment.node.api import NodeApi
+from muniment.node.books import Books
+from muniment.node.clock import SystemClock
+from muniment.node.config import (
+    IntroducerConfig,
+    NodeConfig,
+    advertised,
+    load_introducer_config,
+    load_node_config,
+)
+from muniment.node.folder import FolderLock, failed, make_identity, read_identity
+from muniment.node.gate import Gate
+from muniment.node.housekeeping import Housekeeping
+from muniment.node.introducer import IntroducerService, RosterFile
+from muniment.node.introducer_api import IntroducerApi
+from muniment.node.ledger import Ledger
+from muniment.node.service import NodeService
+from muniment.ports import ShareStore
+from muniment.spec.address import PeerAddress, PeerKind, parse_address
+from muniment.spec.record import PROTOCOL_VERSION, NodeRecord
+from muniment.spec.tags import ACCOUNT_CONVERGENCE
+from muniment.stores.object import ObjectStore
+from muniment.stores.posix import PosixStore
+
+if TYPE_CHECKING:
+    from muniment.engine.grid import Grid
+    from muniment.engine.policy import Policy
+
+Ready = Callable[[PeerAddress], None]
+"""Told once, when the process answers requests: the address to pass on."""
+
+_ANSWER_BYTES_MAX: Final = 256 << 20
+_WITHDRAW_S: Final = 2.0
+_EXPIRE_S: Final = 5.0
+_OPEN_FILES: Final = 16384
+"""Wanted at least: every share of a put has a file open until its group is committed."""
+
+_log = logging.getLogger(__name__)
+
+
+def program_version() -> str:
+    """The installed version of Muniment."""
+    return importlib.metadata.version("muniment")
+
+
+def run_process(main: Coroutine[object, object, None]) -> None:
+    """Run a node's or introducer's main to its end, on uvloop."""
+    uvloop.run(main)
+
+
+# --- node -------------------------------------------------------------------------------------
+
+
+def init_node(folder: Path, config: NodeConfig) -> NodeId:
+    """Make a node's folder; the node is not started.
+
+    Raises: ConfigInvalid: the folder is not empty or the configuration wrong; FolderBusy; DiskFull;
+        StoreFailed.
+    """
+    return files.init_folder(folder, config, os.urandom)
+
+
+async def run_node(
+    folder: Path,
+    *,
+    ready: Ready | None = None,
+    stop: asyncio.Event | None = None,
+    service_type: type[NodeService] = NodeService,
+) -> None:
+    """Serve until SIGTERM, SIGINT or `stop`; then end gracefully.
+
+    Args:
+        service_type: what answers; tests and the demo run a node that lies.
+
+    Raises: ConfigInvalid, FolderBusy, StoreFailed, DiskFull, UnknownVersion: it could not start.
+    """
+    async with contextlib.AsyncExitStack() as stack:
+        stopping = _stop_signals(stack, stop)
+        stack.callback(FolderLock(folder).close)
+        config, identity = load_node_config(folder), read_identity(folder / files.KEY_FILE)
+        _allow_open_files()
+        clock = SystemClock()
+        store = _open_store(folder, config)
+        stack.callback(store.close)
+        ledger = Ledger(folder / files.LEDGER_FILE)
+        stack.callback(ledger.close)
+        pool = ThreadPoolExecutor(config.limits.threads, thread_name_prefix="node")
+        stack.callback(pool.shutdown)
+        port = config.port or free_port(config.host)
+        record = OwnRecord(identity, _node_record(config, identity, port), config.times.record_s, clock)
+        admission = Admission(config.policy)
+        books = Books(config, admission, ledger, clock)
+        version = program_version()
+        service = service_type(version, config.capacity_bytes, books, store, clock, record.text)
+        api = NodeApi(
+            service,
+            Gate(identity.node, admission, clock),
+            pool,
+            version=version,
+            request_s=config.times.request_s,
+            answer_bytes_max=_ANSWER_BYTES_MAX,
+        )
+        certificate, key = _tls_files(folder, identity)
+        server = HttpServer(
+            api.router(),
+            host=config.host,
+            port=port,
+            certificate=certificate,
+            key=key,
+            requests_max=config.limits.requests,
+        )
+        announcer = _announcer(stack, config, record)
+        housekeeping = Housekeeping(config, service, store, ledger, clock, pool)
+        await _listen(server, stack, config.times.stop_grace_s)
+        address = PeerAddress(PeerKind.NODE, identity.node, advertised(config, port)[0])
+        async with asyncio.TaskGroup() as tasks:
+            background = [tasks.create_task(housekeeping.run()), tasks.create_task(announcer.run())]
+            _log.info("node %s serves", address)
+            if ready is not None:
+                ready(address)
+            await stopping.wait()
+            _log.info("node stops")
+            for task in background:
+                task.cancel()
+        await announcer.withdraw(_WITHDRAW_S)
+
+
+def _node_record(config: NodeConfig, identity: Identity, port: int) -> NodeRecord:
+    return NodeRecord(
+        node=identity.node,
+        public_key=identity.public_key,
+        addresses=advertised(config, port),
+        zone=config.zone,
+        capacity_bytes=config.capacity_bytes,
+        price=config.price,
+        protocols=(PROTOCOL_VERSION,),
+        issued_s=0,
+        expires_s=0,
+    )
+
+
+def _open_store(folder: Path, config: NodeConfig) -> ShareStore:
+    if config.store == files.POSIX:
+        return PosixStore(folder / files.STORE_FOLDER)
+    spool = folder / files.SPOOL_FOLDER
+    spool.mkdir(exist_ok=True)
+    return ObjectStore(config.store, spool)
+
+
+def _announcer(stack: contextlib.AsyncExitStack, config: NodeConfig, record: OwnRecord) -> Announcer:
+    introducers = {
+        text: HttpIntroducer(parse_address(text, PeerKind.INTRODUCER)) for text in config.introducers
+    }
+    for introducer in introducers.values():
+        stack.push_async_callback(introducer.aclose)
+
+    async def announce(address: str, signed: bytes) -> None:
+        await introducers[address].announce(record_text(signed))
+
+    return Announcer(
+        record, config.introducers, config.times.record_s / 3, announce, chance=random.SystemRandom().random
+    )
+
+
+# --- introducer -------------------------------------------------------------------------------
+
+
+def init_introducer(folder: Path, config: IntroducerConfig) -> NodeId:
+    """Make an introducer's folder; it is not started.  Raises: as `init_node`."""
+    return files.init_folder(folder, config, os.urandom)
+
+
+async def run_introducer(
+    folder: Path, *, ready: Ready | None = None, stop: asyncio.Event | None = None
+) -> None:
+    """Serve until SIGTERM, SIGINT or `stop`; then end gracefully.
+
+    Raises: ConfigInvalid, FolderBusy, StoreFailed, DiskFull: it could not start.
+    """
+    async with contextlib.AsyncExitStack() as stack:
+        stopping = _stop_signals(stack, stop)
+        stack.callback(FolderLock(folder).close)
+        config, identity = load_introducer_config(folder), read_identity(folder / files.KEY_FILE)
+        _allow_open_files()
+        service = IntroducerService(os.urandom(8).hex(), config.records, config.record_s, SystemClock())
+        file = RosterFile(folder / files.ROSTER_FILE, service)
+        file.load()
+        port = config.port or free_port(config.host)
+        certificate, key = _tls_files(folder, identity)
+        server = HttpServer(
+            IntroducerApi(service, file, version=program_version()).router(),
+            host=config.host,
+            port=port,
+            certificate=certificate,
+            key=key,
+            requests_max=config.requests,
+        )
+        await _listen(server, stack, config.stop_grace_s)
+        stack.callback(service.release_waiting)  # runs before the server waits for its requests
+        address = PeerAddress(PeerKind.INTRODUCER, identity.node, advertised(config, port)[0])
+        async with asyncio.TaskGroup() as tasks:
+            expiry = tasks.create_task(_expire_records(service, file))
+            _log.info("introducer %s serves", address)
+            if ready is not None:
+                ready(address)
+            await stopping.wait()
+            _log.info("introducer stops")
+            expiry.cancel()
+
+
+async def _expire_records(service: IntroducerService, file: RosterFile) -> None:
+    while True:
+        await asyncio.sleep(_EXPIRE_S)
+        if service.expire():
+            await file.save()
+
+
+# --- client -----------------------------------------------------------------------------------
+
+
+@contextlib.asynccontextmanager
+async def open_grid(home: Path, roster: str | None, policy: Policy) -> AsyncIterator[Grid]:
+    """A client's grid with its account key, closed at the end.
+
+    Args:
+        home: the client's folder, made on first use; holds `account.key` (0600) and the last known roster.
+        roster: `mun:introducer:...` or the path of a roster file; None for `home/roster`.
+        policy: how files are stored.
+
+    Raises: ConfigInvalid: the key or roster file; RosterEmpty: nobody knows any node.
+    """
+    # A node process must not load the engine (NumPy, the erasure kernels): it has 80 MB.
+    from muniment.discovery.introducer import IntroducerRoster
+    from muniment.discovery.roster_file import FileRoster
+    from muniment.engine.grid import Grid
+    from muniment.net.http_client import HttpConnector
+
+    identity, clock = account_identity(home), SystemClock()
+    connector = HttpConnector(identity, clock)
+
+    async def resolve(address: PeerAddress) -> str:
+        node = connector(NodeRecord(address.node, b"", (address.host_port,), "", 0, 0, (), 0, 0))
+        try:
+            return (await node.info()).record
+        finally:
+            await node.aclose()
+
+    async with contextlib.AsyncExitStack() as stack:
+        stack.callback(connector.close)
+        where = roster or str(home / "roster")
+        source: FileRoster | IntroducerRoster
+        if where.startswith("mun:"):
+            address = parse_address(where, PeerKind.INTRODUCER)
+            source = IntroducerRoster(
+                where,
+                HttpIntroducer(address),
+                clock,
+                cache=home / "roster.known",
+                chance=random.SystemRandom().random,
+            )
+        else:
+            source = FileRoster(Path(where), resolve, clock)
+        secret = derive(ACCOUNT_CONVERGENCE, identity.seed)
+        grid = await stack.enter_async_context(Grid(source, connector, clock, secret, policy))
+        yield grid
+
+
+def account_identity(home: Path) -> Identity:
+    """The account key in `home/account.key`, made on first use.
+
+    Raises: ConfigInvalid: the file is damaged or readable by others; DiskFull, StoreFailed.
+    """
+    path = home / "account.key"
+    try:
+        home.mkdir(parents=True, exist_ok=True, mode=0o700)
+    except OSError as error:
+        raise ConfigInvalid(where=str(home), reason=error.strerror or str(error)) from error
+    if not path.exists():
+        lock = FolderLock(home)  # two first uses at once must not make two keys
+        try:
+            if not path.exists():
+                make_identity(path, os.urandom)
+        finally:
+            lock.close()
+    return read_identity(path)
+
+
+# --- processes --------------------------------------------------------------------------------
+
+
+async def _listen(server: HttpServer, stack: contextlib.AsyncExitStack, grace_s: float) -> None:
+    try:
+        await server.start()
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise ConfigInvalid(where=f"host and port ({server.address})", reason=reason) from error
+    stack.push_async_callback(server.stop, grace_s)
+
+
+def _tls_files(folder: Path, identity: Identity) -> tuple[Path, Path]:
+    tls = folder / files.TLS_FOLDER
+    try:
+        tls.mkdir(mode=0o700, exist_ok=True)
+        return server_files(identity, tls)
+    except OSError as error:
+        raise failed(tls, error) from error
+
+
+def _stop_signals(stack: contextlib.AsyncExitStack, stop: asyncio.Event | None) -> asyncio.Event:
+    """An event that SIGTERM and SIGINT set; a second signal ends the process the hard way."""
+    stopping = stop or asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    def on_signal(number: signal.Signals) -> None:
+        stopping.set()
+        loop.remove_signal_handler(number)
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, on_signal, number)
+        stack.callback(loop.remove_signal_handler, number)
+    return stopping
+
+
+def _allow_open_files() -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _OPEN_FILES if hard == resource.RLIM_INFINITY else min(hard, _OPEN_FILES)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
