@@ -174,7 +174,21 @@ class TestPosix(ShareStoreContract):
 
     @pytest.mark.parametrize(
         "name",
-        ["", "..", "a/..", "a/../../lock", "%2e%2e", "a/%2e%2e", "%2Fetc", "A/x", "a/b/c", "a", "x%00y"],
+        [
+            "",
+            ".",
+            "a/.",
+            "..",
+            "a/..",
+            "a/../../lock",
+            "%2e%2e",
+            "a/%2e%2e",
+            "%2Fetc",
+            "A/x",
+            "a/b/c",
+            "a",
+            "x%00y",
+        ],
     )
     def test_a_foreign_name_never_leads_out_of_its_place(self, store: PosixStore, name: str) -> None:
         with pytest.raises(InternalError):
@@ -207,6 +221,16 @@ class TestPosix(ShareStoreContract):
         with pytest.raises(StoreFailed) as caught:
             PosixStore(tmp_path / "missing" / "store")
         assert caught.value.where == str(tmp_path / "missing" / "store")
+
+    def test_a_record_takes_no_more_room_than_announced(self, store: PosixStore, medium: Folder) -> None:
+        writer = store.create(KEY, 1000)
+        (file,) = (medium.folder / "incoming").iterdir()
+        assert file.stat().st_size == 1000  # set aside at once
+        writer.write(bytes(900))
+        for _ in range(10):
+            writer.write(bytes(900))
+        assert file.stat().st_size == 1000
+        writer.abort()
 
     def test_more_than_fits_is_refused_at_once(self, store: PosixStore, medium: Folder) -> None:
         with pytest.raises((DiskFull, StoreFailed)):

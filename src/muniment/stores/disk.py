@@ -101,6 +101,10 @@ class Disk(Protocol):
         """On return the file's bytes and size survive power loss; its name may not."""
         ...
 
+    def drop_cached(self, fd: int) -> None:
+        """Advise that a flushed file's bytes are not needed in memory."""
+        ...
+
     def flush_folder(self, fd: int) -> None:
         """On return the names in the folder survive power loss, those gone as gone."""
         ...
@@ -178,6 +182,9 @@ class KernelDisk:
 
     def flush_file(self, fd: int) -> None:
         os.fdatasync(fd)  # the times, which fsync would add, are of no use here
+
+    def drop_cached(self, fd: int) -> None:
+        os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
 
     def flush_folder(self, fd: int) -> None:
         os.fsync(fd)

@@ -29,6 +29,7 @@ from typing import Final
 from muniment.errors import FolderBusy, InternalError, ShareUnknown
 from muniment.ids import ShareKey
 from muniment.ports import ForeignObject, ShareReader, ShareWriter, StoredShare
+from muniment.spec.limits import KIB
 from muniment.stores.disk import Disk, DiskEntry, KernelDisk
 from muniment.stores.gate import Gate
 from muniment.stores.naming import FANS, fan_of, foreign_parts, foreign_text, parse_key, quarantine_stem
@@ -43,6 +44,10 @@ from muniment.stores.posix_record import (
 
 _SCAN_ENTRIES: Final = 1024
 """Read from a folder at once, between which the store may be closed."""
+
+_UNCACHED_BYTES: Final = 64 * KIB
+"""Records from this size on leave the page cache once they are on the disk.  They are read seldom, and their
+pages serve the next write: fresh ones cost up to ten times as much (docs/drivers/posix.md)."""
 
 _NO_SHARE: Final = frozenset({errno.ENOENT, errno.ELOOP, errno.ENXIO})
 """Nothing, a link, or a socket stands where a share would be."""
@@ -118,7 +123,7 @@ class PosixStore:
     def create(self, key: ShareKey, size_bytes: int) -> ShareWriter:
         with self._gate, translated(self._where):
             name = str(next(self._serials))
-            record = Record(key, name, self._disk.create_file(name, self._incoming))
+            record = Record(key, name, size_bytes, self._disk.create_file(name, self._incoming))
             try:
                 if size_bytes:
                     # What will not fit is refused now instead of after its transfer; costs next to nothing.
@@ -126,7 +131,7 @@ class PosixStore:
             except OSError:
                 self._discard(record)
                 raise
-            writer = RecordWriter(self._disk, self._where, record, size_bytes, self._discard)
+            writer = RecordWriter(self._disk, self._where, record, self._discard)
             self._writers[name] = writer
             return writer
 
@@ -152,6 +157,9 @@ class PosixStore:
         # failed is not tried again: the kernel has dropped the bytes and would call the second one a success.
         for record in records:
             disk.flush_file(record.fd)
+            if record.size_bytes >= _UNCACHED_BYTES:
+                with contextlib.suppress(OSError):  # advice, and the bytes are safe
+                    disk.drop_cached(record.fd)
         touched: dict[int, None] = {}
         while records:
             record = records[0]

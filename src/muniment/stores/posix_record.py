@@ -50,11 +50,13 @@ class Record:
     Attributes:
         key: what it is to become.
         name: its name in `incoming`.
+        size_bytes: when it is complete.
         fd: open for writing.
     """
 
     key: ShareKey
     name: str
+    size_bytes: int
     fd: int
 
 
@@ -68,11 +70,9 @@ class RecordWriter:
         discard: called once with the file when it is not wanted any more.
     """
 
-    def __init__(
-        self, disk: Disk, where: str, record: Record, size_bytes: int, discard: Callable[[Record], None]
-    ) -> None:
+    def __init__(self, disk: Disk, where: str, record: Record, discard: Callable[[Record], None]) -> None:
         self._disk, self._where, self._discard = disk, where, discard
-        self.name, self._key, self._size_bytes = record.name, record.key, size_bytes
+        self.name, self._key, self._size_bytes = record.name, record.key, record.size_bytes
         self._record: Record | None = record
         self._written_bytes = 0
         self._lock = threading.Lock()

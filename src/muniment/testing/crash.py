@@ -91,6 +91,9 @@ class InterceptedDisk:
     def flush_file(self, fd: int) -> None:
         self._made("flush_file", lambda: self.inner.flush_file(fd))
 
+    def drop_cached(self, fd: int) -> None:
+        self._made("drop_cached", lambda: self.inner.drop_cached(fd))
+
     def flush_folder(self, fd: int) -> None:
         self._made("flush_folder", lambda: self.inner.flush_folder(fd))
 

@@ -205,6 +205,10 @@ class DiskModel:
         file.kept = bytes(file.seen)
         self.changes += 1
 
+    def drop_cached(self, fd: int) -> None:
+        """All is memory here."""
+        self._file(fd)
+
     def flush_folder(self, fd: int) -> None:
         self._folder(fd).past.clear()
         self.changes += 1
