@@ -11,7 +11,8 @@
     +-- UnavailableError   the right thing exists but cannot be had now
     |   +-- TooFewShares, NotHappy, NodeUnreachable, DeadlineExceeded, RosterEmpty, Overloaded
     +-- LocalError         this machine: disk, capacity, configuration
-    |   +-- ConfigInvalid, FolderBusy, DiskFull, CapacityFull, QuotaFull, StoreFailed, FileFailed
+    |   +-- ConfigInvalid, FolderBusy, DiskFull, CapacityFull, QuotaFull, StoreFailed, FileFailed,
+    |   +-- GridUnknown
     +-- InternalError      a bug in Muniment
 
 Fault decides retry, blame and repair; wording does not.  Each leaf has fields (never a secret, never
@@ -124,7 +125,7 @@ class InvalidRequest(CallerError):
     reason: str
     code = "invalid-request"
     says = "the request is not valid: {reason}"
-    hint = "see the node's /v1/openapi.json for the schema"
+    hint = "correct what the message names; the schema of HTTP requests is at /v1/openapi.json"
 
 
 @dataclass(eq=False)
@@ -445,6 +446,19 @@ class FileFailed(LocalError):
     code = "file-failed"
     says = "{path}: {reason}"
     hint = "check that the file exists, is readable or writable, and its disk is healthy"
+
+
+@dataclass(eq=False)
+class GridUnknown(LocalError):
+    """No roster was named and none has been joined."""
+
+    home: str
+    code = "grid-unknown"
+    says = "no grid is known yet: {home} has joined none"
+    hint = (
+        "join one with 'muni grid join ADDRESS', or name it with --grid or MUNIMENT_GRID; "
+        "'muni demo --keep' starts one to try"
+    )
 
 
 @dataclass(eq=False)

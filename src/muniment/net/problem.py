@@ -47,6 +47,7 @@ STATUS: Final[dict[type[MunimentError], int]] = {
     errors.QuotaFull: 507,
     errors.StoreFailed: 500,
     errors.FileFailed: 500,
+    errors.GridUnknown: 500,
     errors.InternalError: 500,
 }
 _BY_CODE: Final = {leaf.code: leaf for leaf in STATUS}
