@@ -487,7 +487,7 @@ class TestObjectStore:
             client_options={"allow_http": True},
             retry_config={"max_retries": 0},
         )
-        with pytest.raises(StoreFailed):
+        with pytest.raises(StoreFailed, match="obstore's S3Store"):
             ObjectStore(target, spool)
 
     def test_a_missing_spool_folder_is_a_failure(self, tmp_path: Path) -> None:

@@ -62,8 +62,9 @@ class ObjectStore:
 
     def __init__(self, target: str | ObstoreStore, spool: Path) -> None:
         obstore = load_obstore()
+        # Not its repr: Azure's panics when the account came from the environment.
+        self._where = shown(target) if isinstance(target, str) else f"obstore's {type(target).__name__}"
         self._store: ObstoreStore = open_url(target) if isinstance(target, str) else target
-        self._where = shown(target) if isinstance(target, str) else repr(target)
         self._spool = spool
         self._obstore = obstore
         self._gate = Gate(self._where)
