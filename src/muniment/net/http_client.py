@@ -13,7 +13,7 @@ import msgspec
 
 from muniment.crypto.identity import Identity
 from muniment.crypto.records import open_record, record_from_text
-from muniment.errors import ClockSkewed, IntegrityError, ProtocolViolation
+from muniment.errors import ClockSkewed, IntegrityError, ProtocolViolation, ShareCorrupt, ShareUnknown
 from muniment.ids import BlobId, NodeId, ShareKey, ShareNumber, id_text
 from muniment.net.account_tokens import AccountToken
 from muniment.net.caller import Caller
@@ -114,7 +114,12 @@ class HttpNodeConnection:
     async def get(self, key: ShareKey, header: memoryview, data: memoryview) -> None:
         path = f"/v1/shares/{id_text(key.blob)}/{key.number}"
         what = Exchange("GET", path, into=(header, data))
-        await self._exchange("get", what, self._timeouts.bulk_s(len(header) + len(data)))
+        try:
+            await self._exchange("get", what, self._timeouts.bulk_s(len(header) + len(data)))
+        except ShareUnknown:  # on the wire its identifiers are shortened; here the whole one is known
+            raise ShareUnknown(blob=key.blob, share=key.number) from None
+        except ShareCorrupt as error:
+            raise ShareCorrupt(blob=key.blob, share=key.number, reason=error.reason) from None
 
     async def get_many(self, keys: Sequence[ShareKey]) -> list[bytes | None]:
         what = _post("shares/read", _names(keys))
