@@ -22,7 +22,7 @@ from muniment.errors import ConfigInvalid, DiskFull, FolderBusy, InternalError, 
 from muniment.ports import ForeignObject, ShareStore
 from muniment.stores.disk import KernelDisk
 from muniment.stores.memory import MemoryStore
-from muniment.stores.object import ObjectStore
+from muniment.stores.object import ObjectStore, SpoolWriter
 from muniment.stores.object_client import translated
 from muniment.stores.posix import PosixStore
 from muniment.testing.contracts.share_store import (
@@ -510,6 +510,22 @@ class TestObjectStore:
             raise obstore.exceptions.GenericError(
                 "Generic S3 error: GET https://host/x?sig=SECRET in 3 ms\nx"
             )
+
+    def test_a_full_spool_ends_the_write(self, spool: Path) -> None:
+        store = ObjectStore(ObstoreMemory(), spool)
+        writer = store.create(KEY, 3)
+        assert isinstance(writer, SpoolWriter)
+        assert writer._spooled is not None
+        writer._spooled.close()
+        # Every write there finds the disk full; the writer closes it.
+        writer._spooled = Path("/dev/full").open("wb", buffering=0)  # noqa: SIM115
+        with pytest.raises(DiskFull) as caught:
+            writer.write(b"abc")
+        assert caught.value.where == str(spool)
+        with pytest.raises(InternalError):
+            store.commit([writer])
+        assert_absent(store, KEY)
+        store.close()
 
     def test_an_object_that_vanishes_while_it_is_read_is_a_failure(self, spool: Path) -> None:
         store = ObjectStore(ObstoreMemory(), spool)

@@ -68,7 +68,7 @@ class ObjectStore:
         self._spool = spool
         self._obstore = obstore
         self._gate = Gate(self._where)
-        self._writers: set[_Writer] = set()
+        self._writers: set[SpoolWriter] = set()
         self._quarantine_lock = threading.Lock()
         self._puts = ThreadPoolExecutor(_PUTS, thread_name_prefix="object-put")
         with translated(self._where):  # wrong bucket, endpoint or credentials: now, not at the first share
@@ -80,7 +80,7 @@ class ObjectStore:
         with self._gate, translated(str(self._spool)):
             # Unbuffered: what was written is counted, and the pieces are large.
             spooled = tempfile.TemporaryFile(dir=self._spool, buffering=0)  # noqa: SIM115 - closed by the writer
-            writer = _Writer(key, size_bytes, str(self._spool), spooled, self._writers.discard)
+            writer = SpoolWriter(key, size_bytes, str(self._spool), spooled, self._writers.discard)
             self._writers.add(writer)
             return writer
 
@@ -89,7 +89,7 @@ class ObjectStore:
         with self._gate:
             try:
                 for writer in writers:
-                    if not isinstance(writer, _Writer) or writer not in self._writers:
+                    if not isinstance(writer, SpoolWriter) or writer not in self._writers:
                         raise InternalError(reason=f"share {writer.key} is not being written here")
                     taken.append((writer.key, writer.take()))
                 # One after the other where the same share comes twice: the last must win.
@@ -186,7 +186,7 @@ def _share_path(key: ShareKey) -> str:
     return f"{_SHARES}/{fan_of(key)}/{key}"
 
 
-class _Writer:
+class SpoolWriter:
     """A nameless spool file that grows, until aborted or taken by a commit."""
 
     def __init__(
@@ -195,7 +195,7 @@ class _Writer:
         size_bytes: int,
         where: str,
         spooled: BinaryIO,
-        on_end: Callable[[_Writer], None],
+        on_end: Callable[[SpoolWriter], None],
     ) -> None:
         self._on_end = on_end
         self._key, self._size_bytes, self._where = key, size_bytes, where
