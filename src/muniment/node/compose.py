@@ -47,8 +47,9 @@ from muniment.node.config import (
     load_introducer_config,
     load_node_config,
 )
-from muniment.node.folder import FolderLock, failed, make_identity, read_identity
+from muniment.node.folder import FolderLock, failed, read_identity
 from muniment.node.gate import Gate
+from muniment.node.home import KNOWN_NODES_FILE, account_identity, joined_roster
 from muniment.node.housekeeping import Housekeeping
 from muniment.node.introducer import IntroducerService, RosterFile
 from muniment.node.introducer_api import IntroducerApi
@@ -258,15 +259,16 @@ async def _expire_records(service: IntroducerService, file: RosterFile) -> None:
 
 
 @contextlib.asynccontextmanager
-async def open_grid(home: Path, roster: str | None, policy: Policy) -> AsyncIterator[Grid]:
+async def open_grid(home: Path, roster: str | None, policy: Policy | None = None) -> AsyncIterator[Grid]:
     """A client's grid with its account key, closed at the end.
 
     Args:
-        home: the client's folder, made on first use; holds `account.key` (0600) and the last known roster.
-        roster: `mun:introducer:...` or the path of a roster file; None for `home/roster`.
-        policy: how files are stored.
+        home: the client's folder, made on first use; holds the account key (0600).
+        roster: `mun:introducer:...` or the path of a roster file; None for the one the home has joined.
+        policy: how files are stored; None for the defaults.
 
-    Raises: ConfigInvalid: the key or roster file; RosterEmpty: nobody knows any node.
+    Raises: GridUnknown: none is joined; ConfigInvalid: the key or roster file; RosterEmpty: nobody knows any
+        node.
     """
     # A node process must not load the engine (NumPy, the erasure kernels): it has 80 MB.
     from muniment.discovery.introducer import IntroducerRoster
@@ -284,44 +286,20 @@ async def open_grid(home: Path, roster: str | None, policy: Policy) -> AsyncIter
         finally:
             await node.aclose()
 
-    async with contextlib.AsyncExitStack() as stack:
-        stack.callback(connector.close)
-        where = roster or str(home / "roster")
-        source: FileRoster | IntroducerRoster
-        if where.startswith("mun:"):
-            address = parse_address(where, PeerKind.INTRODUCER)
-            source = IntroducerRoster(
-                where,
-                HttpIntroducer(address),
-                clock,
-                cache=home / "roster.known",
-                chance=random.SystemRandom().random,
-            )
-        else:
-            source = FileRoster(Path(where), resolve, clock)
-        secret = derive(ACCOUNT_CONVERGENCE, identity.seed)
-        grid = await stack.enter_async_context(Grid(source, connector, clock, secret, policy))
-        yield grid
-
-
-def account_identity(home: Path) -> Identity:
-    """The account key in `home/account.key`, made on first use.
-
-    Raises: ConfigInvalid: the file is damaged or readable by others; DiskFull, StoreFailed.
-    """
-    path = home / "account.key"
+    source: FileRoster | IntroducerRoster
+    where = roster or joined_roster(home)
+    if where.startswith("mun:"):
+        introducer = HttpIntroducer(parse_address(where, PeerKind.INTRODUCER))
+        chance = random.SystemRandom().random
+        source = IntroducerRoster(where, introducer, clock, cache=home / KNOWN_NODES_FILE, chance=chance)
+    else:
+        source = FileRoster(Path(where), resolve, clock)
+    grid = Grid(source, connector, clock, derive(ACCOUNT_CONVERGENCE, identity.seed), policy)
     try:
-        home.mkdir(parents=True, exist_ok=True, mode=0o700)
-    except OSError as error:
-        raise ConfigInvalid(where=str(home), reason=error.strerror or str(error)) from error
-    if not path.exists():
-        lock = FolderLock(home)  # two first uses at once must not make two keys
-        try:
-            if not path.exists():
-                make_identity(path, os.urandom)
-        finally:
-            lock.close()
-    return read_identity(path)
+        yield await grid.start()
+    finally:
+        await grid.aclose()
+        connector.close()
 
 
 # --- processes --------------------------------------------------------------------------------

@@ -20,16 +20,19 @@ from muniment.ids import id_from_text, id_text
 class FolderLock:
     """Exclusive use of a folder until `close` or the end of the process.
 
+    Args:
+        wait: for another process to let go, instead of refusing.
+
     Raises: FolderBusy: another process has it; StoreFailed: it cannot be opened.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, wait: bool = False) -> None:
         try:
             self._descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         except OSError as error:
             raise failed(folder, error) from error
         try:
-            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(self._descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
         except OSError as error:
             os.close(self._descriptor)
             raise FolderBusy(folder=str(folder)) from error

@@ -173,5 +173,6 @@ def _answer(says: str, kind: type[msgspec.Struct] | str | None) -> dict[str, obj
 
 def _content(kind: type[msgspec.Struct] | str) -> dict[str, object]:
     if isinstance(kind, str):
-        return {kind: {"schema": {"type": "object"} if kind == JSON else {"type": "string", "format": "binary"}}}
+        schema = {"type": "object"} if kind == JSON else {"type": "string", "format": "binary"}
+        return {kind: {"schema": schema}}
     return {JSON: {"schema": {"$ref": _REF.format(name=kind.__name__)}}}
