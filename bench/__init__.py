@@ -1,0 +1,1 @@
+"""Measurements against rivals and ceilings; never part of the test suite."""

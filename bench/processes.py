@@ -35,21 +35,19 @@ class BenchGrid:
 
 @contextlib.contextmanager
 def running_grid(work: Path, nodes: int) -> Iterator[BenchGrid]:
-    """Start `nodes` nodes below `work`, each a zone of its own, with a static roster; stop them at the end."""
-    addresses, processes = [], []
+    """Start nodes below `work`, each a zone of its own, with a static roster; stop them at the end."""
+    processes = []
     with contextlib.ExitStack() as stack:
         for number in range(nodes):
             folder = work / f"node{number}"
             command = [*MUNI, "node", "init", str(folder), "--capacity", "100GB", "--zone", f"zone{number}"]
-            told = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+            subprocess.run(command, check=True, capture_output=True)
             process = subprocess.Popen(
                 [*MUNI, "node", "run", str(folder)], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
             )
             stack.callback(_stop, process)
             processes.append(process)
-            del told
-        for process in processes:
-            addresses.append(_wait_address(process))
+        addresses = [_wait_address(process) for process in processes]
         roster = work / "roster"
         roster.write_text("".join(f"{address}\n" for address in addresses))
         yield BenchGrid(roster, tuple(processes))
