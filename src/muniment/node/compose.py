@@ -49,7 +49,8 @@ from muniment.node.config import (
 )
 from muniment.node.folder import FolderLock, failed, read_identity
 from muniment.node.gate import Gate
-from muniment.node.home import KNOWN_NODES_FILE, account_identity, joined_roster
+from muniment.node.home import KNOWN_NODES_FILE, joined_roster
+from muniment.node.home import account_identity as account_identity  # for callers of this module
 from muniment.node.housekeeping import Housekeeping
 from muniment.node.introducer import IntroducerService, RosterFile
 from muniment.node.introducer_api import IntroducerApi
@@ -259,12 +260,15 @@ async def _expire_records(service: IntroducerService, file: RosterFile) -> None:
 
 
 @contextlib.asynccontextmanager
-async def open_grid(home: Path, roster: str | None, policy: Policy | None = None) -> AsyncIterator[Grid]:
+async def open_grid(
+    home: Path | None = None, roster: str | None = None, policy: Policy | None = None
+) -> AsyncIterator[Grid]:
     """A client's grid with its account key, closed at the end.
 
     Args:
-        home: the client's folder, made on first use; holds the account key (0600).
-        roster: `mun:introducer:...` or the path of a roster file; None for the one the home has joined.
+        home: the client's folder, made on first use; holds the account key (0600).  None for the user's own.
+        roster: `mun:introducer:...` or the path of a roster file; None for the one that MUNIMENT_GRID names
+            or the home has joined.
         policy: how files are stored; None for the defaults.
 
     Raises: GridUnknown: none is joined; ConfigInvalid: the key or roster file; RosterEmpty: nobody knows any
@@ -276,6 +280,8 @@ async def open_grid(home: Path, roster: str | None, policy: Policy | None = None
     from muniment.engine.grid import Grid
     from muniment.net.http_client import HttpConnector
 
+    home = home or default_home()
+    where = roster or chosen_roster(home)
     identity, clock = account_identity(home), SystemClock()
     connector = HttpConnector(identity, clock)
 
@@ -287,11 +293,10 @@ async def open_grid(home: Path, roster: str | None, policy: Policy | None = None
             await node.aclose()
 
     source: FileRoster | IntroducerRoster
-    where = roster or joined_roster(home)
     if where.startswith("mun:"):
-        introducer = HttpIntroducer(parse_address(where, PeerKind.INTRODUCER))
-        chance = random.SystemRandom().random
-        source = IntroducerRoster(where, introducer, clock, cache=home / KNOWN_NODES_FILE, chance=chance)
+        address = parse_address(where, PeerKind.INTRODUCER)
+        cache, chance = known_nodes_file(home, address.node), random.SystemRandom().random
+        source = IntroducerRoster(where, HttpIntroducer(address), clock, cache=cache, chance=chance)
     else:
         source = FileRoster(Path(where), resolve, clock)
     grid = Grid(source, connector, clock, derive(ACCOUNT_CONVERGENCE, identity.seed), policy)

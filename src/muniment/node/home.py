@@ -1,8 +1,8 @@
 """A client's folder: the key of its account, the grid it has joined, and the nodes it knew last.
 
-account.key        Ed25519 seed as text, mode 0600; who has it, owns the account's shares and quota
-roster-address     `mun:introducer:...`, or the path of a roster file
-known-nodes.json   cache of an introducer's answers; may be deleted
+account.key          Ed25519 seed as text, mode 0600; who has it, owns the account's shares and quota
+roster-address       `mun:introducer:...`, or the path of a roster file
+known-nodes-*.json   cache of what each introducer answered last; may be deleted
 """
 
 from __future__ import annotations
@@ -11,14 +11,29 @@ import os
 from pathlib import Path
 from typing import Final
 
+import platformdirs
+
 from muniment.crypto.identity import Identity
 from muniment.errors import ConfigInvalid, GridUnknown
+from muniment.ids import NodeId, id_text
 from muniment.node.folder import FolderLock, make_identity, read_identity, write_whole
 from muniment.spec.address import PeerKind, parse_address
 
 ACCOUNT_FILE: Final = "account.key"
 JOINED_FILE: Final = "roster-address"
-KNOWN_NODES_FILE: Final = "known-nodes.json"
+HOME_VARIABLE: Final = "MUNIMENT_HOME"
+ROSTER_VARIABLE: Final = "MUNIMENT_GRID"
+
+
+def default_home() -> Path:
+    """The folder that MUNIMENT_HOME names, or the system's place for a user's configuration."""
+    named = os.environ.get(HOME_VARIABLE)
+    return Path(named) if named else Path(platformdirs.user_config_dir("muniment"))
+
+
+def default_home() -> Path:
+    """The user's folder where none is named: the platform's place for application data."""
+    return Path(platformdirs.user_data_dir("muniment", appauthor=False))
 
 
 def account_identity(home: Path) -> Identity:
@@ -54,6 +69,16 @@ def join_grid(home: Path, roster: str) -> str:
     _make(home)
     write_whole(home / JOINED_FILE, f"{where}\n".encode())
     return where
+
+
+def chosen_roster(home: Path) -> str:
+    """The roster that MUNIMENT_GRID names, else the one that the home has joined.  Raises: GridUnknown: none."""
+    return os.environ.get(ROSTER_VARIABLE) or joined_roster(home)
+
+
+def known_nodes_file(home: Path, introducer: NodeId) -> Path:
+    """Where the nodes that this introducer named last are kept: never to be taken for another grid's."""
+    return home / f"known-nodes-{id_text(introducer)[:16]}.json"
 
 
 def joined_roster(home: Path) -> str:

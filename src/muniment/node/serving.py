@@ -9,8 +9,9 @@ puts it into quarantine) or StoreFailed (the medium failed, which says nothing a
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable, Sequence
+import contextlib
+import mmap
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final, TypeVar
 
@@ -25,7 +26,7 @@ from muniment.spec.share import FIXED_BYTES, HASH_BYTES, ShareHeader, decode_fix
 _T = TypeVar("_T")
 
 _SCRATCH_BYTES: Final = 2 * MIB
-"""Kept per thread: fresh pages cost more than the hash of what is read into them."""
+"""Room for the usual share of a 4 MiB chunk."""
 
 _HEAD_GUESS_BYTES: Final = 4 * KIB
 """Read at once; holds the head of every share of up to 1 MiB of a 4-of-6 blob."""
@@ -44,7 +45,7 @@ class VerifiedShares:
 
     def __init__(self, store: ShareStore) -> None:
         self._store = store
-        self._local = threading.local()
+        self._scratch = _Scratch()
 
     def size_bytes(self, key: ShareKey) -> int:
         """The record's size, unverified."""
@@ -65,15 +66,15 @@ class VerifiedShares:
             size_bytes = reader.size_bytes
             if not FIXED_BYTES < size_bytes <= PUT_BODY_BYTES_MAX:
                 raise _corrupt(key, f"record of {size_bytes} bytes")
-            buffer = self._scratch(size_bytes)
-            if reader.read_into(0, buffer) != size_bytes:
-                raise _corrupt(key, "the record is shorter than its file")
+            with self._scratch.borrow(size_bytes) as buffer:
+                if reader.read_into(0, buffer) != size_bytes:
+                    raise _corrupt(key, "the record is shorter than its file")
+                receiver = ShareReceiver(key, size_bytes)
+                receiver.feed(buffer)
+                receiver.finish()
+                return use(buffer)
         finally:
             reader.close()
-        receiver = ShareReceiver(key, size_bytes)
-        receiver.feed(buffer)
-        receiver.finish()
-        return use(buffer)
 
     def record(self, key: ShareKey) -> bytes:
         """The whole record."""
@@ -120,13 +121,31 @@ class VerifiedShares:
         finally:
             reader.close()
 
-    def _scratch(self, size_bytes: int) -> memoryview:
+
+class _Scratch:
+    """Buffers for whole records, used again and again: fresh pages cost more than the hash of what is read
+    into them.  The one used last is lent first, so that a quiet node touches one only.
+
+    They begin at a page boundary, for stores that read past the page cache.
+    """
+
+    def __init__(self) -> None:
+        self._free: list[memoryview] = []
+
+    @contextlib.contextmanager
+    def borrow(self, size_bytes: int) -> Iterator[memoryview]:
+        """A buffer of this size until the end of the block; larger ones than usual are not kept."""
         if size_bytes > _SCRATCH_BYTES:
-            return memoryview(bytearray(size_bytes))
-        scratch: memoryview | None = getattr(self._local, "scratch", None)
-        if scratch is None:
-            scratch = self._local.scratch = memoryview(bytearray(_SCRATCH_BYTES))
-        return scratch[:size_bytes]
+            yield memoryview(mmap.mmap(-1, size_bytes))
+            return
+        try:
+            buffer = self._free.pop()  # atomic, and so is append
+        except IndexError:
+            buffer = memoryview(mmap.mmap(-1, _SCRATCH_BYTES))
+        try:
+            yield buffer[:size_bytes]
+        finally:
+            self._free.append(buffer)
 
 
 def _head(reader: ShareReader, key: ShareKey) -> _Head:
