@@ -26,6 +26,7 @@ _HEADER_TIMEOUT_MS: Final = 10_000
 _READ_BUFFER_BYTES: Final = 1 << 20
 _BACKLOG: Final = 256
 _START_TIMEOUT_S: Final = 10.0
+_FLUSH_S: Final = 0.1
 _log = logging.getLogger(__name__)
 
 
@@ -56,6 +57,7 @@ class HttpServer:
         self.port = port or free_port(host)
         self._requests_max = requests_max
         self._running = 0
+        self._answered_s = 0.0
         self._idle = asyncio.Event()
         self._idle.set()
         self._stopping = False
@@ -104,6 +106,8 @@ class HttpServer:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(grace_s):
                 await self._idle.wait()
+        # Granian does not tell when an answer has left its thread, so the last one gets a moment to.
+        await asyncio.sleep(max(0.0, self._answered_s + _FLUSH_S - asyncio.get_running_loop().time()))
         self._server.stop()  # type: ignore[no-untyped-call]
         # Idle keep-alive connections would hold granian's own graceful end: it gets a moment, not more.
         with contextlib.suppress(TimeoutError, asyncio.CancelledError):
@@ -123,6 +127,7 @@ class HttpServer:
             self._send(protocol, await self._answer(scope, protocol))
         finally:
             self._running -= 1
+            self._answered_s = asyncio.get_running_loop().time()
             if not self._running:
                 self._idle.set()
 
