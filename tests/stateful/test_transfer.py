@@ -235,7 +235,6 @@ class DownloadModel(RuleBasedStateMachine):
                 case dl.Settled():
                     self.settled = True
                     assert not self.fetches
-                    assert not self.looks
                     assert not self.check
         assert all(count == 1 for count in self.asked.values()), "asked twice"
 

@@ -9,7 +9,7 @@ every node is asked once what it has, so the machine always ends.
     RUNNING    k distinct shares checked good                                Finish, Withdraw of the rest
                nothing under way, nothing left to try                        Fail
                GiveUp                                                        Withdraw of everything
-    ENDING     no fetch, look-up or check is under way any more              Settled
+    ENDING     no fetch or check is under way any more                       Settled
     SETTLED    never; events are ignored
 
     fetch      event -> next
@@ -244,7 +244,7 @@ class Download:
                 self._begun = True
         if self._phase is Phase.RUNNING and self._begun:
             self._pursue(out)
-        if self._phase is Phase.ENDING and not (self._in(*_UNDER_WAY, Stage.CHECKING) or self._locating):
+        if self._phase is Phase.ENDING and not self._in(*_UNDER_WAY, Stage.CHECKING):
             self._phase = Phase.SETTLED
             out.append(Settled())
         return out
@@ -336,6 +336,7 @@ class Download:
 
     def _end(self, out: list[DownloadAction]) -> None:
         self._phase = Phase.ENDING
+        self._locating.clear()  # a look-up holds no memory: nobody waits for its answer
         out.extend(Withdraw(slot) for slot in self._in(*_UNDER_WAY))
 
     # --- looking

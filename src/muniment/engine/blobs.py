@@ -5,6 +5,7 @@ What the upload of a file, of many files and of a tree have in common.
 
 from __future__ import annotations
 
+import asyncio
 from collections import deque
 from collections.abc import Callable
 
@@ -85,28 +86,30 @@ class FileRows:
     def __init__(self, writer: BlobWriter) -> None:
         self._writer = writer
         self._builder = ManifestBuilder()
-        self._coming: deque[list[BlobRef]] = deque()
+        self._coming: deque[asyncio.Future[BlobRef]] = deque()
         self.size_bytes = 0
 
     def expect(self) -> Expect:
         """The next blob of the file is begun; call what is returned with its reference."""
-        place: list[BlobRef] = []
-        self._coming.append(place)
-        return place.append
+        coming: asyncio.Future[BlobRef] = asyncio.get_running_loop().create_future()
+        self._coming.append(coming)
+        return coming.set_result
 
     async def collect(self) -> None:
         """Take in what has come, in order; returns at once unless a manifest is full."""
-        while self._coming and self._coming[0]:
-            (ref,) = self._coming.popleft()
+        while self._coming and self._coming[0].done():
+            ref = self._coming.popleft().result()
             self.size_bytes += ref.plain_bytes
             await self._add(content_row(ref), 0)
 
     async def finish(self) -> Row:
-        """All blobs have come: store what manifests are needed; returns the one row of the whole file.
+        """All blobs are begun: store what manifests are needed; returns the one row of the whole file.
 
         A file of one blob needs none, and its row is that of content.
         """
-        await self.collect()
+        while self._coming:
+            await self._coming[0]
+            await self.collect()
         while (row := self._builder.sole_row()) is None:
             level, manifest, _ = self._builder.finish()
             await self._add(await self._writer.store_manifest(manifest), level + 1)

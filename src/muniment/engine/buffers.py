@@ -78,6 +78,14 @@ class BufferPool(Generic[_K, _B]):
             self.used_bytes += size
         return self._take(kind, size)
 
+    def acquire_nowait(self, kind: _K) -> _B | None:
+        """A buffer if there is room and nobody waits, else None."""
+        size = self._measure(kind)
+        if self._waiting or not self._fits(size):
+            return None
+        self.used_bytes += size
+        return self._take(kind, size)
+
     def release(self, kind: _K, buffer: _B) -> None:
         """Take a buffer back that nobody reads or writes any more."""
         size = self._measure(kind)

@@ -13,19 +13,26 @@ share memory, connections and what is known of the nodes.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from muniment.core.capabilities import weaken
 from muniment.core.manifesting import content_row, nested_row
 from muniment.engine.blobs import BlobWriter
-from muniment.engine.download import StreamDownload
+from muniment.engine.check import Check
+from muniment.engine.download import Download, Part
 from muniment.engine.fetcher import Fetcher
+from muniment.engine.health import Health
 from muniment.engine.kernels import Kernels
+from muniment.engine.many import ManyUpload
 from muniment.engine.nodes import Nodes
 from muniment.engine.policy import Limits, Policy
 from muniment.engine.results import (
     DownloadTally,
+    FilePut,
     GetResult,
     ProgressCallback,
     PutResult,
@@ -35,12 +42,25 @@ from muniment.engine.results import (
 from muniment.engine.sender import Sender
 from muniment.engine.source import SourceLike, open_source
 from muniment.engine.spans import row_spans
+from muniment.engine.status import NodeSummary, summarise
 from muniment.engine.target import Writable, open_target
 from muniment.engine.threads import Threads
+from muniment.engine.tree_download import TreeParts
+from muniment.engine.tree_upload import TreeUpload
+from muniment.engine.tree_writer import TreeWriter
 from muniment.engine.upload import StreamUpload
-from muniment.errors import NotCapable, RangeOutOfBounds
+from muniment.errors import MunimentError, NotCapable, RangeOutOfBounds
 from muniment.ports import Clock, Connector, Roster
-from muniment.spec.cap import BlobFile, Cap, LiteralFile, ManifestFile, ReadCap, TreeReadCap
+from muniment.spec.cap import (
+    BlobFile,
+    Cap,
+    LiteralFile,
+    LiteralFileVerify,
+    ManifestFile,
+    ReadCap,
+    TreeReadCap,
+    cap_text,
+)
 from muniment.spec.manifest import Row
 
 FILE_THREADS = 2
@@ -185,8 +205,8 @@ class Grid:
             try:
                 if isinstance(row, Row):
                     spans = row_spans(self._fetcher, tally, row, start, last)
-                    stream = StreamDownload(self._fetcher, self._files, tally, last - start, progress)
-                    written = await stream.run(spans, opened)
+                    download = Download(self._fetcher, self._files, tally, lambda: last - start, progress)
+                    written = await download.run(Part(span, opened.write) async for span in spans)
                 else:
                     await self._files.run(opened.write, memoryview(row)[start:last])
                     written = last - start
@@ -195,6 +215,127 @@ class Grid:
             finally:
                 await self._files.run(opened.abandon)
         return get_result(written, tally)
+
+    async def put_many(
+        self,
+        paths: Iterable[Path],
+        *,
+        policy: Policy | None = None,
+        told: Callable[[FilePut], None] | None = None,
+    ) -> list[FilePut]:
+        """Store many files, each under a capability of its own; far faster than one `put` after the other.
+
+        Args:
+            paths: taken from lazily.
+            policy: instead of the grid's.
+            told: hears of each file as it is done, on the loop.
+        Returns: one result for each path, in order; a file that cannot be read or stored has an error instead
+            of a capability and does not stop the others.
+
+        Cancellation: as `put`.  Raises: RosterEmpty.
+        """
+        self._nodes.require_nodes()
+        chosen = policy or self._policy
+
+        async def stream(path: Path) -> FilePut:
+            try:
+                result = await self.put(path, policy=chosen)
+            except MunimentError as error:
+                return FilePut(str(path), None, 0, error)
+            assert isinstance(result.cap, BlobFile | LiteralFile | ManifestFile)
+            return FilePut(str(path), result.cap, result.size_bytes)
+
+        thread = Threads("read", 1, self._clock)
+        try:
+            many = ManyUpload(self._kernels, self._sender, chosen, thread, stream, told, UploadTally())
+            return await many.run(paths)
+        finally:
+            thread.close()
+
+    # --- folders
+
+    async def put_tree(
+        self,
+        folder: Path,
+        *,
+        policy: Policy | None = None,
+        progress: ProgressCallback | None = None,
+    ) -> PutResult:
+        """Store a folder's files, folders and symbolic links, with permissions and times, under one cap.
+
+        Small files are packed together, large ones stored as `put` stores them.  A file is stored as long as
+        it was when it was opened; what cannot be read is left out and listed in `PutResult.skipped`.
+
+        Cancellation and errors: as `put`.  Raises: InvalidRequest: it is not a folder.
+        """
+        self._nodes.require_nodes()
+        tally = UploadTally()
+        writer = BlobWriter(self._kernels, self._sender, policy or self._policy, tally)
+        async with self._streams:
+            upload = TreeUpload(folder, writer, self._clock, progress)
+            cap = await upload.run()
+        tally.stages.read_s += upload.read_s
+        return put_result(cap, upload.size_bytes, tally, files=upload.files, skipped=upload.skipped)
+
+    async def get_tree(
+        self,
+        cap: Cap,
+        folder: Path,
+        *,
+        replace: bool = False,
+        progress: ProgressCallback | None = None,
+    ) -> GetResult:
+        """Restore a folder, which appears whole and durable or not at all.
+
+        Args:
+            cap: a tree's read capability.
+            folder: where; must not exist or be empty, unless `replace`.
+            replace: delete what is there when the restored folder takes its place.
+            progress: told after each blob.
+
+        Nothing is written outside `folder`, whoever made the capability; what this file system cannot hold
+        is left out and listed in `GetResult.skipped`.
+        Raises: as `get`; InvalidRequest: the folder is not empty.
+        """
+        if not isinstance(cap, TreeReadCap):
+            raise NotCapable(needed="tree read", given=_kind(cap))
+        tally = DownloadTally()
+        async with self._streams:
+            thread = Threads("tree", 1, self._clock)  # a writer of trees is used by one thread
+            try:
+                writer, _ = await thread.run(partial(TreeWriter, folder, replace=replace))
+                try:
+                    tree = TreeParts(self._fetcher, thread, tally, writer)
+                    download = Download(self._fetcher, thread, tally, lambda: tree.total_bytes, progress)
+                    await download.run(tree.parts(cap.ref))
+                    _, busy_s = await thread.run(writer.finish)
+                    tally.stages.write_s += busy_s
+                finally:
+                    await thread.run(writer.abandon)
+            finally:
+                thread.close()
+        return get_result(writer.size_bytes, tally, files=writer.files, skipped=tuple(writer.skipped))
+
+    # --- looking
+
+    async def check(self, cap: Cap, *, verify: bool = False) -> Health:
+        """Find out which nodes hold which shares of a file or tree.
+
+        Args:
+            cap: any capability; the verify right is enough, and all that is used.
+            verify: read every share and hold it against the BlobId instead of believing the nodes.
+        Returns: the state of every share at every node; damage and absence are findings, not errors.
+        Raises: RosterEmpty; MalformedRecord: manifests are nested without end.
+        """
+        weak = weaken(cap)
+        if not isinstance(weak, LiteralFileVerify):
+            self._nodes.require_nodes()
+        check = Check(self._nodes, self._fetcher, self._kernels, self._policy.placement, verify=verify)
+        return await check.run(weak)
+
+    async def status(self) -> list[NodeSummary]:
+        """Ask every node of the roster how it is; those that do not answer are in the list as well."""
+        return await summarise(self._nodes, self._clock)
 
 
 def file_row(cap: Cap) -> tuple[Row | bytes, int]:
@@ -209,8 +350,13 @@ def file_row(cap: Cap) -> tuple[Row | bytes, int]:
             return content_row(ref), ref.plain_bytes
         case ManifestFile(ref, size_bytes):
             return nested_row(ref, size_bytes), size_bytes
-    kind = "tree read" if isinstance(cap, TreeReadCap) else "verify"
-    raise NotCapable(needed="file read", given=kind)
+    raise NotCapable(needed="file read", given=_kind(cap))
+
+
+def _kind(cap: Cap) -> str:
+    """What a capability is, for messages."""
+    _, what, right, _ = cap_text(cap).split(":")
+    return f"{what} {right}"
 
 
 def put_result(

@@ -149,10 +149,15 @@ class Lane:
         """Send a share for which space was granted."""
         self._add(self._sends, job)
 
-    def fetch(self, job: FetchJob) -> None:
-        """Receive a share; small ones in batches."""
+    def fetch(self, job: FetchJob, *, alone: bool = False) -> None:
+        """Receive a share; small ones in batches, which cannot tell a damaged share from a missing one.
+
+        Args:
+            job: which, and where to.
+            alone: in a request of its own, whatever its size.
+        """
         small = job.size_bytes <= self._limits.small_share_bytes
-        self._add(self._reads if small else self._gets, job)
+        self._add(self._reads if small and not alone else self._gets, job)
 
     def locate(self, job: LocateJob) -> None:
         """Ask which shares of a blob the node has."""

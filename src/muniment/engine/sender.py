@@ -65,6 +65,12 @@ class Sender:
         kind = (policy.coding, size_class(plain_bytes, policy.chunk_bytes))
         return SealBuffers(kind, await self._pool.acquire(kind))
 
+    def buffers_nowait(self, policy: Policy, plain_bytes: int) -> SealBuffers | None:
+        """As `buffers`, or None if that would wait: for those who hold some already."""
+        kind = (policy.coding, size_class(plain_bytes, policy.chunk_bytes))
+        blob = self._pool.acquire_nowait(kind)
+        return None if blob is None else SealBuffers(kind, blob)
+
     def give_back(self, buffers: SealBuffers) -> None:
         """Buffers that were not handed to `send`, or that nothing sends from any more."""
         self._pool.release(buffers.kind, buffers.blob)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from typing import Final
 
@@ -27,7 +27,7 @@ class Span:
 
 async def row_spans(
     fetcher: Fetcher, tally: DownloadTally, row: Row, start: int, stop: int, *, depth: int = 0
-) -> AsyncIterator[Span]:
+) -> AsyncGenerator[Span, None]:
     """Bytes `start` to `stop` of what is under a row, in order.
 
     Raises: as `Fetcher.manifest`; BlobCorrupt: a manifest is not as long as the row says.

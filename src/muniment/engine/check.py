@@ -1,0 +1,226 @@
+"""Checking a file or tree: who holds which share, asked or read and verified.  Needs a verify right only.
+
+Blobs are taken in batches; each node is asked once for a batch.  With `verify`, every share that a node says
+it holds is read and held against the BlobId, within a bounded amount of memory.  A node that does not answer
+is offline for the rest of the check.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from muniment.core.placement import Slot
+from muniment.engine.buffers import BufferPool, size_class
+from muniment.engine.fetcher import Fetcher
+from muniment.engine.groups import first_error
+from muniment.engine.health import BlobHealth, Health, ShareHealth, ShareState
+from muniment.engine.jobs import Answer, Failed, FetchJob, Found, Got, LocateJob
+from muniment.engine.kernels import Kernels
+from muniment.engine.lane import Lane
+from muniment.engine.nodes import Nodes
+from muniment.engine.policy import PlacementName
+from muniment.engine.results import DownloadTally
+from muniment.engine.spans import DEPTH_MAX
+from muniment.errors import (
+    IntegrityError,
+    MalformedRecord,
+    NodeUnreachable,
+    ShareCorrupt,
+    ShareUnknown,
+    TooFewShares,
+)
+from muniment.ids import NodeId, ShareNumber
+from muniment.merkle.share_tree import check_share
+from muniment.spec.blob import BlobName
+from muniment.spec.cap import BlobFileVerify, LiteralFileVerify, ManifestFileVerify, TreeVerifyCap, VerifyCap
+from muniment.spec.limits import MIB, PUT_BODY_BYTES_MAX
+
+_BATCH: Final = 256
+"""Blobs asked for together."""
+
+_VERIFY_BYTES: Final = 48 * MIB
+"""Memory for shares being read to be verified."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Target:
+    """A blob to check, and what was found of it.
+
+    Attributes:
+        name: the blob.
+        manifest: whether it is one.
+        states: of every (share, node) that a node says it holds.
+    """
+
+    name: BlobName
+    manifest: bool
+    states: dict[Slot, ShareState] = field(default_factory=dict)
+
+
+class Check:
+    """One check.
+
+    Args:
+        nodes: who is asked.
+        fetcher: reads manifests' verify halves.
+        kernels: verify shares.
+        placement: says where shares should be.
+        verify: read and verify every share.
+    """
+
+    def __init__(
+        self, nodes: Nodes, fetcher: Fetcher, kernels: Kernels, placement: PlacementName, *, verify: bool
+    ) -> None:
+        self._nodes = nodes
+        self._fetcher = fetcher
+        self._kernels = kernels
+        self._placement = placement
+        self._verify = verify
+        self._health = Health(verified=verify)
+        self._offline: set[NodeId] = set()
+        self._pool: BufferPool[int, memoryview] = BufferPool(
+            _VERIFY_BYTES, lambda size: memoryview(bytearray(size)), lambda size: size
+        )
+
+    async def run(self, cap: VerifyCap) -> Health:
+        """Check everything the capability covers."""
+        batch: list[_Target] = []
+        async for target in self._targets(cap):
+            batch.append(target)
+            if len(batch) == _BATCH:
+                await self._check(batch)
+                batch = []
+        await self._check(batch)
+        self._health.trim()
+        return self._health
+
+    # --- what there is to check
+
+    async def _targets(self, cap: VerifyCap) -> AsyncGenerator[_Target, None]:
+        match cap:
+            case LiteralFileVerify():
+                return
+            case BlobFileVerify(name):
+                yield _Target(name, manifest=False)
+            case ManifestFileVerify(name, key) | TreeVerifyCap(name, key):
+                async for target in self._below(name, key, 0):
+                    yield target
+
+    async def _below(self, name: BlobName, key: bytes, depth: int) -> AsyncGenerator[_Target, None]:
+        """A manifest and everything under it; one that cannot be read is noted, and ends there."""
+        yield _Target(name, manifest=True)
+        if depth >= DEPTH_MAX:
+            raise MalformedRecord(format="manifest", reason="nested too deep")
+        try:
+            half = await self._fetcher.verify_half(name, key, DownloadTally())
+        except (TooFewShares, IntegrityError):
+            self._health.unread.append(name.blob)
+            return
+        for row in half.rows:
+            if row.verify_key:
+                async for target in self._below(row.name, row.verify_key, depth + 1):
+                    yield target
+            else:
+                yield _Target(row.name, manifest=False)
+
+    # --- asking
+
+    async def _check(self, batch: Sequence[_Target]) -> None:
+        """Find the state of every share of these blobs and count it."""
+        lanes = [lane for lane in self._nodes.lanes() if lane.node not in self._offline]
+        answers = await asyncio.gather(*(self._locate(lane, batch) for lane in lanes))
+        for lane, held in zip(lanes, answers, strict=True):
+            if held is None:
+                self._offline.add(lane.node)
+                continue
+            for target, shares in zip(batch, held, strict=True):
+                for share in shares:
+                    if 0 <= share < target.name.shape.n:
+                        target.states[Slot(share, lane.node)] = ShareState.HELD
+        if self._verify:
+            await self._verify_all(batch)
+        for target in batch:
+            self._health.add(self._blob(target))
+
+    async def _locate(self, lane: Lane, batch: Sequence[_Target]) -> list[frozenset[ShareNumber]] | None:
+        """What one node says it has of each blob; None if it does not answer."""
+        loop = asyncio.get_running_loop()
+        answers: list[asyncio.Future[Answer]] = []
+        for target in batch:
+            answer: asyncio.Future[Answer] = loop.create_future()
+            lane.locate(LocateJob(answer.set_result, target.name.blob))
+            answers.append(answer)
+        held = []
+        for answer in answers:
+            match await asyncio.shield(answer):
+                case Found(shares):
+                    held.append(shares)
+                case _:
+                    return None
+        return held
+
+    def _blob(self, target: _Target) -> BlobHealth:
+        n = target.name.shape.n
+        nodes: list[dict[NodeId, ShareState]] = [{} for _ in range(n)]
+        for slot, state in target.states.items():
+            nodes[slot.share][slot.node] = state
+        for slot in self._nodes.download_plan(target.name.blob, n, self._placement)[0]:
+            offline = slot.node in self._offline
+            nodes[slot.share].setdefault(slot.node, ShareState.OFFLINE if offline else ShareState.MISSING)
+        shares = tuple(
+            ShareHealth(ShareNumber(at), tuple(sorted(found.items(), key=lambda item: item[0])))
+            for at, found in enumerate(nodes)
+        )
+        return BlobHealth(target.name, target.manifest, shares)
+
+    # --- verifying
+
+    async def _verify_all(self, batch: Sequence[_Target]) -> None:
+        """Read every share that is said to be held, and put down what came of it."""
+        try:
+            async with asyncio.TaskGroup() as group:
+                for target in batch:
+                    kind = size_class(target.name.shape.record_bytes, PUT_BODY_BYTES_MAX)
+                    for slot in list(target.states):
+                        buffer = await self._pool.acquire(kind)
+                        group.create_task(self._verify_one(target, slot, kind, buffer))
+        except BaseExceptionGroup as errors:
+            error = first_error(errors)
+            raise error from error.__cause__
+
+    async def _verify_one(self, target: _Target, slot: Slot, kind: int, buffer: memoryview) -> None:
+        name, shape = target.name, target.name.shape
+        head, data = buffer[: shape.head_bytes], buffer[shape.head_bytes : shape.record_bytes]
+        answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+        job = FetchJob(answer.set_result, name.share(slot.share), head, data, size_bytes=shape.record_bytes)
+        lane = self._nodes.lane(slot.node)
+        if lane is None:
+            answer.set_result(Failed(NodeUnreachable(node=slot.node, reason="it left the roster")))
+        else:
+            lane.fetch(job, alone=True)
+        try:
+            heard = await asyncio.shield(answer)
+            target.states[slot] = await self._state(name, slot.share, head, data, heard)
+        finally:
+            if lane is not None:
+                lane.withdraw(job)
+            answer.add_done_callback(lambda _: self._pool.release(kind, buffer))
+
+    async def _state(
+        self, name: BlobName, share: ShareNumber, head: memoryview, data: memoryview, answer: Answer
+    ) -> ShareState:
+        match answer:
+            case Got():
+                try:
+                    await self._kernels.run(check_share, name, share, head, data)
+                except ShareCorrupt:
+                    return ShareState.DAMAGED
+                return ShareState.HELD
+            case Failed(ShareCorrupt()):
+                return ShareState.DAMAGED
+            case Failed(ShareUnknown()):
+                return ShareState.MISSING
+        return ShareState.OFFLINE

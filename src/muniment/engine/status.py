@@ -1,0 +1,98 @@
+"""How the nodes of the grid are now: asked all at once, told for each."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from typing import Any
+
+from muniment.engine.nodes import Nodes
+from muniment.errors import MunimentError
+from muniment.ids import NodeId, id_text
+from muniment.ports import Clock
+
+
+@dataclass(frozen=True, slots=True)
+class NodeSummary:
+    """One node.
+
+    Attributes:
+        node: who.
+        addresses: as its record says.
+        zone: its failure zone, "" if unknown.
+        capacity_bytes: what its operator gives.
+        reachable: whether it answered just now; what follows is 0 or empty otherwise.
+        latency_s: until its answer.
+        version: of its program.
+        used_bytes: whole share records stored.
+        reserved_bytes: promised to uploads.
+        free_bytes: what is left.
+        share_count: shares stored.
+        quarantined_count: shares found damaged.
+        error: why it is not reachable.
+    """
+
+    node: NodeId
+    addresses: tuple[str, ...]
+    zone: str
+    capacity_bytes: int
+    reachable: bool
+    latency_s: float = 0.0
+    version: str = ""
+    used_bytes: int = 0
+    reserved_bytes: int = 0
+    free_bytes: int = 0
+    share_count: int = 0
+    quarantined_count: int = 0
+    error: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        """For `--json`."""
+        return {
+            "node": id_text(self.node),
+            "addresses": list(self.addresses),
+            "zone": self.zone,
+            "capacity_bytes": self.capacity_bytes,
+            "reachable": self.reachable,
+            "latency_s": round(self.latency_s, 6),
+            "version": self.version,
+            "used_bytes": self.used_bytes,
+            "reserved_bytes": self.reserved_bytes,
+            "free_bytes": self.free_bytes,
+            "share_count": self.share_count,
+            "quarantined_count": self.quarantined_count,
+            "error": self.error,
+        }
+
+
+async def summarise(nodes: Nodes, clock: Clock) -> list[NodeSummary]:
+    """Ask every node of the roster, in the order of their ids."""
+    ordered = sorted(lane.node for lane in nodes.lanes())
+    return list(await asyncio.gather(*(_ask(nodes, node, clock) for node in ordered)))
+
+
+async def _ask(nodes: Nodes, node: NodeId, clock: Clock) -> NodeSummary:
+    record = nodes.record(node)
+    lane = nodes.lane(node)
+    assert lane is not None
+    begun_s = clock.monotonic_s()
+    try:
+        status = await lane.connection.info()
+    except MunimentError as error:
+        return NodeSummary(
+            node, record.addresses, record.zone, record.capacity_bytes, reachable=False, error=str(error)
+        )
+    return NodeSummary(
+        node=node,
+        addresses=record.addresses,
+        zone=record.zone,
+        capacity_bytes=status.capacity_bytes,
+        reachable=True,
+        latency_s=clock.monotonic_s() - begun_s,
+        version=status.version,
+        used_bytes=status.used_bytes,
+        reserved_bytes=status.reserved_bytes,
+        free_bytes=max(0, status.capacity_bytes - status.used_bytes - status.reserved_bytes),
+        share_count=status.share_count,
+        quarantined_count=status.quarantined_count,
+    )

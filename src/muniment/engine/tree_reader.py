@@ -1,0 +1,352 @@
+"""Reading a folder: entries in the order a manifest wants them, content packed into chunks on the way.
+
+Runs in a thread, one step at a time; a step ends where a chunk is full or a buffer is needed, so the thread
+never waits for the loop.  The plan of a leaf manifest (which row holds what) is made here, because only the
+reader knows what was read.
+
+    small file (< 64 KiB)      into the pack, the open chunk that it shares with its neighbours
+    tiny file (<= 128 bytes)   inline in its entry
+    file of up to 256 chunks   rows of its own
+    larger file                one row: a nested manifest
+
+A file is stored as long as it was when it was opened, or shorter if it shrank; what cannot be read is skipped
+and said.  Symbolic links are stored, never followed.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Generator, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from muniment.engine.policy import SMALL_FILE_BYTES
+from muniment.engine.results import Skipped
+from muniment.errors import MalformedRecord
+from muniment.spec.limits import LITERAL_BYTES_MAX, MIB
+from muniment.spec.manifest import ENTRIES_MAX, ROWS_MAX
+from muniment.spec.tree_entry import EntryType, Extent, TreeEntry
+
+DIRECT_CHUNKS_MAX: Final = 256
+"""Chunks of one file listed in the tree's own manifest; beyond that it gets a manifest of its own."""
+
+_ENTRY_BYTES_MAX: Final = 4 * MIB
+"""Paths, links and inline content of one leaf manifest."""
+
+
+@dataclass(frozen=True, slots=True)
+class NeedBuffer:
+    """Step again with an empty chunk buffer."""
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """A chunk is ready to be stored.
+
+    Attributes:
+        row: of the present leaf.
+        buffer: as given; it comes back through the loop.
+        size_bytes: of it that is filled.
+        nested: the chunk is one of a large file, whose manifest will be the row.
+    """
+
+    row: int
+    buffer: memoryview
+    size_bytes: int
+    nested: bool
+
+
+@dataclass(frozen=True, slots=True)
+class FileEnd:
+    """All chunks of the large file whose manifest is row `row` have been given."""
+
+    row: int
+
+
+@dataclass(frozen=True, slots=True)
+class Leaf:
+    """A leaf manifest is complete; `row_count` rows belong to it."""
+
+    entries: tuple[TreeEntry, ...]
+    row_count: int
+
+
+Step = NeedBuffer | Chunk | FileEnd | Leaf
+_Steps = Generator[Step, memoryview | None, None]
+
+
+@dataclass(slots=True)
+class _Pack:
+    """The open chunk for small files; it has a row as soon as it has content."""
+
+    buffer: memoryview
+    used: int = 0
+    row: int | None = None
+
+
+@dataclass(slots=True)
+class _Leaf:
+    """What has come together of one leaf manifest."""
+
+    entries: list[TreeEntry] = field(default_factory=list)
+    entry_bytes: int = 0
+    row_count: int = 0
+
+    def new_row(self) -> int:
+        self.row_count += 1
+        return self.row_count - 1
+
+
+class TreeReader:
+    """Reads one folder.
+
+    Args:
+        folder: its content is stored, not the folder itself.
+        chunk_bytes: of every chunk but the last of a file.
+
+    Attributes:
+        skipped: what could not be read.
+        files: regular files read.
+        size_bytes: of them.
+    """
+
+    def __init__(self, folder: Path, chunk_bytes: int) -> None:
+        self._root = os.fsencode(folder)
+        self._chunk_bytes = chunk_bytes
+        self._leaf = _Leaf()
+        self._pack: _Pack | None = None
+        self._spare: memoryview | None = None
+        self._steps = self._run()
+        self._begun = False
+        self.skipped: list[Skipped] = []
+        self.files = 0
+        self.size_bytes = 0
+
+    def step(self, buffer: memoryview | None = None) -> Step | None:
+        """Read on until something is to be done; None when the whole folder is read.
+
+        Raises: OSError: the folder itself cannot be listed.
+        """
+        try:
+            if not self._begun:
+                self._begun = True
+                return next(self._steps)
+            return self._steps.send(buffer)
+        except StopIteration:
+            return None
+
+    def close(self) -> None:
+        """Close what is open; no step after this."""
+        self._steps.close()
+
+    # --- walking
+
+    def _run(self) -> _Steps:
+        for path, facts in self._walk():
+            if stat.S_ISDIR(facts.st_mode):
+                self._add(path, EntryType.DIRECTORY, facts)
+            elif stat.S_ISLNK(facts.st_mode):
+                self._add_link(path, facts)
+            elif stat.S_ISREG(facts.st_mode):
+                yield from self._read_file(path)
+            else:
+                self._skip(path, "neither a file, a folder nor a symbolic link")
+            if len(self._leaf.entries) >= ENTRIES_MAX or self._leaf.entry_bytes >= _ENTRY_BYTES_MAX:
+                yield from self._end_leaf()
+        yield from self._end_leaf()
+
+    def _walk(self) -> Iterator[tuple[bytes, os.stat_result]]:
+        """Everything below, a folder before its content, names in byte order: the order manifests want."""
+        levels = [(b"", iter(_listed(self._root)))]
+        while levels:
+            above, names = levels[-1]
+            name = next(names, None)
+            if name is None:
+                levels.pop()
+                continue
+            path = above + name
+            try:
+                facts = os.lstat(self._full(path))
+            except OSError as error:
+                self._skip(path, error.strerror)
+                continue
+            yield path, facts
+            if stat.S_ISDIR(facts.st_mode):
+                try:
+                    levels.append((path + b"/", iter(_listed(self._full(path)))))
+                except OSError as error:
+                    self._skip(path, error.strerror)
+
+    # --- entries
+
+    def _add(
+        self,
+        path: bytes,
+        kind: EntryType,
+        facts: os.stat_result,
+        *,
+        size_bytes: int = 0,
+        inline: bytes = b"",
+        extents: tuple[Extent, ...] = (),
+    ) -> None:
+        try:
+            entry = TreeEntry(
+                path, kind, stat.S_IMODE(facts.st_mode), facts.st_mtime_ns, size_bytes, inline, extents
+            )
+        except MalformedRecord as error:
+            self._skip(path, error.reason)
+            return
+        self._leaf.entries.append(entry)
+        self._leaf.entry_bytes += len(path) + len(inline) + 48 + 12 * len(extents)
+        if kind is EntryType.FILE:
+            self.files += 1
+            self.size_bytes += size_bytes
+
+    def _add_link(self, path: bytes, facts: os.stat_result) -> None:
+        try:
+            target = os.readlink(self._full(path))  # noqa: PTH115
+        except OSError as error:
+            self._skip(path, error.strerror)
+        else:
+            self._add(path, EntryType.SYMLINK, facts, inline=target)
+
+    def _skip(self, path: bytes, reason: str | None) -> None:
+        self.skipped.append(Skipped(os.fsdecode(path), reason or "cannot be read"))
+
+    # --- files
+
+    def _read_file(self, path: bytes) -> _Steps:
+        try:
+            # O_NONBLOCK: it may have become a named pipe since it was listed.
+            fd = os.open(self._full(path), os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        except OSError as error:
+            self._skip(path, error.strerror)
+            return
+        try:
+            facts = os.fstat(fd)
+            if not stat.S_ISREG(facts.st_mode):
+                self._skip(path, "it changed while it was read")
+            elif facts.st_size < SMALL_FILE_BYTES:
+                yield from self._read_small(path, fd, facts)
+            else:
+                yield from self._read_large(path, fd, facts)
+        except OSError as error:
+            self._skip(path, error.strerror)
+        finally:
+            os.close(fd)
+
+    def _read_small(self, path: bytes, fd: int, facts: os.stat_result) -> _Steps:
+        if facts.st_size <= LITERAL_BYTES_MAX:
+            content = os.read(fd, facts.st_size)
+            self._add(path, EntryType.FILE, facts, size_bytes=len(content), inline=content)
+            return
+        if self._pack is not None and self._chunk_bytes - self._pack.used < facts.st_size:
+            yield from self._end_pack()
+        if self._pack is None:
+            yield from self._require_rows(1)
+            self._pack = _Pack((yield from self._take_buffer()))
+        pack = self._pack
+        size = _read_into(fd, pack.buffer[pack.used : pack.used + facts.st_size])
+        extents: tuple[Extent, ...] = ()
+        if size:
+            pack.row = self._leaf.new_row() if pack.row is None else pack.row
+            extents = (Extent(pack.row, pack.used, size),)
+            pack.used += size
+        self._add(path, EntryType.FILE, facts, size_bytes=size, extents=extents)
+
+    def _read_large(self, path: bytes, fd: int, facts: os.stat_result) -> _Steps:
+        chunks = -(-facts.st_size // self._chunk_bytes)
+        nested = chunks > DIRECT_CHUNKS_MAX
+        yield from self._require_rows(1 if nested else chunks)
+        extents: list[Extent] = []
+        total = 0
+        failure: OSError | None = None
+        while total < facts.st_size:
+            buffer = yield from self._take_buffer()
+            try:
+                size = _read_into(fd, buffer[: facts.st_size - total])
+            except OSError as error:
+                size, failure = 0, error
+            if not size:
+                self._spare = buffer
+                break
+            if nested and extents:
+                row = extents[0].row
+                extents = [Extent(row, 0, total + size)]
+            else:
+                row = self._leaf.new_row()
+                extents.append(Extent(row, 0, size))
+            total += size
+            yield Chunk(row, buffer, size, nested)
+            if size < len(buffer):
+                break
+        if nested and extents:
+            yield FileEnd(extents[0].row)
+        if failure is not None:
+            raise failure  # the rows stay, without an entry that names them
+        self._add(path, EntryType.FILE, facts, size_bytes=total, extents=tuple(extents))
+
+    def _require_rows(self, count: int) -> _Steps:
+        """Begin another leaf unless this one has room for so many rows, and for the open pack's."""
+        if self._leaf.row_count + count + 1 > ROWS_MAX:
+            yield from self._end_leaf()
+
+    def _take_buffer(self) -> Generator[Step, memoryview | None, memoryview]:
+        buffer, self._spare = self._spare, None
+        if buffer is None:
+            buffer = yield NeedBuffer()
+        assert buffer is not None
+        return buffer
+
+    # --- ends
+
+    def _end_pack(self) -> _Steps:
+        pack, self._pack = self._pack, None
+        if pack is None:
+            return
+        if pack.row is None:
+            self._spare = pack.buffer
+        else:
+            yield Chunk(pack.row, pack.buffer, pack.used, nested=False)
+
+    def _end_leaf(self) -> _Steps:
+        yield from self._end_pack()
+        leaf, self._leaf = self._leaf, _Leaf()
+        yield Leaf(tuple(leaf.entries), leaf.row_count)
+
+    def _full(self, path: bytes) -> bytes:
+        return self._root + b"/" + path
+
+
+def _listed(folder: bytes) -> list[bytes]:
+    return sorted(os.listdir(folder))  # noqa: PTH208
+
+
+def _read_into(fd: int, buffer: memoryview) -> int:
+    """Fill the buffer, or as much of it as the file has."""
+    filled = 0
+    while filled < len(buffer):
+        count = os.readv(fd, [buffer[filled:]])
+        if not count:
+            break
+        filled += count
+    return filled
+
+
+def folder_bytes(folder: Path) -> int:
+    """Sizes of all files below, for progress; what cannot be looked at does not count."""
+    total = 0
+    pending = [os.fsencode(folder)]
+    while pending:
+        try:
+            with os.scandir(pending.pop()) as entries:
+                for entry in entries:
+                    if entry.is_dir(follow_symlinks=False):
+                        pending.append(entry.path)
+                    elif entry.is_file(follow_symlinks=False):
+                        total += entry.stat(follow_symlinks=False).st_size
+        except OSError:
+            continue
+    return total
