@@ -49,8 +49,7 @@ from muniment.node.config import (
 )
 from muniment.node.folder import FolderLock, failed, read_identity
 from muniment.node.gate import Gate
-from muniment.node.home import KNOWN_NODES_FILE, joined_roster
-from muniment.node.home import account_identity as account_identity  # for callers of this module
+from muniment.node.home import account_identity, chosen_roster, default_home, known_nodes_file
 from muniment.node.housekeeping import Housekeeping
 from muniment.node.introducer import IntroducerService, RosterFile
 from muniment.node.introducer_api import IntroducerApi

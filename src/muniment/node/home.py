@@ -26,14 +26,9 @@ ROSTER_VARIABLE: Final = "MUNIMENT_GRID"
 
 
 def default_home() -> Path:
-    """The folder that MUNIMENT_HOME names, or the system's place for a user's configuration."""
+    """The folder that MUNIMENT_HOME names, or the platform's place for a user's application data."""
     named = os.environ.get(HOME_VARIABLE)
-    return Path(named) if named else Path(platformdirs.user_config_dir("muniment"))
-
-
-def default_home() -> Path:
-    """The user's folder where none is named: the platform's place for application data."""
-    return Path(platformdirs.user_data_dir("muniment", appauthor=False))
+    return Path(named) if named else Path(platformdirs.user_data_dir("muniment", appauthor=False))
 
 
 def account_identity(home: Path) -> Identity:
@@ -72,7 +67,7 @@ def join_grid(home: Path, roster: str) -> str:
 
 
 def chosen_roster(home: Path) -> str:
-    """The roster that MUNIMENT_GRID names, else the one that the home has joined.  Raises: GridUnknown: none."""
+    """The roster that MUNIMENT_GRID names, else the one the home has joined.  Raises: GridUnknown: none."""
     return os.environ.get(ROSTER_VARIABLE) or joined_roster(home)
 
 
