@@ -206,7 +206,7 @@ class Books:
         """A batch of shares with leases that are in the trash for longer than the grace."""
         return self._ledger.purgeable(self._clock.now_s() - self._config.times.trash_grace_s)
 
-    def purge(self, keys: Sequence[ShareKey]) -> list[ShareKey]:
+    def purge(self, keys: Sequence[ShareKey]) -> list[StoredShare]:
         """End these shares' leases that are in the trash for longer than the grace; returns those of them
         that nobody has a lease on any more, which are no longer held.
         """

@@ -223,14 +223,14 @@ class Ledger:
         )
         return [share_key(*row) for row in rows]
 
-    def purge(self, keys: Sequence[ShareKey], *, trashed_before_s: float) -> list[ShareKey]:
+    def purge(self, keys: Sequence[ShareKey], *, trashed_before_s: float) -> list[StoredShare]:
         """End these shares' leases that are in the trash since before this time.
 
         Returns: the shares that have no lease left and are no longer held; their files are the caller's to
         delete.  A crash before that leaves files that the next reconciliation adopts.
         """
 
-        def work(writer: sqlite3.Connection) -> list[ShareKey]:
+        def work(writer: sqlite3.Connection) -> list[StoredShare]:
             gone = []
             for key in keys:
                 at = (key.blob, key.number)
@@ -238,8 +238,8 @@ class Ledger:
                 writer.execute(sql, (*at, trashed_before_s))
                 sql = "SELECT 1 FROM leases WHERE blob = ? AND number = ? LIMIT 1"
                 if writer.execute(sql, at).fetchone() is None:
-                    writer.execute("DELETE FROM shares WHERE blob = ? AND number = ?", at)
-                    gone.append(key)
+                    sql = "DELETE FROM shares WHERE blob = ? AND number = ? RETURNING size_bytes"
+                    gone += [StoredShare(key, row[0]) for row in writer.execute(sql, at).fetchall()]
             return gone
 
         return self._write(work)

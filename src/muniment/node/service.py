@@ -13,7 +13,7 @@ import logging
 from collections.abc import Callable, Iterator, Sequence
 from typing import TypeVar
 
-from muniment.errors import RangeOutOfBounds, ShareCorrupt, ShareUnknown
+from muniment.errors import RangeOutOfBounds, ShareCorrupt, ShareUnknown, StoreFailed
 from muniment.ids import AccountId, ShareKey
 from muniment.node.books import Books
 from muniment.node.receiving import PutReceiver
@@ -180,12 +180,20 @@ class NodeService:
         """Delete a batch of shares that nobody has wanted for longer than the grace; returns how many.
 
         The books forget a share first: a crash in between leaves a file, which the next reconciliation
-        adopts.  Shares that an upload or reservation concerns are left for the next time.
+        adopts.  What the store fails to delete goes back into the books without an owner, so that its bytes
+        stay counted and its turn comes again.  Shares that an upload or reservation concerns are left alone.
+
+        Raises: StoreFailed: a share could not be deleted.
         """
         with self.books.removing(self.books.purgeable()) as keys:
             gone = self.books.purge(keys) if keys else []
-            for key in gone:
-                self._store.delete(key)
+            for position, share in enumerate(gone):
+                try:
+                    self._store.delete(share.key)
+                except StoreFailed:
+                    for kept in gone[position:]:
+                        self.books.adopt(kept)
+                    raise
         return len(gone)
 
     # --- quarantine ---------------------------------------------------------------------------

@@ -13,7 +13,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from muniment.errors import InternalError, StoreFailed, UnknownVersion
+from muniment.errors import DiskFull, InternalError, StoreFailed, UnknownVersion
 from muniment.ids import AccountId, BlobId, ShareKey, ShareNumber, id_text
 from muniment.node.ledger import OWNERLESS, Ledger, Totals, Usage, _Job, _store
 from muniment.node.survey import Survey
@@ -86,7 +86,7 @@ def test_trash_counts_until_it_is_purged_and_a_lease_brings_it_back(ledger: Ledg
     assert ledger.usage(ALICE) == Usage(200, 2)
     ledger.lease(ALICE, [key(1)], expires_s=100)
     assert ledger.purgeable(5) == [key(0)]
-    assert ledger.purge([key(0), key(1)], trashed_before_s=5) == [key(0)]
+    assert ledger.purge([key(0), key(1)], trashed_before_s=5) == [share(0)]
     assert ledger.held([key(0), key(1)]) == {key(1): 100}
     assert ledger.usage(ALICE) == Usage(100, 1)
 
@@ -104,7 +104,7 @@ def test_a_share_is_kept_while_anybody_wants_it(ledger: Ledger) -> None:
     assert ledger.purge([key(0)], trashed_before_s=10) == []
     assert ledger.usage(ALICE) == Usage(0, 0)
     ledger.trash(BOB, [key(0)], now_s=6)
-    assert ledger.purge([key(0)], trashed_before_s=10) == [key(0)]
+    assert ledger.purge([key(0)], trashed_before_s=10) == [share(0)]
     assert ledger.totals() == Totals(0, 0, 0)
 
 
@@ -242,6 +242,18 @@ def test_a_group_with_a_bad_job_is_repeated_without_it(ledger: Ledger) -> None:
     assert isinstance(failing.error, InternalError)
     assert good.error is None
     assert ledger.totals() == Totals(100, 1, 0)
+
+
+def test_a_full_disk_is_told_and_leaves_the_books_as_they_were(ledger: Ledger) -> None:
+    ledger.store(ALICE, [share(0)], expires_s=1, now_s=1)
+    with ledger._writer as writer:
+        pages = writer.execute("PRAGMA page_count").fetchone()[0]
+        writer.execute(f"PRAGMA max_page_count = {pages + 2}")
+    with pytest.raises(DiskFull):
+        ledger.store(ALICE, [share(n, blob=bytes([n])) for n in range(250)], expires_s=1, now_s=1)
+    assert ledger.totals() == Totals(100, 1, 0)
+    ledger.lease(ALICE, [key(0)], expires_s=5)
+    assert ledger.page(ALICE, after=None, limit=5)[0].expires_s == 5
 
 
 class SumsMatchRows(RuleBasedStateMachine):
