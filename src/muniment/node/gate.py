@@ -20,10 +20,17 @@ _TOKENS_KEPT: Final = 1024
 
 
 class Gate:
-    """Turns a request into the account that makes it.  Belongs to the event loop."""
+    """Turns a request into the account that makes it.  Belongs to the event loop.
 
-    def __init__(self, node: NodeId, admission: Admission, clock: Clock) -> None:
+    Args:
+        tokens_kept: verified tokens remembered at most; the oldest is forgotten.
+    """
+
+    def __init__(
+        self, node: NodeId, admission: Admission, clock: Clock, *, tokens_kept: int = _TOKENS_KEPT
+    ) -> None:
         self._node, self._admission, self._clock = node, admission, clock
+        self._tokens_kept = tokens_kept
         self._verified: OrderedDict[str, tuple[AccountId, float]] = OrderedDict()
 
     def account(self, request: Request) -> AccountId:
@@ -43,6 +50,6 @@ class Gate:
             self._verified.pop(token, None)
             known = open_token(token, self._node, now_s=now_s)
             self._verified[token] = known
-            if len(self._verified) > _TOKENS_KEPT:
+            if len(self._verified) > self._tokens_kept:
                 self._verified.popitem(last=False)
         return self._admission.admit(known[0])

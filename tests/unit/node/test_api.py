@@ -360,12 +360,12 @@ async def test_accounts_that_are_not_invited_are_refused(tmp_path: Path, pool: E
 
 
 async def test_verified_tokens_are_kept_but_not_without_end(client: Client) -> None:
-    gate = Gate(NODE.node, Admission(Policy()), client.bench.clock)
-    for number in range(1100):
-        token = client.token(life_s=300, at_s=-number / 20)
+    gate = Gate(NODE.node, Admission(Policy()), client.bench.clock, tokens_kept=3)
+    for at_s in range(6):
+        token = client.token(at_s=-at_s)
         request = Request("GET", "/", {}, Sent({"authorization": f"Bearer {token}"}), {}, Pieces([]), 0)
-        gate.account(request)
-    assert len(gate._verified) <= 1024
+        assert gate.account(request) == gate.account(request) == ACCOUNT.account
+    assert len(gate._verified) == 3
 
 
 # --- budget -----------------------------------------------------------------------------------

@@ -25,6 +25,7 @@ from muniment.errors import (
 from muniment.ids import ShareKey
 from muniment.merkle.share_tree import check_proof
 from muniment.node.config import Policy
+from muniment.node.serving import VerifiedShares
 from muniment.ports import Held, ShareReader, ShareWriter
 from muniment.spec.limits import LEAF_BYTES
 from muniment.stores.memory import MemoryStore
@@ -383,6 +384,64 @@ def test_a_range_checks_the_leaves_it_touches_and_no_others(node: Bench) -> None
     with pytest.raises(ShareCorrupt):
         node.service.get_span(key, head + 2 * LEAF_BYTES, None)
     assert node.read(key) is None
+
+
+@pytest.mark.parametrize("at", [0, 8, 9, 15, 23, 24, 24 + 96 + 5])
+def test_a_range_checks_the_head_wherever_it_lies(node: Bench, at: int) -> None:
+    blob = node.stored(ALICE, make_blob(), 0)
+    node.write(blob.key(0), damaged(blob.records[0], at))
+    with pytest.raises(ShareCorrupt):
+        node.service.get_span(blob.key(0), SIZE - 1, None)
+    assert node.read(blob.key(0)) is None
+
+
+def test_a_head_longer_than_the_first_read_is_read_to_its_end(make: Callable[..., Bench]) -> None:
+    node = make(capacity_bytes=10_000_000)
+    blob = node.stored(ALICE, make_blob(length=3000, k=2, n=200), 0)
+    assert node.service.get_span(blob.key(0), 6000, None)[0] == blob.records[0][6000:]
+
+
+def test_shares_larger_than_the_usual_are_served_too(make: Callable[..., Bench]) -> None:
+    node = make(capacity_bytes=10_000_000)
+    blob = node.stored(ALICE, make_blob(length=3_000_000, k=1, n=1), 0)
+    assert node.service.get(blob.key(0)) == blob.records[0]
+
+
+@pytest.mark.parametrize("kept", [10, 24 + 96 + 20, SIZE - 5])
+def test_a_file_that_shrinks_while_it_is_read_is_damage(kept: int) -> None:
+    store, blob = ShrinkingStore(), make_blob()
+    writer = store.create(blob.key(0), SIZE)
+    writer.write(blob.records[0])
+    store.commit([writer])
+    verified = VerifiedShares(store)
+    assert verified.record(blob.key(0)) == blob.records[0]
+    store.kept_bytes = kept
+    with pytest.raises(ShareCorrupt, match="shorter than its file"):
+        verified.record(blob.key(0))
+    with pytest.raises(ShareCorrupt, match="shorter than its file"):
+        verified.span(blob.key(0), SIZE - 1, SIZE)
+
+
+class ShrinkingStore(MemoryStore):
+    """Its files end before the size they had when they were opened."""
+
+    kept_bytes = SIZE
+
+    def open(self, key: ShareKey) -> ShareReader:
+        return _Shrinking(super().open(key), self.kept_bytes)
+
+
+class _Shrinking:
+    def __init__(self, reader: ShareReader, kept_bytes: int) -> None:
+        self._reader, self._kept_bytes = reader, kept_bytes
+        self.size_bytes = reader.size_bytes
+
+    def read_into(self, offset: int, buffer: bytearray | memoryview) -> int:
+        kept = memoryview(buffer)[: max(0, self._kept_bytes - offset)]
+        return self._reader.read_into(offset, kept)
+
+    def close(self) -> None:
+        self._reader.close()
 
 
 def test_a_challenge_on_a_damaged_leaf_is_not_answered(node: Bench) -> None:
