@@ -285,7 +285,7 @@ class NodeConnection(NodeClient, NodeAccount, Protocol):
 class Connector(Protocol):
     """Makes clients for nodes; does no I/O itself."""
 
-    def __call__(self, record: NodeRecord) -> NodeConnection: ...
+    def __call__(self, record: NodeRecord, /) -> NodeConnection: ...
 
 
 class Roster(Protocol):

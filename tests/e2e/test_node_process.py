@@ -47,6 +47,8 @@ def test_a_request_under_way_at_a_graceful_stop_is_finished(tmp_path: Path, numb
         with Plain(node.address) as client:
             client.reserve(blob, 0)
             rest = client.begin_put(blob, 0, 100_000)
+            with Plain(node.address) as other:  # its answer shows that the put is under way by now
+                other.ask("GET", "/v1/info")
             node.process.send_signal(number)
             eventually(lambda: _refuses_or_is_gone(node))
             client.connection.send(rest)
