@@ -1,32 +1,41 @@
-"""The program `muni`: the command line with the composition root plugged in."""
+"""The program `muni`: the command line with the composition root plugged in.
+
+What a command does not need is not imported for it: help answers at once, and a node has little memory.
+"""
 
 from __future__ import annotations
 
 import os
+import random
+import socket
 import sys
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
+from typing import TYPE_CHECKING, Final
 
-from muniment.engine.grid import Grid
-from muniment.engine.policy import Policy
-from muniment.errors import InvalidRequest
+from muniment.errors import ConfigInvalid
 from muniment.gateways.cli.app import run
 from muniment.gateways.cli.composition import NewNode, Ready
-from muniment.ids import id_text
-from muniment.net.http_client import HttpConnector
-from muniment.net.server import free_port
-from muniment.node import compose, config
-from muniment.node.clock import SystemClock
-from muniment.node.folder import read_identity
-from muniment.spec.address import PeerAddress, PeerKind, parse_node
-from muniment.spec.record import NodeRecord
-from muniment.spec.wire import NodeStatus
+
+if TYPE_CHECKING:
+    from muniment.engine.grid import Grid
+    from muniment.engine.policy import Policy
+    from muniment.spec.address import PeerAddress
+    from muniment.spec.wire import NodeStatus
+
+_LASTING_PORTS: Final = range(20_000, 32_768)
 
 
 class Root:
     """`gateways.cli.composition.Composition`: what the command line asks for, made by `compose`."""
 
+    def __init__(self) -> None:
+        self._ports: set[int] = set()
+
     def init_node(self, folder: Path, new: NewNode) -> str:
+        from muniment.node import compose, config
+        from muniment.spec.address import PeerAddress, PeerKind
+
         policy = config.Policy()
         if new.invited:
             accounts = [config.InvitedAccount(account=a, quota_bytes=quota) for a, quota in new.invited]
@@ -34,7 +43,7 @@ class Root:
         settings = config.NodeConfig(
             capacity_bytes=new.capacity_bytes,
             host=new.host,
-            port=new.port or free_port(new.host),
+            port=new.port or self._free_port(new.host),
             advertise=[new.advertise] if new.advertise else [],
             zone=new.zone,
             store=new.store,
@@ -45,25 +54,35 @@ class Root:
         return str(PeerAddress(PeerKind.NODE, node, config.advertised(settings, settings.port)[0]))
 
     def init_introducer(self, folder: Path, *, host: str, port: int, advertise: str) -> str:
+        from muniment.node import compose, config
+        from muniment.spec.address import PeerAddress, PeerKind
+
         settings = config.IntroducerConfig(
-            host=host, port=port or free_port(host), advertise=[advertise] if advertise else []
+            host=host, port=port or self._free_port(host), advertise=[advertise] if advertise else []
         )
         node = compose.init_introducer(folder, settings)
         return str(PeerAddress(PeerKind.INTRODUCER, node, config.advertised(settings, settings.port)[0]))
 
     def run_node(self, folder: Path, ready: Ready) -> None:
+        from muniment.node import compose
+
         compose.run_process(compose.run_node(folder, ready=lambda address: ready(str(address))))
 
     def run_introducer(self, folder: Path, ready: Ready) -> None:
+        from muniment.node import compose
+
         compose.run_process(compose.run_introducer(folder, ready=lambda address: ready(str(address))))
 
-    def open_grid(self, home: Path, roster: str | None, policy: Policy) -> AbstractAsyncContextManager[Grid]:
-        return compose.open_grid(home, roster, policy)
-
     async def node_status(self, target: str) -> tuple[str, NodeStatus]:
+        from muniment.crypto.identity import Identity
+        from muniment.net.http_client import HttpConnector
+        from muniment.node.clock import SystemClock
+        from muniment.spec.address import parse_node
+        from muniment.spec.record import NodeRecord
+
         address = parse_node(target) if target.startswith("mun:") else _address_of(Path(target))
         # `info` needs no account: any key will do for the connector.
-        connector = HttpConnector(compose.Identity.generate(os.urandom), SystemClock())
+        connector = HttpConnector(Identity.generate(os.urandom), SystemClock())
         node = connector(NodeRecord(address.node, b"", (address.host_port,), "", 0, 0, (), 0, 0))
         try:
             return str(address), await node.info()
@@ -71,18 +90,61 @@ class Root:
             await node.aclose()
             connector.close()
 
+    def open_grid(
+        self, home: Path, roster: str | None, policy: Policy | None = None
+    ) -> AbstractAsyncContextManager[Grid]:
+        from muniment.node import compose
+
+        return compose.open_grid(home, roster, policy)
+
+    def default_home(self) -> Path:
+        from muniment.node.home import default_home
+
+        return default_home()
+
+    def join_grid(self, home: Path, roster: str) -> str:
+        from muniment.node.home import join_grid
+
+        return join_grid(home, roster)
+
     def account(self, home: Path) -> str:
-        return id_text(compose.account_identity(home).account)
+        from muniment.ids import id_text
+        from muniment.node.home import account_identity
+
+        return id_text(account_identity(home).account)
+
+    def _free_port(self, host: str) -> int:
+        """A port for a server that keeps it: free now, not given before, and not one of those that systems
+        hand out to outgoing connections, which could have it when the server starts again.
+        """
+        for port in random.sample(_LASTING_PORTS, len(_LASTING_PORTS)):
+            if port not in self._ports and _is_free(host, port):
+                self._ports.add(port)
+                return port
+        raise ConfigInvalid(where=f"host {host}", reason="no free port; name one with --port")
+
+
+def _is_free(host: str, port: int) -> bool:
+    try:
+        with socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET):
+            return True
+    except OSError:
+        return False
 
 
 def _address_of(folder: Path) -> PeerAddress:
     """The address of the node in a folder of this machine.
 
-    Raises: ConfigInvalid: no node's folder; InvalidRequest: its port is chosen anew at each start.
+    Raises: ConfigInvalid: no node's folder, or its port is chosen anew at each start.
     """
+    from muniment.node import config
+    from muniment.node.folder import read_identity
+    from muniment.spec.address import PeerAddress, PeerKind
+
     settings = config.load_node_config(folder)
     if not settings.port:
-        raise InvalidRequest(reason="the node's port is chosen at each start; give its address instead")
+        where = f"{folder / config.NODE_FILE}: port"
+        raise ConfigInvalid(where=where, reason="is chosen at each start; give the node's address instead")
     identity = read_identity(folder / config.KEY_FILE)
     return PeerAddress(PeerKind.NODE, identity.node, config.advertised(settings, settings.port)[0])
 

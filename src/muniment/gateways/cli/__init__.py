@@ -1,1 +1,1 @@
-"""The command line, `muni`."""
+"""The command line: parse, one call, print; errors become one message, one advice and one exit code."""

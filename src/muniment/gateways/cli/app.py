@@ -1,94 +1,120 @@
-"""The command tree and the one place where errors become messages and exit codes."""
+"""The command tree, global options, and the one place where a command line runs and ends.
+
+Modules of commands are imported when their command is called, so that help answers at once.
+"""
 
 from __future__ import annotations
 
+import importlib
 import logging
+import signal
 import sys
 from pathlib import Path
+from typing import Final, TextIO
 
 import click
-import platformdirs
 
-from muniment.gateways.cli import exit_codes, processes, transfer
+from muniment.gateways.cli import exit_codes, failure
 from muniment.gateways.cli.composition import Composition
-from muniment.gateways.cli.context import Context, fail
-from muniment.gateways.cli.demo import demo
-from muniment.gateways.cli.version import version
+from muniment.gateways.cli.context import Context, Stopped, json_option
+
+COMMANDS: Final[dict[str, tuple[str, str]]] = {
+    "demo": ("demo:demo", "See it all: six nodes, real files, two faults."),
+    "put": ("put:put", "Store files or folders; prints a capability for each."),
+    "get": ("get:get", "Read a file or folder back."),
+    "check": ("check:check", "Ask the nodes how safe a file or folder is."),
+    "cap": ("caps:cap", "Weaken or describe a capability."),
+    "grid": ("grid:grid", "Choose the grid you use, and see its nodes."),
+    "node": ("processes:node", "Run a node: give space to others."),
+    "introducer": ("processes:introducer", "Run an introducer: where nodes and clients meet."),
+    "version": ("version:version", "What is installed here."),
+}
+"""Where each command is, and its line in the help; in the order in which people meet them."""
 
 _EPILOG = f"""\b
 Environment:
-  MUNIMENT_GRID   introducer address or roster file, as --grid
-  MUNIMENT_HOME   folder of your account key and settings, as --home
+  MUNIMENT_GRID  introducer's address or roster file, as --grid
+  MUNIMENT_HOME  folder of your key and settings, as --home
+  NO_COLOR       no colours
 
 \b
-{exit_codes.TABLE}"""
+Exit codes:
+{exit_codes.table()}
+
+A capability is a password to one file or folder.  Other users of this machine can see the arguments of your
+commands, so every command that takes CAP also takes - (standard input) or @FILE."""
 
 
-@click.group(epilog=_EPILOG, context_settings={"help_option_names": ["-h", "--help"]})
-@click.option("--grid", metavar="ADDRESS|FILE", envvar="MUNIMENT_GRID", help="Where the nodes are.")
+class Commands(click.Group):
+    """A group that imports a command's module when it is called."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        module, _, name = COMMANDS[cmd_name][0].partition(":")
+        command = getattr(importlib.import_module(f"muniment.gateways.cli.{module}"), name)
+        assert isinstance(command, click.Command)
+        return command
+
+    def invoke(self, ctx: click.Context) -> object:
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError as error:  # click would make an exit code 1 of it
+            raise Stopped(signal.SIGPIPE) from error
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, summary) for name, (_, summary) in COMMANDS.items()])
+
+
+@click.group(cls=Commands, epilog=_EPILOG, context_settings={"help_option_names": ["-h", "--help"]})
+@click.option("--grid", metavar="ADDRESS|FILE", envvar="MUNIMENT_GRID", help="Instead of the grid joined.")
 @click.option(
     "--home",
     type=click.Path(path_type=Path, file_okay=False),
     envvar="MUNIMENT_HOME",
-    default=lambda: Path(platformdirs.user_config_dir("muniment")),
-    help="Folder of your account key and settings.",
+    help="Folder of your key and settings.  [default: the user's configuration folder]",
 )
 @click.option("-q", "--quiet", is_flag=True, help="No progress, no remarks.")
 @click.option(
     "--log-level",
     type=click.Choice(["debug", "info", "warning", "error"]),
     default="warning",
-    help="What goes to standard error besides; debug shows tracebacks.",
+    show_default=True,
+    help="What is logged to standard error; debug shows tracebacks.",
 )
-@click.pass_context
-def muni(ctx: click.Context, grid: str | None, home: Path, quiet: bool, log_level: str) -> None:
+@json_option
+@click.pass_obj
+def muni(context: Context, grid: str | None, home: Path | None, quiet: bool, log_level: str) -> None:
     """Store files on machines nobody has to trust, and prove that they are still there.
 
-    Files are encrypted here, cut into shares of which any k restore them, and spread over the nodes of a
+    Files are encrypted here, cut into shares of which any few restore them, and spread over the nodes of a
     grid.  What you keep is a capability: a line of text that opens the file again.
+
+    Start with 'muni demo'.
     """
+    context.grid, context.quiet, context.debug = grid or None, quiet, log_level == "debug"
+    context.home = home or context.composition.default_home()
     logging.basicConfig(
-        level=log_level.upper(), stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
+        level=log_level.upper(),
+        handlers=[_StandardError()],
+        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
     )
-    ctx.obj = Context(
-        composition=ctx.obj, home=home, grid=grid, json=False, quiet=quiet, debug=log_level == "debug"
-    )
 
 
-def _set_json(ctx: click.Context, _: click.Parameter, value: bool) -> None:
-    if value and isinstance(ctx.obj, Context):
-        ctx.obj.json = True
+class _StandardError(logging.StreamHandler[TextIO]):
+    """Looks standard error up at each line: a progress bar puts itself in its place for a while."""
 
+    @property
+    def stream(self) -> TextIO:
+        return sys.stderr
 
-def _with_json(command: click.Command) -> click.Command:
-    if isinstance(command, click.Group):
-        for child in command.commands.values():
-            _with_json(child)
-    else:
-        option = click.Option(
-            ["--json"],
-            is_flag=True,
-            expose_value=False,
-            is_eager=True,
-            help="Print one JSON document.",
-            callback=_set_json,
-        )
-        command.params.append(option)
-    return command
-
-
-for _command in (
-    demo,
-    processes.node,
-    processes.introducer,
-    transfer.grid,
-    transfer.put,
-    transfer.get,
-    transfer.check,
-    transfer.cap,
-    version,
-):
-    muni.add_command(_with_json(_command))
+    @stream.setter
+    def stream(self, _: TextIO) -> None:
+        pass
 
 
 def run(composition: Composition, arguments: list[str] | None = None) -> int:
@@ -99,25 +125,11 @@ def run(composition: Composition, arguments: list[str] | None = None) -> int:
         arguments: without the program's name; None for those of the process.
     """
     words = sys.argv[1:] if arguments is None else arguments
-    as_json, debug = "--json" in words, "--log-level=debug" in words or "debug" in words
+    context = Context(composition, json="--json" in words)
     try:
-        muni.main(args=words, prog_name="muni", obj=composition, standalone_mode=False)
-    except click.exceptions.Exit as done:
-        return done.exit_code
-    except click.Abort:
-        return _failed(KeyboardInterrupt(), as_json, debug)
-    except click.ClickException as error:
-        error.show()
-        return 2
+        code = muni.main(args=words, prog_name="muni", obj=context, standalone_mode=False)
     except SystemExit as done:
         return int(done.code or 0)
     except BaseException as error:  # noqa: BLE001 - every failure ends in one message and one code
-        return _failed(error, as_json, debug)
-    return exit_codes.OK
-
-
-def _failed(error: BaseException, as_json: bool, debug: bool) -> int:
-    try:
-        fail(error, as_json=as_json, debug=debug)
-    except SystemExit as done:
-        return int(done.code or 0)
+        return failure.report(error, context)
+    return code if isinstance(code, int) else exit_codes.OK

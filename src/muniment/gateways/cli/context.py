@@ -1,23 +1,47 @@
-"""What all commands share: global options, output, errors and Ctrl-C."""
+"""What all commands share: global options, output, and the loop with its signals."""
 
 from __future__ import annotations
 
-import asyncio
 import json
-import os
+import signal
 import sys
 from collections.abc import Callable, Coroutine
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import click
 
-from muniment.errors import ConfigInvalid, InternalError, MunimentError
-from muniment.gateways.cli import exit_codes
 from muniment.gateways.cli.composition import Composition
 
+if TYPE_CHECKING:
+    from contextlib import AbstractAsyncContextManager
+
+    from muniment.engine.grid import Grid
+    from muniment.engine.policy import Policy
+
 _T = TypeVar("_T")
+_ENDING: Final = (signal.SIGTERM, signal.SIGHUP)
+
+
+class Stopped(BaseException):
+    """A signal other than Ctrl-C ended the command, which has cleaned up.
+
+    Attributes:
+        number: of the signal.
+    """
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.number = number
+
+
+class Refusal(click.UsageError):
+    """What was asked for cannot be meant; `hint` says what to do instead of 'see --help'."""
+
+    def __init__(self, message: str, hint: str = "") -> None:
+        super().__init__(message)
+        self.hint = hint
 
 
 @dataclass(slots=True)
@@ -25,24 +49,27 @@ class Context:
     """One run of the command line.
 
     Attributes:
-        home: the user's folder: account key, roster address and cache.
+        composition: makes the parts.
+        home: the user's folder: account key, joined grid, last known nodes.
         grid: roster from --grid or MUNIMENT_GRID; None for the one joined.
         json: print one JSON document instead of text.
         quiet: no progress and no remarks.
         debug: show tracebacks.
+        interrupted: what to tell somebody who pressed Ctrl-C.
     """
 
     composition: Composition
-    home: Path
-    grid: str | None
-    json: bool
-    quiet: bool
-    debug: bool
+    home: Path = field(default_factory=Path)
+    grid: str | None = None
+    json: bool = False
+    quiet: bool = False
+    debug: bool = False
+    interrupted: str = "nothing unfinished is left behind"
 
     def emit(self, document: dict[str, Any], text: str | None = None) -> None:
         """Print a result: the document with --json, else the text."""
         if self.json:
-            click.echo(json.dumps(document, indent=2, default=str))
+            click.echo(json.dumps(document, indent=2))
         elif text is not None:
             click.echo(text)
 
@@ -52,71 +79,68 @@ class Context:
             click.echo(text, err=True)
 
     @property
-    def interactive(self) -> bool:
+    def shows_progress(self) -> bool:
         """Whether a person looks at standard error."""
         return not self.quiet and not self.json and sys.stderr.isatty()
 
-    def roster(self) -> str:
-        """Where the nodes are.
+    @property
+    def can_ask(self) -> bool:
+        """Whether there is a person to ask."""
+        return not self.json and sys.stdin.isatty() and sys.stderr.isatty()
 
-        Raises: ConfigInvalid: not said anywhere: the first thing a new user meets, so it says all ways.
-        """
-        if self.grid:
-            return self.grid
-        joined = self.home / "roster-address"
-        try:
-            return joined.read_text().strip()
-        except FileNotFoundError as error:
-            raise ConfigInvalid(
-                where="no grid is known yet",
-                reason="run 'muni grid join ADDRESS' once (an introducer's address or a roster file), "
-                "or give --grid, or set MUNIMENT_GRID; 'muni demo --keep' starts a grid to try",
-            ) from error
+    def open_grid(self, policy: Policy | None = None) -> AbstractAsyncContextManager[Grid]:
+        """The grid of this run.  Raises: GridUnknown, RosterEmpty, ConfigInvalid."""
+        return self.composition.open_grid(self.home, self.grid, policy)
 
     def run(self, work: Callable[[], Coroutine[Any, Any, _T]]) -> _T:
-        """Run one command's work on a loop of its own; Ctrl-C cancels it and waits for it to clean up."""
-        return asyncio.run(work())
+        """Run a command's work on a loop of its own.
+
+        Ctrl-C and SIGTERM cancel the work and wait for it to clean up; a second Ctrl-C does not wait.
+        Raises: KeyboardInterrupt; Stopped: by SIGTERM or SIGHUP.
+        """
+        import asyncio
+
+        import uvloop
+
+        stopped_by: list[int] = []
+
+        async def main() -> _T:
+            loop, task = asyncio.get_running_loop(), asyncio.current_task()
+            assert task is not None
+
+            def stop(number: int) -> None:
+                stopped_by.append(number)
+                task.cancel()
+
+            for number in _ENDING:
+                if signal.getsignal(number) is signal.SIG_DFL:  # nohup ignores SIGHUP
+                    loop.add_signal_handler(number, stop, number)
+            return await work()
+
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            try:
+                return runner.run(main())
+            except asyncio.CancelledError:
+                if not stopped_by:
+                    raise
+        raise Stopped(stopped_by[0])
 
 
 pass_context = click.make_pass_decorator(Context)
 
 
-def fail(error: BaseException, *, as_json: bool, debug: bool) -> NoReturn:
-    """End the process with what happened, what to do next, and the family's exit code."""
-    if debug:
-        import traceback
-
-        traceback.print_exception(error)
-    if isinstance(error, BaseExceptionGroup):
-        error = _first(error)
-    if isinstance(error, KeyboardInterrupt | asyncio.CancelledError):
-        click.echo("interrupted; nothing unfinished was left behind", err=True)
-        _leave(exit_codes.INTERRUPTED)
-    if isinstance(error, BrokenPipeError):
-        _leave(141)  # as the shell reports a writer killed by SIGPIPE
-    if not isinstance(error, MunimentError):
-        error = InternalError(reason=f"{type(error).__name__}: {error}")
-    if as_json:
-        facts = {"code": error.code, "message": str(error), "hint": error.hint, "facts": error.facts()}
-        click.echo(json.dumps({"error": facts}, indent=2, default=str))
-    else:
-        click.echo(f"muni: {error}", err=True)
-        if error.hint:
-            click.echo(f"      {error.hint}", err=True)
-    _leave(exit_codes.exit_code(error))
+def _set_json(ctx: click.Context, _: click.Parameter, value: bool) -> None:
+    context = ctx.find_object(Context)
+    if value and context is not None:
+        context.json = True
 
 
-def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
-    error: BaseException = group
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    return error
-
-
-def _leave(code: int) -> NoReturn:
-    """Exit without touching a standard output that may be a broken pipe."""
-    try:
-        sys.stdout.flush()
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    raise SystemExit(code)
+json_option = click.option(
+    "--json",
+    is_flag=True,
+    expose_value=False,
+    is_eager=True,
+    callback=_set_json,
+    help="Print one JSON document on standard output, errors too.",
+)
+"""On every command, so that it may stand anywhere in the line."""

@@ -1,164 +1,183 @@
-"""A grid of real processes on loopback for the demo: an introducer and nodes, all ended whatever happens."""
+"""A grid of real processes on loopback for the demo: an introducer and nodes, all ended whatever happens.
+
+Each process has a session of its own, so Ctrl-C reaches the demo only, which then ends them in order.  If the
+demo itself is killed, the kernel ends them (`PR_SET_PDEATHSIG`), unless they are meant to outlive it.
+"""
 
 from __future__ import annotations
 
-import contextlib
+import asyncio
 import ctypes
 import os
 import re
 import signal
 import subprocess
 import sys
-import threading
-from collections.abc import Callable
+import time
+from functools import partial
 from pathlib import Path
 from typing import Final
 
 from muniment.errors import ConfigInvalid
+from muniment.gateways.cli.composition import Composition, NewNode
+from muniment.ids import NodeId
+from muniment.spec.address import parse_node
 
-_ADDRESS: Final = re.compile(r"mun:(?:node|introducer):\S+")
-_START_S: Final = 20
-_STOP_S: Final = 10
+LIAR: Final = "node2"
+_LIAR_MODULE: Final = "muniment.testing.lying_node"
+_ADDRESS: Final = re.compile(r"^serving (mun:\S+)$", re.MULTILINE)
+_CAPACITY_BYTES: Final = 64 << 30
+_START_S: Final = 30.0
+_STOP_S: Final = 10.0
+_LOOK_S: Final = 0.02
 _PR_SET_PDEATHSIG: Final = 1
-LIAR: Final = "muniment.testing.lying_node"
+_libc: Final = ctypes.CDLL(None)
 
 
 class DemoProcess:
-    """One `muni ... run`.
+    """One process that serves.
 
     Args:
-        module: what to run instead of the command line, or None for that.
-        keep: lives on when this process ends.
+        folder: of the node or introducer; its name is the process's, and NAME.log beside it takes the output.
+        command: what to run, after the Python interpreter.
+        keep: it outlives the demo.
+
+    Attributes:
+        address: once it serves.
     """
 
-    def __init__(self, kind: str, folder: Path, *, module: str | None = None, keep: bool = False) -> None:
-        self.folder, self.name = folder, folder.name
-        self._log = (folder.parent / f"{folder.name}.log").open("wb")
-        command = (
-            [sys.executable, "-m", module, str(folder)] if module else [*_muni(), kind, "run", str(folder)]
-        )
-        self._process = subprocess.Popen(  # noqa: S603 - our own program
-            command,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=self._log,
-            start_new_session=True,  # Ctrl-C reaches the demo only, which then stops them in order
-            preexec_fn=None if keep else _die_with_parent,  # noqa: PLW1509 - one prctl, no locks
-        )
-        self.address = self._wait_address()
+    def __init__(self, folder: Path, command: list[str], *, keep: bool) -> None:
+        self.folder, self.name, self.address = folder, folder.name, ""
+        self.log = folder.parent / f"{folder.name}.log"
+        with self.log.open("wb") as log:
+            self._process = subprocess.Popen(  # noqa: S603 - our own program
+                [sys.executable, "-m", *command],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+                preexec_fn=None if keep else partial(_end_with, os.getpid()),  # noqa: PLW1509
+            )
 
     @property
     def pid(self) -> int:
         """Of the process."""
         return self._process.pid
 
+    @property
+    def running(self) -> bool:
+        """Whether it has not ended."""
+        return self._process.poll() is None
+
+    async def wait_serving(self) -> None:
+        """Wait for its address.  Raises: ConfigInvalid: it ended, or does not serve in time."""
+        deadline = time.monotonic() + _START_S
+        while not (found := _ADDRESS.search(self.log.read_text(errors="replace"))):
+            if not self.running or time.monotonic() > deadline:
+                said = self.log.read_text(errors="replace").strip()[-500:]
+                raise ConfigInvalid(where=f"{self.name} does not serve", reason=said or "it says nothing")
+            await asyncio.sleep(_LOOK_S)
+        self.address = found[1]
+
     def kill(self) -> None:
         """SIGKILL, as a power failure would."""
-        self._process.send_signal(signal.SIGKILL)
+        self._process.kill()
         self._process.wait()
 
-    def stop(self) -> None:
-        """End it in order, or by force when that takes too long.  Idempotent."""
-        if self._process.poll() is None:
-            self._process.terminate()
-            try:
-                self._process.wait(_STOP_S)
-            except subprocess.TimeoutExpired:
+    def terminate(self) -> None:
+        """Ask it to end."""
+        self._process.terminate()
+
+    async def wait_ended(self, deadline: float) -> None:
+        """Wait until the deadline (monotonic), then kill it."""
+        while self.running:
+            if time.monotonic() > deadline:
                 self.kill()
-        self.release()
-
-    def release(self) -> None:
-        """Let go of its pipes; the process lives on."""
-        if self._process.stdout is not None:
-            self._process.stdout.close()
-        self._log.close()
-
-    def _wait_address(self) -> str:
-        assert self._process.stdout is not None
-        watchdog = threading.Timer(_START_S, self._process.kill)
-        watchdog.start()
-        try:
-            for line in self._process.stdout:
-                if found := _ADDRESS.search(line.decode(errors="replace")):
-                    return found.group()
-        finally:
-            watchdog.cancel()
-        log = Path(self._log.name)
-        raise ConfigInvalid(where=str(log), reason=f"{self.name} did not start: {log.read_text()[-500:]}")
+            await asyncio.sleep(_LOOK_S)
 
 
 class DemoGrid:
-    """Introducer and nodes below one folder; use as a context manager.
+    """Introducer and nodes below one folder; use as an asynchronous context manager.
 
     Args:
-        say: told what is being done.
+        composition: makes their folders.
+        folder: for all of it.
+        nodes: how many.
+        keep: the processes outlive the demo, once `detached` is set.
+
+    Attributes:
+        nodes: node1 first.
+        detached: set when all went well, to leave the processes running.
     """
 
-    def __init__(self, folder: Path, nodes: int, *, keep: bool, say: Callable[[str], None]) -> None:
-        self._folder, self._count, self._keep, self._say = folder, nodes, keep, say
-        self.introducer: DemoProcess | None = None
+    def __init__(self, composition: Composition, folder: Path, nodes: int, *, keep: bool) -> None:
+        self._composition, self._folder, self._keep = composition, folder, keep
+        self._count = nodes
         self.nodes: list[DemoProcess] = []
+        self.introducer: DemoProcess | None = None
         self.detached = False
 
-    def __enter__(self) -> DemoGrid:
+    async def __aenter__(self) -> DemoGrid:
         try:
-            self._start()
+            await self._start()
         except BaseException:
-            self.stop()
+            await self._stop()
             raise
         return self
 
-    def __exit__(self, *_: object) -> None:
-        if self.detached:
-            for process in self._all():
-                process.release()
-        else:
-            self.stop()
+    async def __aexit__(self, *_: object) -> None:
+        if not self.detached:
+            await self._stop()
 
     @property
     def address(self) -> str:
-        """The introducer's address."""
+        """The introducer's."""
         assert self.introducer is not None
         return self.introducer.address
 
-    def stop(self) -> None:
-        """End all processes."""
-        for process in self._all():
-            with contextlib.suppress(OSError):
-                process.stop()
-
-    def _all(self) -> list[DemoProcess]:
+    @property
+    def processes(self) -> list[DemoProcess]:
+        """All that were started."""
         return [*self.nodes, *([self.introducer] if self.introducer else [])]
 
-    def _start(self) -> None:
+    @property
+    def liar(self) -> DemoProcess:
+        """The node that lies."""
+        return next(node for node in self.nodes if node.name == LIAR)
+
+    def name(self, node: NodeId) -> str:
+        """What the process of this node is called here."""
+        return next(p.name for p in self.nodes if parse_node(p.address).node == node)
+
+    async def _start(self) -> None:
         home = self._folder / "introducer"
-        _run(["introducer", "init", str(home)])
-        self.introducer = DemoProcess("introducer", home, keep=self._keep)
-        self._say(f"introducer serves (process {self.introducer.pid})")
+        self._composition.init_introducer(home, host="127.0.0.1", port=0, advertise="")
+        self.introducer = self._run(home, "introducer")
+        await self.introducer.wait_serving()
         for number in range(1, self._count + 1):
             folder = self._folder / f"node{number}"
-            options = ["--capacity", "4GiB", "--zone", f"zone{number}", "--introducer", self.address]
-            _run(["node", "init", str(folder), *options])
-            # The second node keeps its promises on disk and lies on the wire: see its module.
-            module = LIAR if number == 2 else None
-            self.nodes.append(DemoProcess("node", folder, module=module, keep=self._keep))
-        pids = " ".join(str(node.pid) for node in self.nodes)
-        self._say(f"{self._count} nodes serve (processes {pids})")
+            new = NewNode(_CAPACITY_BYTES, zone=f"zone{number}", introducers=[self.address])
+            self._composition.init_node(folder, new)
+            self.nodes.append(self._run(folder, "node"))
+        for node in self.nodes:
+            await node.wait_serving()
+
+    def _run(self, folder: Path, kind: str) -> DemoProcess:
+        command = ["muniment", kind, "run", str(folder)]
+        if folder.name == LIAR:
+            command = [_LIAR_MODULE, str(folder)]
+        return DemoProcess(folder, command, keep=self._keep)
+
+    async def _stop(self) -> None:
+        for process in self.processes:
+            process.terminate()
+        deadline = time.monotonic() + _STOP_S
+        for process in self.processes:
+            await process.wait_ended(deadline)
 
 
-def _muni() -> list[str]:
-    return [sys.executable, "-m", "muniment"]
-
-
-def _run(arguments: list[str]) -> None:
-    command = [*_muni(), *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 - our own
-    if done.returncode:
-        raise ConfigInvalid(where="muni " + " ".join(arguments[:2]), reason=done.stderr.strip())
-
-
-def _die_with_parent() -> None:
-    """In the child: end when the demo ends, even by SIGKILL."""
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
-    if os.getppid() == 1:
+def _end_with(demo: int) -> None:
+    """In the child, before it runs anything: end when the process `demo` ends."""
+    _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != demo:  # it ended in between
         os._exit(1)

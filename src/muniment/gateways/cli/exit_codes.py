@@ -1,4 +1,4 @@
-"""Exit codes: one for each family of the error tree, and two for what `check` finds."""
+"""Exit codes: one for each family of the error tree, two for what `check` finds, and those of signals."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ OK: Final = 0
 DEGRADED: Final = 10
 UNRECOVERABLE: Final = 11
 INTERRUPTED: Final = 130
+_SIGNAL: Final = 128
 
 FAMILY: Final[dict[type[errors.MunimentError], int]] = {
     errors.CallerError: 2,
@@ -20,20 +21,34 @@ FAMILY: Final[dict[type[errors.MunimentError], int]] = {
     errors.InternalError: 70,
 }
 
-TABLE: Final = """\
-Exit codes:
-  0    done
-  2    the request cannot be granted: wrong capability, option or argument
-  3    unavailable now: too few nodes, shares or answers; trying again later can help
-  4    data does not verify
-  5    another machine lied or broke the protocol
-  6    this machine: disk, configuration, permissions
-  10   check: the file can be read, but shares are missing
-  11   check: the file cannot be read at present
-  70   a bug in muni
-  130  interrupted (Ctrl-C)"""
+USAGE: Final = FAMILY[errors.CallerError]
+LOCAL: Final = FAMILY[errors.LocalError]
+
+MEANING: Final[dict[int, str]] = {
+    OK: "done",
+    FAMILY[errors.CallerError]: "cannot be granted: wrong capability, option or argument",
+    FAMILY[errors.UnavailableError]: "unavailable: too few nodes or shares; later may help",
+    FAMILY[errors.IntegrityError]: "data does not verify",
+    FAMILY[errors.PeerError]: "another machine lied or broke the protocol",
+    FAMILY[errors.LocalError]: "this machine: files, disk, configuration",
+    DEGRADED: "check: readable, but not every share is in place",
+    UNRECOVERABLE: "check: not readable at present",
+    FAMILY[errors.InternalError]: "a bug in muni",
+    INTERRUPTED: "Ctrl-C (128 + number of the signal, also for others)",
+}
+"""The one table: help prints it, docs/gateways/cli.md repeats it, and a test compares them."""
 
 
 def exit_code(error: errors.MunimentError) -> int:
     """The exit code of an error: that of its family."""
     return next(code for family, code in FAMILY.items() if isinstance(error, family))
+
+
+def of_signal(number: int) -> int:
+    """As shells report a process that a signal ended."""
+    return _SIGNAL + number
+
+
+def table() -> str:
+    """The exit codes for people, a line each."""
+    return "\n".join(f"{code:>3}  {meaning}" for code, meaning in MEANING.items())

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import click
-import msgspec
 
 from muniment.gateways.cli.composition import NewNode
-from muniment.gateways.cli.context import Context, pass_context
-from muniment.gateways.cli.show import bytes_text
+from muniment.gateways.cli.context import Context, json_option, pass_context
+from muniment.gateways.cli.show import bytes_text, table
 from muniment.gateways.cli.values import Size, parse_size
 
 _FOLDER = click.argument("folder", type=click.Path(path_type=Path, file_okay=False))
-_HOST = click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
-_PORT = click.option("--port", default=0, help="Port to listen on.  [default: a free one, kept from then on]")
+_HOST = click.option("--host", default="127.0.0.1", show_default=True, help="Where to listen.")
+_PORT = click.option(
+    "--port",
+    type=click.IntRange(0, 65535),
+    default=0,
+    metavar="PORT",
+    help="Where to listen.  [default: a free one, kept from then on]",
+)
 _ADVERTISE = click.option(
     "--advertise", default="", metavar="HOST:PORT", help="How others reach it, where that differs."
 )
@@ -22,7 +28,7 @@ _ADVERTISE = click.option(
 
 @click.group()
 def node() -> None:
-    """A process that keeps shares for accounts."""
+    """Run a node: give space to others."""
 
 
 @node.command("init")
@@ -31,15 +37,18 @@ def node() -> None:
 @_HOST
 @_PORT
 @_ADVERTISE
-@click.option("--zone", default="", help="Failure zone: a rack, a house, a provider.")
-@click.option("--store", default="posix", show_default=True, help="posix, or an object store's URL.")
-@click.option("--introducer", "introducers", multiple=True, metavar="ADDRESS", help="Announce there.")
+@click.option("--zone", default="", help="What fails together: a rack, a house, a provider.")
+@click.option("--store", default="posix", show_default=True, help="posix, or the URL of an object store.")
+@click.option(
+    "--introducer", "introducers", multiple=True, metavar="ADDRESS", help="Announce the node there."
+)
 @click.option(
     "--invite",
     multiple=True,
     metavar="ACCOUNT[:QUOTA]",
     help="Serve these accounts only ('muni grid account' prints one's own).",
 )
+@json_option
 @pass_context
 def node_init(
     context: Context,
@@ -53,7 +62,10 @@ def node_init(
     introducers: tuple[str, ...],
     invite: tuple[str, ...],
 ) -> None:
-    """Make the folder of a new node: its key, its configuration, room for shares."""
+    """Make the folder of a new node: its key and configuration.
+
+    node.toml in the folder may be edited before the start and between runs.
+    """
     invited = []
     for text in invite:
         account, colon, quota = text.partition(":")
@@ -63,43 +75,63 @@ def node_init(
             raise click.BadParameter(str(error), param_hint="--invite") from error
     new = NewNode(capacity, host, port, advertise, zone, store, introducers, invited)
     address = context.composition.init_node(folder, new)
-    context.emit(
-        {"address": address, "folder": str(folder), "capacity_bytes": capacity},
-        f"{address}\nstart it with: muni node run {folder}",
-    )
+    context.emit({"address": address, "folder": str(folder), "capacity_bytes": capacity}, address)
+    context.remark(f"start it with: muni node run {folder}")
 
 
 @node.command("run")
 @_FOLDER
+@json_option
 @pass_context
 def node_run(context: Context, folder: Path) -> None:
-    """Serve until stopped by Ctrl-C or SIGTERM."""
+    """Serve until stopped by Ctrl-C or SIGTERM.
+
+    Prints its address as soon as it serves.
+    """
     context.composition.run_node(folder, lambda address: _serving(context, address))
 
 
 @node.command("status")
 @click.argument("target", metavar="FOLDER|ADDRESS")
+@click.option("--record", is_flag=True, help="Print the signed record only, as a roster file takes it.")
+@json_option
 @pass_context
-def node_status(context: Context, target: str) -> None:
+def node_status(context: Context, target: str, record: bool) -> None:
     """Ask a running node how it is."""
     address, status = context.run(lambda: context.composition.node_status(target))
-    free = status.capacity_bytes - status.used_bytes - status.reserved_bytes
-    context.emit(
-        {"address": address, **msgspec.to_builtins(status)},
-        f"{address}\n"
-        f"version      {status.version}\n"
-        f"capacity     {bytes_text(status.capacity_bytes)}\n"
-        f"used         {bytes_text(status.used_bytes)} in {status.share_count} shares\n"
-        f"reserved     {bytes_text(status.reserved_bytes)}\n"
-        f"free         {bytes_text(max(0, free))}\n"
-        f"quarantined  {status.quarantined_count} shares\n"
-        f"reconciled   {'yes' if status.reconciled else 'still comparing store and ledger'}",
-    )
+    free_bytes = max(0, status.capacity_bytes - status.used_bytes - status.reserved_bytes)
+    document = {
+        "address": address,
+        "version": status.version,
+        "time_s": status.time_s,
+        "capacity_bytes": status.capacity_bytes,
+        "used_bytes": status.used_bytes,
+        "reserved_bytes": status.reserved_bytes,
+        "free_bytes": free_bytes,
+        "share_count": status.share_count,
+        "quarantined_count": status.quarantined_count,
+        "reconciled": status.reconciled,
+        "record": status.record,
+    }
+    if record:
+        context.emit(document, status.record)
+        return
+    rows = [
+        ("address", address),
+        ("version", status.version),
+        ("capacity", bytes_text(status.capacity_bytes)),
+        ("used", f"{bytes_text(status.used_bytes)} in {status.share_count} shares"),
+        ("reserved", bytes_text(status.reserved_bytes)),
+        ("free", bytes_text(free_bytes)),
+        ("quarantined", f"{status.quarantined_count} shares"),
+        ("reconciled", "yes" if status.reconciled else "not yet: still comparing its store with its ledger"),
+    ]
+    context.emit(document, table(rows))
 
 
 @click.group()
 def introducer() -> None:
-    """A process by which clients find nodes."""
+    """Run an introducer: where nodes and clients meet."""
 
 
 @introducer.command("init")
@@ -107,25 +139,28 @@ def introducer() -> None:
 @_HOST
 @_PORT
 @_ADVERTISE
+@json_option
 @pass_context
 def introducer_init(context: Context, folder: Path, host: str, port: int, advertise: str) -> None:
-    """Make the folder of a new introducer."""
+    """Make the folder of a new introducer: its key and configuration."""
     address = context.composition.init_introducer(folder, host=host, port=port, advertise=advertise)
-    context.emit(
-        {"address": address, "folder": str(folder)},
-        f"{address}\nstart it with: muni introducer run {folder}",
-    )
+    context.emit({"address": address, "folder": str(folder)}, address)
+    context.remark(f"start it with: muni introducer run {folder}")
 
 
 @introducer.command("run")
 @_FOLDER
+@json_option
 @pass_context
 def introducer_run(context: Context, folder: Path) -> None:
-    """Serve until stopped by Ctrl-C or SIGTERM."""
+    """Serve until stopped by Ctrl-C or SIGTERM.
+
+    Prints its address as soon as it serves.
+    """
     context.composition.run_introducer(folder, lambda address: _serving(context, address))
 
 
 def _serving(context: Context, address: str) -> None:
     """One line at once, so that whoever started the process can wait for it."""
     context.emit({"serving": address}, f"serving {address}")
-    click.get_text_stream("stdout").flush()
+    sys.stdout.flush()

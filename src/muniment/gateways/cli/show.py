@@ -1,32 +1,62 @@
-"""How numbers and progress look to a person."""
+"""How numbers, tables and progress look to a person."""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+import sys
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
 
-from muniment.engine.results import Progress, ProgressCallback
 from muniment.gateways.cli.context import Context
+
+if TYPE_CHECKING:
+    from muniment.engine.results import Progress, ProgressCallback
+
+SHORT_CHARS = 12
+"""Of an identifier, where people only compare: as error messages show them."""
 
 
 def bytes_text(count: float) -> str:
     """A size in decimal units, as disks and networks are sold: `1.5 GB`."""
     for unit in ("B", "kB", "MB", "GB"):
-        if abs(count) < 1000:
+        if abs(count) < 999.95:
             return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
         count /= 1000
     return f"{count:.1f} TB"
 
 
 def rate_text(count: float, seconds: float) -> str:
-    """Bytes and how fast: `1.5 GB in 6.2 s (240.0 MB/s)`."""
-    return f"{bytes_text(count)} in {seconds:.1f} s ({bytes_text(count / max(seconds, 1e-6))}/s)"
+    """Bytes and how fast: `1.5 GB in 6.2 s (240.0 MB/s)`; no speed where it would say nothing."""
+    if seconds < 0.05:
+        return bytes_text(count)
+    return f"{bytes_text(count)} in {seconds:.1f} s ({bytes_text(count / seconds)}/s)"
+
+
+def count_text(count: int, one: str, many: str = "") -> str:
+    """`1 node`, `2 nodes`."""
+    return f"{count} {one if count == 1 else many or one + 's'}"
+
+
+def table(rows: Sequence[Sequence[str]], *, right: Sequence[int] = ()) -> str:
+    """Columns as wide as their widest cell; those in `right` are aligned to the right.
+
+    Never cut to the terminal's width, so that what is copied or piped is whole.
+    """
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = []
+    for row in rows:
+        cells = [
+            cell.rjust(width) if at in right else cell.ljust(width)
+            for at, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ]
+        lines.append("  ".join(cells).rstrip())
+    return "\n".join(lines)
 
 
 @contextlib.contextmanager
 def progress_bar(context: Context, title: str) -> Iterator[ProgressCallback | None]:
     """A bar with bytes, rate and remaining time on a terminal; nothing elsewhere."""
-    if not context.interactive:
+    if not context.shows_progress:
         yield None
         return
     from rich.console import Console
@@ -40,13 +70,14 @@ def progress_bar(context: Context, title: str) -> Iterator[ProgressCallback | No
     from rich.progress import Progress as Bar
 
     columns = (
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         DownloadColumn(),
         TransferSpeedColumn(),
         TimeRemainingColumn(),
     )
-    with Bar(*columns, console=Console(stderr=True), transient=True) as bar:
+    # Content may go to a terminal on standard output: that is not the bar's to redirect.
+    with Bar(*columns, console=Console(file=sys.stderr), transient=True, redirect_stdout=False) as bar:
         task = bar.add_task(title, total=None)
 
         def report(progress: Progress) -> None:

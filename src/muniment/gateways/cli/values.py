@@ -1,16 +1,19 @@
-"""Option and argument types: sizes, ranges, codings, capabilities."""
+"""Option and argument types: sizes, ranges, capabilities."""
 
 from __future__ import annotations
 
 import re
 import sys
+from decimal import Decimal
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import click
 
-from muniment.errors import InvalidCap
-from muniment.spec.cap import CAP_CHARS_MAX, Cap, parse_cap
+from muniment.errors import FileFailed, InvalidCap
+
+if TYPE_CHECKING:
+    from muniment.spec.cap import Cap
 
 _UNITS: Final = {
     "": 1, "b": 1,
@@ -18,18 +21,23 @@ _UNITS: Final = {
     "k": 2**10, "m": 2**20, "g": 2**30, "t": 2**40,
     "kib": 2**10, "mib": 2**20, "gib": 2**30, "tib": 2**40,
 }  # fmt: skip
-_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([a-z]*)", re.IGNORECASE)
+_SIZE = re.compile(r"(\d{1,15}(?:\.\d{1,9})?)\s*([a-z]*)", re.IGNORECASE | re.ASCII)
+
+CAP_HELP: Final = "CAP is the capability, or - to read it from standard input, or @FILE from a file."
 
 
 def parse_size(text: str) -> int:
-    """`10GiB`, `500MB`, `1.5g` or plain bytes.  Raises: ValueError."""
+    """`10GiB`, `500MB`, `1.5g` (binary, as `dd` and `truncate` have it) or plain bytes.
+
+    Raises: ValueError: not such a text.
+    """
     found = _SIZE.fullmatch(text.strip())
     if found is None or found[2].lower() not in _UNITS:
         raise ValueError(f"{text!r} is not a size such as 500MB or 10GiB")
-    return int(float(found[1]) * _UNITS[found[2].lower()])
+    return int(Decimal(found[1]) * _UNITS[found[2].lower()])
 
 
-class Size(click.ParamType):
+class Size(click.ParamType[int]):
     """A number of bytes with a unit."""
 
     name = "size"
@@ -43,7 +51,7 @@ class Size(click.ParamType):
             self.fail(str(error), param, ctx)
 
 
-class ByteRange(click.ParamType):
+class ByteRange(click.ParamType[tuple[int, int | None]]):
     """`A-B`: bytes A to B, B not included; `A-` to the end."""
 
     name = "range"
@@ -65,14 +73,22 @@ class ByteRange(click.ParamType):
 def read_cap(text: str) -> Cap:
     """A capability from an argument: its text, `-` for standard input, or `@FILE`.
 
-    Raises: InvalidCap: not a capability, or the file cannot be read.
+    Raises: InvalidCap: not a capability; FileFailed: the file cannot be read.
     """
+    from muniment.spec.cap import CAP_CHARS_MAX, parse_cap
+
     if text == "-":
-        text = sys.stdin.read(CAP_CHARS_MAX + 2)
+        if sys.stdin.isatty():
+            text = click.prompt("capability", hide_input=True, err=True)
+        else:
+            text = sys.stdin.read(CAP_CHARS_MAX + 2)
     elif text.startswith("@"):
+        path = text[1:]
         try:
-            with Path(text[1:]).open() as file:
+            with Path(path).open() as file:
                 text = file.read(CAP_CHARS_MAX + 2)
-        except (OSError, UnicodeDecodeError) as error:
-            raise InvalidCap(reason=f"{text[1:]} cannot be read: {error}") from error
+        except OSError as error:
+            raise FileFailed(path=path, reason=error.strerror or str(error)) from error
+        except UnicodeDecodeError as error:
+            raise InvalidCap(reason=f"{path} is not a text") from error
     return parse_cap(text)

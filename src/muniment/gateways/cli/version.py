@@ -5,21 +5,27 @@ from __future__ import annotations
 import platform
 import ssl
 from importlib import metadata
+from typing import Any, Final
 
 import click
 
-from muniment.gateways.cli.context import Context, pass_context
+from muniment.gateways.cli.context import Context, json_option, pass_context
+from muniment.gateways.cli.show import table
 
-_LIBRARIES = ("blake3", "cbor2", "cryptography", "granian", "msgspec", "obstore", "pyeclib", "zstandard")
+_LIBRARIES: Final = (
+    "blake3", "cbor2", "click", "cryptography", "granian", "msgspec", "numpy", "obstore", "pyeclib", "pyjwt",
+    "uvloop", "zstandard",
+)  # fmt: skip
 
 
 @click.command()
 @click.option("-v", "--verbose", is_flag=True, help="Also what it runs on, and what computes.")
+@json_option
 @pass_context
 def version(context: Context, verbose: bool) -> None:
-    """Print the version."""
+    """What is installed here."""
     own = metadata.version("muniment")
-    document: dict[str, object] = {"muniment": own}
+    document: dict[str, Any] = {"muniment": own}
     if verbose:
         from muniment.erasure.kernel import kernel_name
 
@@ -30,13 +36,9 @@ def version(context: Context, verbose: bool) -> None:
             "tls": ssl.OPENSSL_VERSION,
             "libraries": {name: _installed(name) for name in _LIBRARIES},
         }
-    lines = [f"muniment {own}"]
-    for name, value in document.items():
-        if isinstance(value, dict):
-            lines += [f"  {key} {found}" for key, found in value.items()]
-        elif name != "muniment":
-            lines.append(f"{name}: {value}")
-    context.emit(document, "\n".join(lines))
+    libraries = document.get("libraries", {})
+    facts = {name: value for name, value in document.items() if name != "libraries"} | libraries
+    context.emit(document, table(list(facts.items())))
 
 
 def _installed(name: str) -> str:

@@ -1,0 +1,110 @@
+"""What the demo stores: the Python installation's own library, and media-size files made from a seed."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import random
+import shutil
+import stat
+import sysconfig
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+MEDIA_BYTES: Final = 32_000_000
+_SCAN_WIDTH: Final = 4000
+# Installed packages and tests are no part of the library, and may be as large as anything.
+_LEFT_OUT: Final = ("site-packages", "dist-packages", "__pycache__", "test", "tests", "idlelib")
+
+
+def make_tree(folder: Path, total_bytes: int) -> None:
+    """Fill `folder` with at least `total_bytes` bytes of files; the same on every run of one installation.
+
+    Small files and large, compressible and not, of several permissions, links, an empty file and folder.
+    """
+    folder.mkdir()
+    library = Path(sysconfig.get_path("stdlib"))
+    left_out = shutil.ignore_patterns(*_LEFT_OUT)
+    shutil.copytree(library, folder / "library", symlinks=True, ignore=left_out)
+    media = folder / "media"
+    media.mkdir()
+    (media / "ledger.csv").write_text("".join(_ledger_lines(100_000)))
+    (media / "latest.csv").symlink_to("ledger.csv")
+    (media / "nothing yet").mkdir()
+    (media / "empty").touch()
+    script = media / "prüfen.sh"
+    script.write_text("#!/bin/sh\nsha256sum *.bin\n")
+    script.chmod(0o750)
+    made = _files_bytes(folder)
+    number = 0
+    while made < total_bytes:
+        size = max(1_000_000, min(MEDIA_BYTES, total_bytes - made))
+        if number % 4 == 3:
+            (media / f"scan{number:02}.pgm").write_bytes(_scan(number, size))
+        else:
+            (media / f"recording{number:02}.bin").write_bytes(_noise(number).randbytes(size))
+        made += size
+        number += 1
+
+
+def _noise(seed: int) -> random.Random:
+    return random.Random(seed)  # noqa: S311 - test data, the same on every run
+
+
+def _ledger_lines(count: int) -> Iterator[str]:
+    for i in range(count):
+        yield f"2026-{1 + i % 12:02}-{1 + i % 28:02};booking {i};{i * 7919 % 1_000_000 / 100:.2f}\n"
+
+
+def _scan(seed: int, size: int) -> bytes:
+    """A grey picture of text lines: compresses well, as scans do."""
+    line = bytearray(b"\xf0" * _SCAN_WIDTH)
+    noise = _noise(seed)
+    for at in noise.sample(range(_SCAN_WIDTH), 400):
+        line[at] = noise.randrange(64)
+    header = b"P5\n%d %d\n255\n" % (_SCAN_WIDTH, size // _SCAN_WIDTH)
+    rows = (bytes(line[at:] + line[:at]) for at in range(1, 2 + size // _SCAN_WIDTH))
+    return (header + b"".join(rows))[:size].ljust(size, b"\0")
+
+
+def _files_bytes(folder: Path) -> int:
+    return sum(path.lstat().st_size for path in folder.rglob("*") if path.is_file() and not path.is_symlink())
+
+
+def fingerprint(folder: Path) -> dict[str, tuple[object, ...]]:
+    """What must come back, by path: of files content, permissions and time; of folders permissions and time;
+    of links their target.
+    """
+    found: dict[str, tuple[object, ...]] = {}
+    for root, folders, files in os.walk(folder):
+        for name in (*folders, *files):
+            path = Path(root, name)
+            status = path.lstat()
+            mode, changed = stat.S_IMODE(status.st_mode), status.st_mtime_ns
+            if stat.S_ISLNK(status.st_mode):
+                entry: tuple[object, ...] = ("link", str(path.readlink()))
+            elif stat.S_ISDIR(status.st_mode):
+                entry = ("folder", mode, changed)
+            else:
+                with path.open("rb") as file:
+                    digest = hashlib.file_digest(file, "sha256").hexdigest()
+                entry = ("file", mode, changed, digest)
+            found[str(path.relative_to(folder))] = entry
+    return found
+
+
+def damage(shares: Path) -> tuple[int, int]:
+    """Change one byte in the middle of every other share file below a folder.
+
+    Returns: files changed, files found.
+    """
+    files = sorted(path for path in shares.rglob("*") if path.is_file())
+    for path in files[::2]:
+        with path.open("r+b") as file:
+            middle = path.stat().st_size // 2
+            file.seek(middle)
+            byte = file.read(1)
+            file.seek(middle)
+            file.write(bytes((byte[0] ^ 0xFF,)))
+    return len(files[::2]), len(files)
