@@ -15,12 +15,14 @@ from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from muniment.engine.grid import Grid
+    from muniment.engine.sync import SyncGrid
     from muniment.node.compose import open_grid
 
-__all__ = ["Grid", "__version__", "open_grid"]
+__all__ = ["Grid", "SyncGrid", "__version__", "open_grid"]
 
 _PLACES: Final = {
     "Grid": "muniment.engine.grid",
+    "SyncGrid": "muniment.engine.sync",
     "open_grid": "muniment.node.compose",
 }
 
