@@ -2,8 +2,9 @@
 
     import muniment
 
-    async with muniment.open_grid() as grid:        # the grid this user has joined
-        stored = await grid.put(Path("ledger.pdf"))
+    with muniment.open_sync_grid() as grid:         # the grid this user has joined
+        stored = grid.put(Path("ledger.pdf"))
+        print(muniment.cap_text(stored.cap))        # whoever has this text can read the file
 
 Importing this package imports none of its parts: each is loaded when it is first used.
 """
@@ -14,16 +15,40 @@ import importlib
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
+    from muniment.core.capabilities import weaken
     from muniment.engine.grid import Grid
+    from muniment.engine.policy import Policy
     from muniment.engine.sync import SyncGrid
-    from muniment.node.compose import open_grid
+    from muniment.erasure.codec import Coding
+    from muniment.errors import MunimentError
+    from muniment.node.compose import open_grid, open_sync_grid
+    from muniment.spec.cap import cap_text, parse_cap
 
-__all__ = ["Grid", "SyncGrid", "__version__", "open_grid"]
+__all__ = [
+    "Coding",
+    "Grid",
+    "MunimentError",
+    "Policy",
+    "SyncGrid",
+    "__version__",
+    "cap_text",
+    "open_grid",
+    "open_sync_grid",
+    "parse_cap",
+    "weaken",
+]
 
 _PLACES: Final = {
+    "Coding": "muniment.erasure.codec",
     "Grid": "muniment.engine.grid",
+    "MunimentError": "muniment.errors",
+    "Policy": "muniment.engine.policy",
     "SyncGrid": "muniment.engine.sync",
+    "cap_text": "muniment.spec.cap",
     "open_grid": "muniment.node.compose",
+    "open_sync_grid": "muniment.node.compose",
+    "parse_cap": "muniment.spec.cap",
+    "weaken": "muniment.core.capabilities",
 }
 
 __version__: str

@@ -2,7 +2,7 @@
 
     init_node, run_node                a node in its folder
     init_introducer, run_introducer    an introducer in its folder
-    open_grid                          a client's grid
+    open_grid, open_sync_grid          a client's grid
 
 A process owns what it opens in this order and gives it back in the opposite one: lock of the folder, store,
 ledger, threads, server, background tasks.  Graceful stop: leave the introducers, let running requests
@@ -19,7 +19,7 @@ import os
 import random
 import resource
 import signal
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -65,6 +65,8 @@ from muniment.stores.posix import PosixStore
 if TYPE_CHECKING:
     from muniment.engine.grid import Grid
     from muniment.engine.policy import Policy
+    from muniment.engine.sync import SyncGrid
+    from muniment.net.http_client import HttpConnector
 
 Ready = Callable[[PeerAddress], None]
 """Told once, when the process answers requests: the address to pass on."""
@@ -273,6 +275,38 @@ async def open_grid(
     Raises: GridUnknown: none is joined; ConfigInvalid: the key or roster file; RosterEmpty: nobody knows any
         node.
     """
+    grid, connector = _client(home, roster, policy)
+    try:
+        async with grid:
+            yield grid
+    finally:
+        connector.close()
+
+
+@contextlib.contextmanager
+def open_sync_grid(
+    home: Path | None = None, roster: str | None = None, policy: Policy | None = None
+) -> Iterator[SyncGrid]:
+    """As `open_grid`, for programs without an event loop."""
+    from muniment.engine.sync import SyncGrid
+
+    connectors: list[HttpConnector] = []
+
+    def make() -> Grid:
+        grid, connector = _client(home, roster, policy)
+        connectors.append(connector)
+        return grid
+
+    try:
+        with SyncGrid(make, loop_factory=uvloop.new_event_loop) as grid:
+            yield grid
+    finally:
+        for connector in connectors:
+            connector.close()
+
+
+def _client(home: Path | None, roster: str | None, policy: Policy | None) -> tuple[Grid, HttpConnector]:
+    """A grid that is not started, and what must be closed after it."""
     # A node process must not load the engine (NumPy, the erasure kernels): it has 80 MB.
     from muniment.discovery.introducer import IntroducerRoster
     from muniment.discovery.roster_file import FileRoster
@@ -298,12 +332,7 @@ async def open_grid(
         source = IntroducerRoster(where, HttpIntroducer(address), clock, cache=cache, chance=chance)
     else:
         source = FileRoster(Path(where), resolve, clock)
-    grid = Grid(source, connector, clock, derive(ACCOUNT_CONVERGENCE, identity.seed), policy)
-    try:
-        yield await grid.start()
-    finally:
-        await grid.aclose()
-        connector.close()
+    return Grid(source, connector, clock, derive(ACCOUNT_CONVERGENCE, identity.seed), policy), connector
 
 
 # --- processes --------------------------------------------------------------------------------
