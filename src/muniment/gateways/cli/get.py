@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import time
 from pathlib import Path
@@ -9,10 +10,12 @@ from typing import Any
 
 import click
 
+from muniment.engine.grid import Grid
 from muniment.engine.results import GetResult
 from muniment.errors import NotCapable
 from muniment.gateways.cli import exit_codes
 from muniment.gateways.cli.context import Context, Refusal, json_option, pass_context
+from muniment.gateways.cli.output import StandardOutput
 from muniment.gateways.cli.show import SHORT_CHARS, count_text, progress_bar, rate_text
 from muniment.gateways.cli.values import CAP_HELP, ByteRange, read_cap
 from muniment.ids import id_text
@@ -52,24 +55,28 @@ def get(
 
     async def work() -> GetResult:
         async with context.open_grid() as grid:
-            # A bar and content on one terminal would be written over each other.
-            shown = progress_bar(context, target) if target != "-" or not sys.stdout.isatty() else None
-            if shown is None:
-                return await grid.get(cap, sys.stdout.buffer, start=start, stop=stop)
-            with shown as progress:
+            if target == "-":
+                return await _to_standard_output(context, grid, cap, start, stop)
+            with progress_bar(context, target) as progress:
                 if isinstance(cap, TreeReadCap):
                     return await grid.get_tree(cap, path, replace=replace, progress=progress)
-                out = sys.stdout.buffer if target == "-" else path
-                return await grid.get(cap, out, start=start, stop=stop, progress=progress)
+                return await grid.get(cap, path, start=start, stop=stop, progress=progress)
 
     started = time.monotonic()
     result = context.run(work)
     took_s = time.monotonic() - started
-    if target == "-":
-        sys.stdout.buffer.flush()
     _remark(context, target, result, took_s)
     context.emit(_document(target, result, took_s))
     return exit_codes.LOCAL if result.skipped else exit_codes.OK
+
+
+async def _to_standard_output(
+    context: Context, grid: Grid, cap: ReadCap, start: int, stop: int | None
+) -> GetResult:
+    # A bar and content on one terminal would be written over each other.
+    bar = contextlib.nullcontext() if sys.stdout.isatty() else progress_bar(context, "standard output")
+    with bar as progress, StandardOutput() as out:
+        return await out.interruptible(grid.get(cap, out, start=start, stop=stop, progress=progress))
 
 
 def _check(context: Context, cap: ReadCap, target: str, span: tuple[int, int | None] | None) -> None:
