@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable
-from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -165,7 +164,7 @@ class Grid:
         tally = UploadTally()
         writer = BlobWriter(self._kernels, self._sender, policy, tally)
         async with self._streams:
-            opened = await open_source(source, policy.chunk_bytes, self._clock, self._files)
+            opened = open_source(source, policy.chunk_bytes, self._clock)
             try:
                 cap, size_bytes = await StreamUpload(opened, writer, progress).run()
             finally:
@@ -201,8 +200,9 @@ class Grid:
         if not 0 <= start <= last <= size_bytes:
             raise RangeOutOfBounds(start=start, stop=last, size_bytes=size_bytes)
         async with self._streams:
-            opened, _ = await self._files.run(open_target, target)
+            opened = open_target(target)
             try:
+                await self._files.run(opened.begin)
                 if isinstance(row, Row):
                     spans = row_spans(self._fetcher, tally, row, start, last)
                     download = Download(self._fetcher, self._files, tally, lambda: last - start, progress)
@@ -302,18 +302,19 @@ class Grid:
         tally = DownloadTally()
         async with self._streams:
             thread = Threads("tree", 1, self._clock)  # a writer of trees is used by one thread
+            writer = TreeWriter(folder, replace=replace)
             try:
-                writer, _ = await thread.run(partial(TreeWriter, folder, replace=replace))
-                try:
-                    tree = TreeParts(self._fetcher, thread, tally, writer)
-                    download = Download(self._fetcher, thread, tally, lambda: tree.total_bytes, progress)
-                    await download.run(tree.parts(cap.ref))
-                    _, busy_s = await thread.run(writer.finish)
-                    tally.stages.write_s += busy_s
-                finally:
-                    await thread.run(writer.abandon)
+                await thread.run(writer.begin)
+                tree = TreeParts(self._fetcher, thread, tally, writer)
+                download = Download(self._fetcher, thread, tally, lambda: tree.total_bytes, progress)
+                await download.run(tree.parts(cap.ref))
+                _, busy_s = await thread.run(writer.finish)
+                tally.stages.write_s += busy_s
             finally:
-                thread.close()
+                try:
+                    await thread.run(writer.abandon)
+                finally:
+                    thread.close()
         return get_result(writer.size_bytes, tally, files=writer.files, skipped=tuple(writer.skipped))
 
     # --- looking

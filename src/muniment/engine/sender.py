@@ -120,8 +120,8 @@ class Sender:
         Two uploads of one blob at once would release each other's reservations.
         """
         while (other := self._sendings.get(sealed.ref.name.blob)) is not None:
-            failed = other.done.done() and (other.done.cancelled() or other.done.exception() is not None)
-            if not other.given_up and not failed and other.happy >= policy.happy:
+            hopeful = other.succeeded or not (other.done.done() or other.given_up)
+            if hopeful and other.happy >= policy.happy:
                 return other
             await asyncio.shield(other.settled)
         return None
@@ -143,7 +143,7 @@ class Sender:
         try:
             sent = await asyncio.shield(sending.done)
         except asyncio.CancelledError:
-            if sending.waiters == 1 and not sending.done.done():
+            if sending.waiters == 1 and not sending.succeeded:
                 sending.give_up()
                 await self._settle(sending)
             raise
@@ -158,7 +158,17 @@ class Sender:
         return sent
 
     async def _settle(self, sending: Sending) -> None:
-        await asyncio.wait({sending.settled}, timeout=self._limits.cleanup_s)
+        """Wait until everything is released, through cancellations, but not for ever."""
+        loop = asyncio.get_running_loop()
+        end_s = loop.time() + self._limits.cleanup_s
+        cancelled = False
+        while not sending.settled.done() and loop.time() < end_s:
+            try:
+                await asyncio.wait({sending.settled}, timeout=end_s - loop.time())
+            except asyncio.CancelledError:
+                cancelled = True
+        if cancelled:
+            raise asyncio.CancelledError
 
     async def _wait_settled(self, timeout_s: float) -> None:
         settled = {sending.settled for sending in self._sendings.values()}

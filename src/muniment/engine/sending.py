@@ -117,6 +117,11 @@ class Sending:
         self.settled: asyncio.Future[None] = self._loop.create_future()
         self.freed = False
 
+    @property
+    def succeeded(self) -> bool:
+        """Whether enough nodes hold it; it may still be finished in the background."""
+        return self.done.done() and not self.done.cancelled() and self.done.exception() is None
+
     def begin(self) -> None:
         """Start; `done` and `settled` follow."""
         self._set_timer(self._patience_s())

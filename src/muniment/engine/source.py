@@ -21,7 +21,7 @@ from functools import partial
 from pathlib import Path
 from typing import Final, Protocol
 
-from muniment.engine.threads import Threads, wait_ended
+from muniment.engine.threads import wait_ended
 from muniment.errors import FileFailed, InvalidRequest
 from muniment.ports import Clock
 
@@ -75,36 +75,21 @@ class Source(Protocol):
         ...
 
 
-async def open_source(source: SourceLike, chunk_bytes: int, clock: Clock, files: Threads) -> Source:
-    """The source behind anything `Grid.put` takes.
+def open_source(source: SourceLike, chunk_bytes: int, clock: Clock) -> Source:
+    """The source behind anything `Grid.put` takes; a path is opened by its first `next`.
 
-    Raises: FileFailed: the path cannot be opened; InvalidRequest: it is not a file, or not a source at all.
+    Raises: InvalidRequest: it is nothing that can be read.
     """
     match source:
         case Path():
-            return await _open_path(source, chunk_bytes, clock, files)
+            return FileSource(source, chunk_bytes, clock)
         case bytes() | bytearray() | memoryview():
             return BytesSource(memoryview(source).cast("B"), chunk_bytes)
         case AsyncIterable():
             return IteratorSource(aiter(source), chunk_bytes)
         case _ if hasattr(source, "read"):
-            return FileSource(source, chunk_bytes, clock, total_bytes=_bytes_left(source))
+            return FileSource(source, chunk_bytes, clock)
     raise InvalidRequest(reason=f"{type(source).__name__} is nothing that can be read")
-
-
-async def _open_path(path: Path, chunk_bytes: int, clock: Clock, files: Threads) -> Source:
-    def work() -> tuple[io.FileIO, os.stat_result]:
-        stream = io.FileIO(path)
-        return stream, os.fstat(stream.fileno())
-
-    try:
-        (stream, facts), _ = await files.run(work)
-    except IsADirectoryError as error:
-        raise InvalidRequest(reason=f"{path} is a folder; store it as a tree") from error
-    except OSError as error:
-        raise FileFailed(path=str(path), reason=error.strerror or str(error)) from error
-    total = facts.st_size if stat.S_ISREG(facts.st_mode) else None
-    return FileSource(stream, chunk_bytes, clock, total_bytes=total, path=path)
 
 
 def _bytes_left(stream: Readable) -> int | None:
@@ -171,33 +156,26 @@ class _BrokenOffError(Exception):
 
 
 class FileSource:
-    """A file object, read ahead in a thread of its own.
+    """A file object or path, read ahead in a thread of its own.
 
     Owns: one task, one thread, `BUFFERS` chunks of memory.
 
     Args:
-        stream: read until its end; closed only if it was opened by `path`.
+        file: read until its end; a path is opened in the thread and closed with the source.
         chunk_bytes: size of all chunks but the last.
         clock: measures reading.
-        total_bytes: if known.
-        path: the stream was opened for it, and is closed with the source.
     """
 
-    def __init__(
-        self,
-        stream: Readable,
-        chunk_bytes: int,
-        clock: Clock,
-        *,
-        total_bytes: int | None,
-        path: Path | None = None,
-    ) -> None:
-        self.total_bytes = total_bytes
+    def __init__(self, file: Readable | Path, chunk_bytes: int, clock: Clock) -> None:
+        self.total_bytes: int | None = None
         self.read_s = 0.0
-        self._stream = stream
         self._clock = clock
-        self._path = path
-        self._pipe = _Pipe.of(stream)
+        self._path = file if isinstance(file, Path) else None
+        self._own: io.FileIO | None = None
+        self._stream: Readable | None = None if isinstance(file, Path) else file
+        self._pipe = _Pipe.of(self._stream)
+        if self._stream is not None:
+            self.total_bytes = _bytes_left(self._stream)
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="muniment-read")
         self._buffers: asyncio.Queue[mmap.mmap] = asyncio.Queue()
         for _ in range(BUFFERS):  # anonymous maps: pages a short file does not need are never touched
@@ -220,8 +198,8 @@ class FileSource:
         self._thread.shutdown(wait=True)
         if self._pipe is not None:
             self._pipe.close()
-        if self._path is not None and isinstance(self._stream, io.IOBase):
-            self._stream.close()
+        if self._own is not None:
+            self._own.close()
 
     async def _read_all(self) -> None:
         loop = asyncio.get_running_loop()
@@ -250,17 +228,28 @@ class FileSource:
     def _fill(self, buffer: memoryview) -> int:
         """In the thread: read until the buffer is full or the stream ends."""
         begun_s = self._clock.monotonic_s()
+        stream = self._stream or self._open()
         filled = 0
         while filled < len(buffer):
-            count = self._read_some(buffer[filled:])
+            count = self._read_some(stream, buffer[filled:])
             if not count:
                 break
             filled += count
         self.read_s += self._clock.monotonic_s() - begun_s
         return filled
 
-    def _read_some(self, buffer: memoryview) -> int:
-        stream = self._stream
+    def _open(self) -> Readable:
+        """In the thread: open the path; a named pipe is waited for here."""
+        assert self._path is not None
+        try:
+            self._stream = self._own = io.FileIO(self._path)
+        except IsADirectoryError as error:
+            raise InvalidRequest(reason=f"{self._path} is a folder; store it as a tree") from error
+        self.total_bytes = _bytes_left(self._own)
+        self._pipe = _Pipe.of(self._own)
+        return self._own
+
+    def _read_some(self, stream: Readable, buffer: memoryview) -> int:
         if self._pipe is not None:
             self._pipe.wait_readable()
             if isinstance(stream, io.BufferedReader):
@@ -288,7 +277,7 @@ class _Pipe:
         self._poll.register(self._wake_out, select.POLLIN)
 
     @classmethod
-    def of(cls, stream: Readable) -> _Pipe | None:
+    def of(cls, stream: Readable | None) -> _Pipe | None:
         """For streams over a descriptor that may keep a reader waiting; None for all others."""
         raw = stream.raw if isinstance(stream, io.BufferedReader) else stream
         if not isinstance(raw, io.FileIO):

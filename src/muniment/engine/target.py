@@ -25,6 +25,10 @@ class Writable(Protocol):
 class Target(Protocol):
     """Takes verified bytes in order; all methods block and are called from one thread at a time."""
 
+    def begin(self) -> None:
+        """Make ready."""
+        ...
+
     def write(self, data: memoryview) -> None:
         """Append all of `data`."""
         ...
@@ -34,7 +38,7 @@ class Target(Protocol):
         ...
 
     def abandon(self) -> None:
-        """It will not be finished.  Idempotent, also after `finish` (then without effect)."""
+        """It will not be finished.  Idempotent; without effect before `begin` and after `finish`."""
         ...
 
 
@@ -43,6 +47,9 @@ class ObjectTarget:
 
     def __init__(self, stream: Writable) -> None:
         self._stream = stream
+
+    def begin(self) -> None:
+        pass
 
     def write(self, data: memoryview) -> None:
         while data:
@@ -66,16 +73,20 @@ class PathTarget:
     """
 
     def __init__(self, path: Path) -> None:
-        self._path = path
+        self._path = self._real = path
+        self._fd = -1
+        self._temp: Path | None = None
         self._unflushed_bytes = 0
+
+    def begin(self) -> None:
         try:
-            self._real = path.resolve()
+            self._real = self._path.resolve()
             mode = self._real.stat().st_mode & 0o777 if self._real.exists() else None
             self._fd, self._temp = _open_new(self._real.parent)
             if mode is not None:
                 os.fchmod(self._fd, mode)  # before there is content that somebody else could read
         except OSError as error:
-            raise local_error(path, error) from error
+            raise local_error(self._path, error) from error
 
     def write(self, data: memoryview) -> None:
         self._unflushed_bytes += len(data)
@@ -91,11 +102,13 @@ class PathTarget:
 
     def finish(self) -> None:
         """Durable under its name on return."""
+        assert self._temp is not None
         try:
             os.fsync(self._fd)
             os.close(self._fd)
             self._fd = -1
             self._temp.replace(self._real)
+            self._temp = None
             sync_folder(self._real.parent)
         except OSError as error:
             raise local_error(self._path, error) from error
@@ -104,8 +117,10 @@ class PathTarget:
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
-        with contextlib.suppress(OSError):
-            self._temp.unlink()
+        if self._temp is not None:
+            with contextlib.suppress(OSError):
+                self._temp.unlink()
+            self._temp = None
 
 
 class DeviceTarget:
@@ -116,10 +131,13 @@ class DeviceTarget:
 
     def __init__(self, path: Path) -> None:
         self._path = path
+        self._fd = -1
+
+    def begin(self) -> None:
         try:
-            self._fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+            self._fd = os.open(self._path, os.O_WRONLY | os.O_CLOEXEC)
         except OSError as error:
-            raise local_error(path, error) from error
+            raise local_error(self._path, error) from error
 
     def write(self, data: memoryview) -> None:
         try:
@@ -138,9 +156,9 @@ class DeviceTarget:
 
 
 def open_target(target: Path | Writable) -> Target:
-    """The target behind anything `Grid.get` takes.
+    """The target behind anything `Grid.get` takes; makes nothing yet.
 
-    Raises: FileFailed, DiskFull: the file cannot be made; InvalidRequest: the path is a folder.
+    Raises: InvalidRequest: the path is a folder.
     """
     if not isinstance(target, Path):
         return ObjectTarget(target)

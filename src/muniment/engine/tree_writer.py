@@ -59,21 +59,15 @@ class TreeWriter:
         skipped: what could not be restored.
         files: regular files restored.
         size_bytes: of them.
-    Raises: FileFailed, DiskFull: from every method but `abandon`; InvalidRequest: the folder is not empty.
+    Raises: FileFailed, DiskFull: from every method but `abandon`; InvalidRequest: from `begin`, if the
+        folder is not empty, or is none.
     """
 
     def __init__(self, folder: Path, *, replace: bool) -> None:
         self._folder = folder
-        try:
-            if folder.is_symlink() or (folder.exists() and not folder.is_dir()):
-                raise InvalidRequest(reason=f"{folder} is not a folder")
-            if not replace and folder.exists() and any(folder.iterdir()):
-                raise InvalidRequest(reason=f"{folder} is not empty")
-            folder.parent.mkdir(parents=True, exist_ok=True)
-            self._new = _make_beside(folder)
-        except OSError as error:
-            raise local_error(folder, error) from error
-        self._root = os.fsencode(self._new)
+        self._replace = replace
+        self._new: Path | None = None
+        self._root = b""
         self._folders: list[TreeEntry] = []
         self._made: set[bytes] = {b""}
         self._links: list[TreeEntry] = []
@@ -81,6 +75,20 @@ class TreeWriter:
         self.skipped: list[Skipped] = []
         self.files = 0
         self.size_bytes = 0
+
+    def begin(self) -> None:
+        """Make the new folder."""
+        folder = self._folder
+        try:
+            if folder.is_symlink() or (folder.exists() and not folder.is_dir()):
+                raise InvalidRequest(reason=f"{folder} is not a folder")
+            if not self._replace and folder.exists() and any(folder.iterdir()):
+                raise InvalidRequest(reason=f"{folder} is not empty")
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            self._new = _make_beside(folder)
+        except OSError as error:
+            raise local_error(folder, error) from error
+        self._root = os.fsencode(self._new)
 
     def add(self, entry: TreeEntry) -> RestoredFile | None:
         """Make an entry; returns a file whose content is to follow with `write`."""
@@ -119,6 +127,7 @@ class TreeWriter:
 
     def finish(self) -> None:
         """Links, permissions and times; then everything is made durable and appears under its name."""
+        assert self._new is not None
         try:
             for link in self._links:
                 self._make_link(link)
@@ -129,6 +138,7 @@ class TreeWriter:
             _sync_all(self._new)
             old = _move_aside(self._folder)
             self._new.rename(self._folder)
+            self._new = None
             sync_folder(self._folder.parent)
         except OSError as error:
             raise local_error(self._folder, error) from error
@@ -136,11 +146,13 @@ class TreeWriter:
             shutil.rmtree(old, ignore_errors=True)
 
     def abandon(self) -> None:
-        """Remove what was restored so far.  Idempotent, also after `finish` (then without effect)."""
+        """Remove what was restored so far.  Idempotent; without effect before `begin` and after `finish`."""
         for fd in self._open:
             os.close(fd)
         self._open.clear()
-        shutil.rmtree(self._new, ignore_errors=True)
+        if self._new is not None:
+            shutil.rmtree(self._new, ignore_errors=True)
+            self._new = None
 
     # --- one entry
 
