@@ -169,11 +169,13 @@ class DemoGrid:
         return DemoProcess(folder, command, keep=self._keep)
 
     async def _stop(self) -> None:
-        for process in self.processes:
-            process.terminate()
-        deadline = time.monotonic() + _STOP_S
-        for process in self.processes:
-            await process.wait_ended(deadline)
+        """Nodes first: they take leave of the introducer."""
+        for processes in (self.nodes, [self.introducer] if self.introducer else []):
+            for process in processes:
+                process.terminate()
+            deadline = time.monotonic() + _STOP_S
+            for process in processes:
+                await process.wait_ended(deadline)
 
 
 def _end_with(demo: int) -> None:

@@ -21,14 +21,12 @@ _LEFT_OUT: Final = ("site-packages", "dist-packages", "__pycache__", "test", "te
 def make_tree(folder: Path, total_bytes: int) -> None:
     """Fill `folder` with at least `total_bytes` bytes of files; the same on every run of one installation.
 
+    At most half of it is the library.
     Small files and large, compressible and not, of several permissions, links, an empty file and folder.
     """
-    folder.mkdir()
-    library = Path(sysconfig.get_path("stdlib"))
-    left_out = shutil.ignore_patterns(*_LEFT_OUT)
-    shutil.copytree(library, folder / "library", symlinks=True, ignore=left_out)
     media = folder / "media"
-    media.mkdir()
+    media.mkdir(parents=True)
+    made = _copy_library(folder / "library", total_bytes // 2)
     (media / "ledger.csv").write_text("".join(_ledger_lines(100_000)))
     (media / "latest.csv").symlink_to("ledger.csv")
     (media / "nothing yet").mkdir()
@@ -36,7 +34,7 @@ def make_tree(folder: Path, total_bytes: int) -> None:
     script = media / "prüfen.sh"
     script.write_text("#!/bin/sh\nsha256sum *.bin\n")
     script.chmod(0o750)
-    made = _files_bytes(folder)
+    made += sum(path.stat().st_size for path in media.iterdir() if not path.is_symlink() and path.is_file())
     number = 0
     while made < total_bytes:
         size = max(1_000_000, min(MEDIA_BYTES, total_bytes - made))
@@ -46,6 +44,30 @@ def make_tree(folder: Path, total_bytes: int) -> None:
             (media / f"recording{number:02}.bin").write_bytes(_noise(number).randbytes(size))
         made += size
         number += 1
+
+
+def _copy_library(target: Path, most_bytes: int) -> int:
+    """Copy modules and packages, as many as fit; returns the bytes of their files."""
+    target.mkdir()
+    left_out = shutil.ignore_patterns(*_LEFT_OUT)
+    copied = 0
+    for source in sorted(Path(sysconfig.get_path("stdlib")).iterdir()):
+        size = _size_bytes(source)
+        if source.name in _LEFT_OUT or copied + size > most_bytes:
+            continue
+        copied += size
+        if source.is_dir() and not source.is_symlink():
+            shutil.copytree(source, target / source.name, symlinks=True, ignore=left_out)
+        else:
+            shutil.copy2(source, target / source.name, follow_symlinks=False)
+    return copied
+
+
+def _size_bytes(path: Path) -> int:
+    """Of a file, or of all files in a folder that are copied with it."""
+    if path.is_symlink() or not path.is_dir():
+        return path.lstat().st_size
+    return sum(_size_bytes(inner) for inner in path.iterdir() if inner.name not in _LEFT_OUT)
 
 
 def _noise(seed: int) -> random.Random:
@@ -66,10 +88,6 @@ def _scan(seed: int, size: int) -> bytes:
     header = b"P5\n%d %d\n255\n" % (_SCAN_WIDTH, size // _SCAN_WIDTH)
     rows = (bytes(line[at:] + line[:at]) for at in range(1, 2 + size // _SCAN_WIDTH))
     return (header + b"".join(rows))[:size].ljust(size, b"\0")
-
-
-def _files_bytes(folder: Path) -> int:
-    return sum(path.lstat().st_size for path in folder.rglob("*") if path.is_file() and not path.is_symlink())
 
 
 def fingerprint(folder: Path) -> dict[str, tuple[object, ...]]:
