@@ -187,11 +187,14 @@ class Sender:
         """Give up the oldest blobs in the background while they keep new ones from starting.
 
         They are happy already; a quarter of the memory is theirs, so that one slow node neither stops the
-        upload nor loses all its shares.
+        upload nor loses all its shares.  But if no blob is left that will give memory back by itself, all
+        are given up: one that was given up may still be held by a request that it shares with one that was
+        not.
         """
         while self._pool.contended and self._background:
-            held_bytes = sum(self._background.values())
-            if held_bytes <= self._limits.share_bytes // 4 and held_bytes < self._pool.used_bytes:
+            idle_bytes = sum(size for one, size in self._memory.items() if one.succeeded or one.given_up)
+            few = sum(self._background.values()) <= self._limits.share_bytes // 4
+            if few and idle_bytes < self._pool.used_bytes:
                 return
             sending = next(iter(self._background))
             del self._background[sending]
