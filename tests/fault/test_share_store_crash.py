@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import errno
+import mmap
 import os
 import signal
 import warnings
@@ -23,9 +24,10 @@ import pytest
 from muniment.errors import DiskFull, LocalError, ShareUnknown, StoreFailed
 from muniment.ids import ShareKey
 from muniment.ports import ShareStore, StoredShare
-from muniment.stores.disk import Disk, KernelDisk
+from muniment.stores.disk import DIRECT_BYTES, Disk, KernelDisk
 from muniment.stores.naming import fan_of
 from muniment.stores.posix import PosixStore
+from muniment.stores.posix_record import UNCACHED_BYTES
 from muniment.testing.contracts.share_store import content_of, put, read, share_key, shares_of
 from muniment.testing.crash import Countdown, InterceptedDisk, failing, kill_now
 from muniment.testing.disk_model import Choose, DiskModel, keep_all, lose_all
@@ -402,6 +404,16 @@ def open_fds() -> int:
 LARGE = content_of("large", 70_000)
 
 
+def read_pages(store: ShareStore, key: ShareKey) -> bytes:
+    """The record, read into whole pages as a node does it."""
+    reader = store.open(key)
+    try:
+        pages = memoryview(mmap.mmap(-1, -(-reader.size_bytes // mmap.PAGESIZE) * mmap.PAGESIZE))
+        return bytes(pages[: reader.read_into(0, pages)])
+    finally:
+        reader.close()
+
+
 def operations(store: ShareStore) -> list[Callable[[], object]]:
     """Each kind of call; whatever fails, A is whole before and after."""
 
@@ -425,6 +437,7 @@ def operations(store: ShareStore) -> list[Callable[[], object]]:
         batch,
         abort,
         lambda: read(store, A),
+        lambda: read_pages(store, B),
         lambda: list(store.scan()),
         lambda: store.delete(B),
         lambda: store.delete(B),
@@ -467,7 +480,8 @@ def test_every_call_failing_in_turn(tmp_path: Path, number: int, expected: type[
     calls = {call for _, call in struck}
     assert calls == {
         *("create_file", "reserve", "write", "flush_file", "rename", "flush_folder", "close", "unlink"),
-        *("open_file", "describe", "read_into", "entries", "look", "free_bytes", "drop_cached"),
+        *("open_file", "describe", "read_into", "read_uncached", "entries", "look", "free_bytes"),
+        "drop_cached",
     }
     store.close()
     PosixStore(folder).close()
@@ -506,11 +520,33 @@ class Halting(InterceptedDisk):
         return super().write(fd, data[:7])
 
     def read_into(self, fd: int, buffer: memoryview, offset: int) -> int:
-        return super().read_into(fd, buffer[:5], offset)
+        return super().read_into(fd, buffer[:5000], offset)
+
+    def read_uncached(self, fd: int, buffer: memoryview, offset: int) -> int:
+        return super().read_uncached(fd, buffer[:DIRECT_BYTES], offset)
+
+
+class Buffered(InterceptedDisk):
+    """A file system that cannot go past the page cache."""
+
+    def read_uncached(self, fd: int, buffer: memoryview, offset: int) -> int:
+        raise OSError(errno.EINVAL, "Invalid argument")
 
 
 def test_calls_that_do_only_a_part_are_continued(tmp_path: Path) -> None:
     store = PosixStore(tmp_path / "store", Halting(KernelDisk()))
     put(store, A, content_of("a", 1000))
     assert read(store, A) == content_of("a", 1000)
+    put(store, B, LARGE)
+    assert read_pages(store, B) == LARGE
+    store.close()
+
+
+@pytest.mark.parametrize("size_bytes", [UNCACHED_BYTES, UNCACHED_BYTES + 1, len(LARGE)])
+@pytest.mark.parametrize("kind", [KernelDisk, lambda: Buffered(KernelDisk())])
+def test_records_read_into_whole_pages(tmp_path: Path, kind: Callable[[], Disk], size_bytes: int) -> None:
+    """Past the page cache where the file system can, else through it: the same bytes."""
+    store = PosixStore(tmp_path / "store", kind())
+    put(store, B, LARGE[:size_bytes])
+    assert read_pages(store, B) == LARGE[:size_bytes]
     store.close()

@@ -66,9 +66,10 @@ class VerifiedShares:
             size_bytes = reader.size_bytes
             if not FIXED_BYTES < size_bytes <= PUT_BODY_BYTES_MAX:
                 raise _corrupt(key, f"record of {size_bytes} bytes")
-            with self._scratch.borrow(size_bytes) as buffer:
-                if reader.read_into(0, buffer) != size_bytes:
-                    raise _corrupt(key, "the record is shorter than its file")
+            with self._scratch.borrow(size_bytes) as pages:
+                if reader.read_into(0, pages) != size_bytes:
+                    raise _corrupt(key, "the record is not as long as its file")
+                buffer = pages[:size_bytes]
                 receiver = ShareReceiver(key, size_bytes)
                 receiver.feed(buffer)
                 receiver.finish()
@@ -134,16 +135,17 @@ class _Scratch:
 
     @contextlib.contextmanager
     def borrow(self, size_bytes: int) -> Iterator[memoryview]:
-        """A buffer of this size until the end of the block; larger ones than usual are not kept."""
-        if size_bytes > _SCRATCH_BYTES:
-            yield memoryview(mmap.mmap(-1, size_bytes))
+        """The whole pages that hold so much, until the end of the block; more than usual is not kept."""
+        pages_bytes = -(-size_bytes // mmap.PAGESIZE) * mmap.PAGESIZE
+        if pages_bytes > _SCRATCH_BYTES:
+            yield memoryview(mmap.mmap(-1, pages_bytes))
             return
         try:
             buffer = self._free.pop()  # atomic, and so is append
         except IndexError:
             buffer = memoryview(mmap.mmap(-1, _SCRATCH_BYTES))
         try:
-            yield buffer[:size_bytes]
+            yield buffer[:pages_bytes]
         finally:
             self._free.append(buffer)
 

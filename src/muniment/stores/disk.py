@@ -19,6 +19,9 @@ from typing import Final, Protocol
 
 Buffer = bytes | bytearray | memoryview
 
+DIRECT_BYTES: Final = 4096
+"""What `read_uncached` counts in: the page, and at least the sector, of every disk in use."""
+
 _FOLDER_MODE: Final = 0o700
 _FILE_MODE: Final = 0o600
 
@@ -75,6 +78,12 @@ class Disk(Protocol):
 
     def read_into(self, fd: int, buffer: memoryview, offset: int) -> int:
         """Fill from `offset`; returns how many bytes came, 0 at the end."""
+        ...
+
+    def read_uncached(self, fd: int, buffer: memoryview, offset: int) -> int:
+        """`read_into` past the page cache; `offset`, the buffer's address and its size are multiples of
+        DIRECT_BYTES.  Raises OSError with EINVAL where the file system cannot.
+        """
         ...
 
     def describe(self, fd: int) -> DiskEntry:
@@ -153,6 +162,14 @@ class KernelDisk:
 
     def read_into(self, fd: int, buffer: memoryview, offset: int) -> int:
         return os.preadv(fd, [buffer], offset)
+
+    def read_uncached(self, fd: int, buffer: memoryview, offset: int) -> int:
+        flags = fcntl.fcntl(fd, fcntl.F_GETFL)
+        fcntl.fcntl(fd, fcntl.F_SETFL, flags | os.O_DIRECT)
+        try:
+            return os.preadv(fd, [buffer], offset)
+        finally:
+            fcntl.fcntl(fd, fcntl.F_SETFL, flags)
 
     def describe(self, fd: int) -> DiskEntry:
         return _entry("", os.fstat(fd))

@@ -29,11 +29,11 @@ from typing import Final
 from muniment.errors import FolderBusy, InternalError, ShareUnknown
 from muniment.ids import ShareKey
 from muniment.ports import ForeignObject, ShareReader, ShareWriter, StoredShare
-from muniment.spec.limits import KIB
 from muniment.stores.disk import Disk, DiskEntry, KernelDisk
 from muniment.stores.gate import Gate
 from muniment.stores.naming import FANS, fan_of, foreign_parts, foreign_text, parse_key, quarantine_stem
 from muniment.stores.posix_record import (
+    UNCACHED_BYTES,
     Record,
     RecordReader,
     RecordWriter,
@@ -44,10 +44,6 @@ from muniment.stores.posix_record import (
 
 _SCAN_ENTRIES: Final = 1024
 """Read from a folder at once, between which the store may be closed."""
-
-_UNCACHED_BYTES: Final = 64 * KIB
-"""Records from this size on leave the page cache once they are on the disk.  They are read seldom, and their
-pages serve the next write: fresh ones cost up to ten times as much (docs/drivers/posix.md)."""
 
 _NO_SHARE: Final = frozenset({errno.ENOENT, errno.ELOOP, errno.ENXIO})
 """Nothing, a link, or a socket stands where a share would be."""
@@ -157,7 +153,7 @@ class PosixStore:
         # failed is not tried again: the kernel has dropped the bytes and would call the second one a success.
         for record in records:
             disk.flush_file(record.fd)
-            if record.size_bytes >= _UNCACHED_BYTES:
+            if record.size_bytes >= UNCACHED_BYTES:
                 with contextlib.suppress(OSError):  # advice, and the bytes are safe
                     disk.drop_cached(record.fd)
         touched: dict[int, None] = {}

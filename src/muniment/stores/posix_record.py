@@ -6,6 +6,7 @@ Parts of `PosixStore`; a descriptor belongs to exactly one object here, or to th
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import errno
 import threading
 from collections.abc import Callable, Iterator
@@ -14,7 +15,12 @@ from typing import Final
 
 from muniment.errors import DiskFull, InternalError, LocalError, StoreFailed
 from muniment.ids import ShareKey
-from muniment.stores.disk import Buffer, Disk
+from muniment.spec.limits import KIB
+from muniment.stores.disk import DIRECT_BYTES, Buffer, Disk
+
+UNCACHED_BYTES: Final = 64 * KIB
+"""Records from this size on stay out of the page cache, written and read: they are wanted seldom, and fresh
+pages for them cost up to thirty times as much as the disk (docs/drivers/posix.md)."""
 
 _FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
 
@@ -135,6 +141,9 @@ class RecordReader:
         left = memoryview(buffer).cast("B")
         total = 0
         with translated(self._where):
+            if self._size_bytes >= UNCACHED_BYTES and offset % DIRECT_BYTES == 0 and _is_aligned(left):
+                total = self._read_uncached(offset, left)
+                left = left[total:]
             while left:
                 got = self._disk.read_into(self._fd, left, offset + total)
                 if not got:
@@ -143,7 +152,23 @@ class RecordReader:
                 total += got
         return total
 
+    def _read_uncached(self, offset: int, buffer: memoryview) -> int:
+        """As much as comes at once; the rest, if the record has more, is read in the usual way."""
+        try:
+            return self._disk.read_uncached(self._fd, buffer, offset)
+        except OSError as error:
+            if error.errno != errno.EINVAL:
+                raise
+            return 0
+
     def close(self) -> None:
         fd, self._fd = self._fd, -1
         if fd >= 0:
             close_quietly(self._disk, fd)
+
+
+def _is_aligned(buffer: memoryview) -> bool:
+    """Whether the disk can write into this buffer itself."""
+    if not len(buffer) or len(buffer) % DIRECT_BYTES or buffer.readonly:
+        return False
+    return ctypes.addressof(ctypes.c_char.from_buffer(buffer)) % DIRECT_BYTES == 0

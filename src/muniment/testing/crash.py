@@ -71,6 +71,9 @@ class InterceptedDisk:
     def read_into(self, fd: int, buffer: memoryview, offset: int) -> int:
         return self._made("read_into", lambda: self.inner.read_into(fd, buffer, offset))
 
+    def read_uncached(self, fd: int, buffer: memoryview, offset: int) -> int:
+        return self._made("read_uncached", lambda: self.inner.read_uncached(fd, buffer, offset))
+
     def describe(self, fd: int) -> DiskEntry:
         return self._made("describe", lambda: self.inner.describe(fd))
 

@@ -176,6 +176,9 @@ class DiskModel:
         buffer[: len(piece)] = piece
         return len(piece)
 
+    def read_uncached(self, fd: int, buffer: memoryview, offset: int) -> int:
+        return self.read_into(fd, buffer, offset)
+
     def describe(self, fd: int) -> DiskEntry:
         return _entry("", self._node(fd))
 

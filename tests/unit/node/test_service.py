@@ -416,9 +416,9 @@ def test_a_file_that_shrinks_while_it_is_read_is_damage(kept: int) -> None:
     verified = VerifiedShares(store)
     assert verified.record(blob.key(0)) == blob.records[0]
     store.kept_bytes = kept
-    with pytest.raises(ShareCorrupt, match="shorter than its file"):
+    with pytest.raises(ShareCorrupt, match="not as long as its file"):
         verified.record(blob.key(0))
-    with pytest.raises(ShareCorrupt, match="shorter than its file"):
+    with pytest.raises(ShareCorrupt, match="not as long as its file"):
         verified.span(blob.key(0), SIZE - 1, SIZE)
 
 
