@@ -183,7 +183,7 @@ def _leaves(reader: ShareReader, key: ShareKey, head: _Head, first: int, last: i
 def _exactly(reader: ShareReader, key: ShareKey, offset: int, count: int) -> bytearray:
     buffer = bytearray(count)
     if reader.read_into(offset, buffer) != count:
-        raise _corrupt(key, "the record is shorter than its file")
+        raise _corrupt(key, "the record is not as long as its file")
     return buffer
 
 
