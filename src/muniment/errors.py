@@ -316,8 +316,8 @@ class NotHappy(UnavailableError):
     placed: int
     reasons: tuple[str, ...]
     code = "not-happy"
-    says = "only {placed} distinct nodes took a share of blob {blob}, {happy} are wanted: {reasons}"
-    hint = "add nodes or space, or lower --happy; a second put sends only what is missing"
+    says = "not stored: {happy} distinct nodes must take a share of blob {blob}, {placed} did: {reasons}"
+    hint = "add nodes or space, or lower --coding or --happy; a second put sends only what is missing"
 
     def facts(self) -> dict[str, object]:
         return {**super().facts(), "reasons": "; ".join(self.reasons) or "no other node"}

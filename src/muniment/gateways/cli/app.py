@@ -21,7 +21,7 @@ from muniment.gateways.cli.context import Context, Stopped, json_option
 COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "demo": ("demo:demo", "See it all: six nodes, real files, two faults."),
     "put": ("put:put", "Store files or folders; prints a capability for each."),
-    "get": ("get:get", "Read a file or folder back."),
+    "get": ("get:get", "Read a file or folder back, to standard output or a new place."),
     "check": ("check:check", "Ask the nodes how safe a file or folder is."),
     "cap": ("caps:cap", "Weaken or describe a capability."),
     "grid": ("grid:grid", "Choose the grid you use, and see its nodes."),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,8 +38,8 @@ class NewNode:
     advertise: str = ""
     zone: str = ""
     store: str = "posix"
-    introducers: Sequence[str] = ()
-    invited: Sequence[tuple[str, int]] = ()
+    introducers: tuple[str, ...] = ()
+    invited: tuple[tuple[str, int], ...] = ()
 
 
 class Composition(Protocol):

@@ -156,7 +156,7 @@ class DemoGrid:
         await self.introducer.wait_serving()
         for number in range(1, self._count + 1):
             folder = self._folder / f"node{number}"
-            new = NewNode(_CAPACITY_BYTES, zone=f"zone{number}", introducers=[self.address])
+            new = NewNode(_CAPACITY_BYTES, zone=f"zone{number}", introducers=(self.address,))
             self._composition.init_node(folder, new)
             self.nodes.append(self._run(folder, "node"))
         for node in self.nodes:

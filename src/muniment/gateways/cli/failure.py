@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import signal
 import sys
@@ -40,7 +39,7 @@ def failure_of(error: BaseException, context: Context) -> Failure:
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
     match error:
-        case KeyboardInterrupt() | click.Abort() | asyncio.CancelledError():
+        case KeyboardInterrupt() | click.Abort():
             return Failure(exit_codes.INTERRUPTED, "interrupted", "interrupted", context.interrupted)
         case Stopped(number=number):
             name = signal.Signals(number).name

@@ -73,7 +73,7 @@ def node_init(
             invited.append((account, parse_size(quota) if colon else -1))
         except ValueError as error:
             raise click.BadParameter(str(error), param_hint="--invite") from error
-    new = NewNode(capacity, host, port, advertise, zone, store, introducers, invited)
+    new = NewNode(capacity, host, port, advertise, zone, store, introducers, tuple(invited))
     address = context.composition.init_node(folder, new)
     context.emit({"address": address, "folder": str(folder), "capacity_bytes": capacity}, address)
     context.remark(f"start it with: muni node run {folder}")
