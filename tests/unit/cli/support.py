@@ -1,0 +1,141 @@
+"""A composition root over nodes in memory, and command lines run against it."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from click.testing import CliRunner
+
+from muniment.crypto.records import record_text, sign_record
+from muniment.engine.grid import Grid
+from muniment.engine.policy import Policy
+from muniment.errors import GridUnknown, MunimentError
+from muniment.gateways.cli.app import run
+from muniment.gateways.cli.composition import NewNode, Ready
+from muniment.spec.wire import NodeStatus
+from muniment.testing.fake_grid import FakeGrid
+
+NODE_ADDRESS = "mun:node:" + "a" * 52 + "@host:1"
+INTRODUCER_ADDRESS = "mun:introducer:" + "a" * 52 + "@host:1"
+
+
+@dataclass
+class FakeComposition:
+    """`Composition` over a `FakeGrid`; remembers what it was asked.
+
+    Attributes:
+        grid: its nodes.
+        joined: what `grid join` remembered; None for a new user.
+        fails: raised by whatever opens a grid or runs a node.
+        meddle: called with the grid just opened, for a test to do something to the client.
+    """
+
+    grid: FakeGrid = field(default_factory=FakeGrid)
+    joined: str | None = "in memory"
+    fails: BaseException | None = None
+    meddle: Callable[[Grid], None] | None = None
+    opened: list[tuple[Path, str | None]] = field(default_factory=list)
+    new_nodes: list[NewNode] = field(default_factory=list)
+
+    def init_node(self, folder: Path, new: NewNode) -> str:
+        self.new_nodes.append(new)
+        return NODE_ADDRESS
+
+    def init_introducer(self, folder: Path, *, host: str, port: int, advertise: str) -> str:
+        return INTRODUCER_ADDRESS
+
+    def run_node(self, folder: Path, ready: Ready) -> None:
+        self._fail()
+        ready(NODE_ADDRESS)
+
+    def run_introducer(self, folder: Path, ready: Ready) -> None:
+        self._fail()
+        ready(INTRODUCER_ADDRESS)
+
+    async def node_status(self, target: str) -> tuple[str, NodeStatus]:
+        node = self.grid.nodes[0]
+        record = record_text(sign_record(node.identity, node.record))
+        return NODE_ADDRESS, NodeStatus(record, "1.0", 0.0, 10_000_000, 4_000_000, 1_000_000, 7, 2, True)
+
+    @contextlib.asynccontextmanager
+    async def open_grid(
+        self, home: Path, roster: str | None, policy: Policy | None = None
+    ) -> AsyncIterator[Grid]:
+        self.opened.append((home, roster))
+        self._fail()
+        if roster is None and self.joined is None:
+            raise GridUnknown(home=str(home))
+        async with self.grid.client(policy) as grid:
+            if self.meddle is not None:
+                self.meddle(grid)
+            yield grid
+
+    def default_home(self) -> Path:
+        return Path("/the/default/home")
+
+    def join_grid(self, home: Path, roster: str) -> str:
+        self.joined = roster
+        return roster
+
+    def account(self, home: Path) -> str:
+        return "b" * 52
+
+    def _fail(self) -> None:
+        if self.fails is not None:
+            raise self.fails
+
+
+@dataclass(frozen=True)
+class Done:
+    """What a command line did."""
+
+    code: int
+    out: bytes
+    err: str
+
+    @property
+    def text(self) -> str:
+        """Standard output as text."""
+        return self.out.decode()
+
+    @property
+    def lines(self) -> list[str]:
+        """Of standard output."""
+        return self.text.splitlines()
+
+    @property
+    def json(self) -> Any:
+        """The one document on standard output."""
+        return json.loads(self.out)
+
+
+def muni(composition: FakeComposition, *words: str | Path, stdin: bytes | str = b"") -> Done:
+    """Run one command line; no terminal is near, and no variable of the environment says anything."""
+    environment = {"MUNIMENT_GRID": None, "MUNIMENT_HOME": None}
+    with CliRunner().isolation(input=stdin, env=environment) as (out, err, _):
+        code = run(composition, [str(word) for word in words])
+        return Done(code, out.getvalue(), err.getvalue().decode())
+
+
+def leaves() -> list[type[MunimentError]]:
+    """Every error that can be raised."""
+    found, seen = [], [MunimentError]
+    while seen:
+        kind = seen.pop()
+        seen += kind.__subclasses__()
+        if not kind.__subclasses__():
+            found.append(kind)
+    return sorted(found, key=lambda leaf: leaf.__name__)
+
+
+def example(leaf: type[MunimentError]) -> MunimentError:
+    """One error of this kind, every field filled."""
+    values: dict[str, object] = {"str": "it", "int": 7, "float": 1.5, "bytes": b"\x01" * 32}
+    values["tuple[str, ...]"] = ("this", "that")
+    return leaf(**{field.name: values[str(field.type)] for field in dataclasses.fields(leaf)})
