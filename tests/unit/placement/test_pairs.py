@@ -6,14 +6,15 @@ states are the predecessor's five (row L20), in our words:
     down      the server does not run
     stranger  it runs and has never heard of the account: it refuses it
     empty     it knows the account and holds nothing of this blob
-    half      it holds one of its two shares
+    half      it holds one of its two shares: `first` or `second`
     full      it holds both
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Sequence
 from itertools import combinations, product
+from typing import TypeVar
 
 import pytest
 
@@ -21,6 +22,8 @@ from muniment.core import download as dl
 from muniment.core.placement import Candidate, Slot, place_pairs
 from muniment.errors import InvalidCoding
 from muniment.ids import BlobId, NodeId, ShareNumber
+
+_T = TypeVar("_T")
 
 SERVERS = [NodeId(bytes([number]) * 32) for number in (10, 20, 30, 40)]
 GRID = [Candidate(server, 100) for server in reversed(SERVERS)]  # the roster's order must not matter
@@ -32,7 +35,12 @@ TABLE = {
     2: [(2, 3), (3, 0), (0, 1), (1, 2)],
     3: [(1, 2), (2, 3), (3, 0), (0, 1)],
 }
-STATES = ("down", "stranger", "empty", "half", "full")
+STATES = ("down", "stranger", "empty", "first", "second", "full")
+
+
+def kept(pair: Sequence[_T], state: str) -> Sequence[_T]:
+    """What a server in this state has of its pair."""
+    return {"first": pair[:1], "second": pair[1:], "full": pair}.get(state, ())
 
 
 def blob(turn: int) -> BlobId:
@@ -67,7 +75,7 @@ def run(turn: int, states: tuple[str, ...], *, last_first: bool) -> dl.DownloadA
     held: set[Slot] = set()
     for server, state in zip(SERVERS, states, strict=True):
         own = [slot for slot in slots if slot.node == server]
-        held.update(own if state == "full" else own[1:] if state == "half" else ())
+        held.update(kept(own, state))
     state_of = dict(zip(SERVERS, states, strict=True))
     machine = dl.Download(blob(turn), 4, slots, SERVERS)
     todo = machine.handle(dl.Begin())
@@ -97,18 +105,14 @@ def shares_left(turn: int, states: tuple[str, ...]) -> set[int]:
     """Straight from the table: what the servers that answer hold between them."""
     left: set[int] = set()
     for pair, state in zip(TABLE[turn], states, strict=True):
-        left.update(pair if state == "full" else pair[1:] if state == "half" else ())
+        left.update(kept(pair, state))
     return left
-
-
-def rows(turn: int) -> Iterator[tuple[str, ...]]:
-    return product(STATES, repeat=4)
 
 
 @pytest.mark.parametrize("turn", range(4))
 def test_every_combination_of_the_five_states(turn: int) -> None:
-    """625 rows for each of the four tables: read exactly when all four shares are still somewhere."""
-    for states in rows(turn):
+    """Read exactly when all four shares are still somewhere; 1296 rows, for half a server is either half."""
+    for states in product(STATES, repeat=4):
         left = shares_left(turn, states)
         for last_first in (False, True):
             end = run(turn, states, last_first=last_first)
@@ -118,6 +122,28 @@ def test_every_combination_of_the_five_states(turn: int) -> None:
             else:
                 assert isinstance(end, dl.Fail), states
                 assert (end.error.found, end.error.needed) == (len(left), 4), states
+
+
+@pytest.mark.parametrize("turn", range(4))
+def test_the_documented_truth_table(turn: int) -> None:
+    """docs/placement.md counts rows by how many servers hold both shares, and how many the second."""
+    found: dict[tuple[int, int], list[bool]] = {}
+    for states in product(("down", "stranger", "empty", "second", "full"), repeat=4):
+        row = found.setdefault((states.count("full"), states.count("second")), [])
+        row.append(len(shares_left(turn, states)) == 4)
+    readable = {kind: (sum(row), len(row)) for kind, row in found.items() if any(row)}
+    assert readable == {
+        (4, 0): (1, 1),
+        (3, 0): (12, 12),
+        (3, 1): (4, 4),
+        (2, 2): (6, 6),
+        (2, 1): (24, 36),
+        (2, 0): (18, 54),
+        (1, 3): (4, 4),
+        (1, 2): (12, 36),
+        (0, 4): (1, 1),
+    }
+    assert sum(good for good, _ in readable.values()) == 82
 
 
 @pytest.mark.parametrize("turn", range(4))
