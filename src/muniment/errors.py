@@ -125,7 +125,7 @@ class InvalidRequest(CallerError):
     reason: str
     code = "invalid-request"
     says = "the request is not valid: {reason}"
-    hint = "correct what the message names; the schema of HTTP requests is at /v1/openapi.json"
+    hint = "correct what the message names; nodes describe their HTTP requests at /v1/openapi.json"
 
 
 @dataclass(eq=False)
@@ -377,7 +377,7 @@ class ConfigInvalid(LocalError):
     reason: str
     code = "config-invalid"
     says = "{where}: {reason}"
-    hint = "mend the named setting"
+    hint = "put that right and try again"
 
 
 @dataclass(eq=False)

@@ -97,8 +97,10 @@ class FileRoster:
             if status.st_size > _FILE_BYTES_MAX:
                 raise ConfigInvalid(where=self.source, reason="larger than any roster")
             lines = self._path.read_text().splitlines()
-        except (OSError, UnicodeDecodeError) as error:
-            raise ConfigInvalid(where=self.source, reason=str(error)) from error
+        except OSError as error:
+            raise ConfigInvalid(where=self.source, reason=error.strerror or str(error)) from error
+        except UnicodeDecodeError as error:
+            raise ConfigInvalid(where=self.source, reason="not a text") from error
         self._stamp = stamp
         self._addresses, self._fixed = [], set()
         for number, line in enumerate(lines, 1):

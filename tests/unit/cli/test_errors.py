@@ -8,7 +8,7 @@ import pytest
 from tests.unit.cli.support import FakeComposition, example, leaves, muni
 
 from muniment import errors
-from muniment.errors import DiskFull, InternalError, MunimentError, RosterEmpty
+from muniment.errors import DiskFull, InternalError, MunimentError, ProtocolViolation, RosterEmpty
 from muniment.gateways.cli import exit_codes
 
 DOCS = Path(__file__).parents[3] / "docs" / "gateways" / "cli.md"
@@ -111,6 +111,21 @@ def test_wrong_words_are_explained_with_where_to_look(words: list[str], says: st
     told = muni(FakeComposition(), *words, "--json").json["error"]
     assert told["code"] == "usage"
     assert says in told["message"]
+
+
+@pytest.mark.parametrize("words", [[], ["node"], ["grid"], ["cap"]])
+def test_without_a_command_the_help_is_shown_and_nothing_else(words: list[str]) -> None:
+    done = muni(FakeComposition(), *words)
+    assert (done.code, done.text) == (2, "")
+    assert done.err == muni(FakeComposition(), *words, "--help").text
+    told = muni(FakeComposition(), *words, "--json").json["error"]
+    assert (told["code"], told["message"]) == ("usage", "Missing command.")
+
+
+def test_a_terminal_is_not_given_what_it_might_obey() -> None:
+    done = muni(FakeComposition(fails=ProtocolViolation(b"n" * 32, "\x1b[2Jboo\x9b\u202e")), "grid", "status")
+    assert done.err.isprintable() or set(filter(lambda char: not char.isprintable(), done.err)) == {"\n"}
+    assert r"\x1b[2Jboo\x9b\u202e" in done.err
 
 
 def test_ctrl_c_is_one_clean_line_and_130() -> None:

@@ -98,3 +98,12 @@ def test_importing_the_package_imports_none_of_its_parts() -> None:
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.split("\n")[:3] == ["[]", "True", "True False"]
+
+
+def test_json_may_stand_anywhere_in_the_line() -> None:
+    for words in (
+        ["--json", "grid", "account"],
+        ["grid", "--json", "account"],
+        ["grid", "account", "--json"],
+    ):
+        assert muni(FakeComposition(), *words).json == {"account": "b" * 52}

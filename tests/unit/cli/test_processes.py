@@ -48,11 +48,13 @@ def test_node_init_refuses_what_it_does_not_understand(world: FakeComposition, o
 
 
 @pytest.mark.parametrize(("kind", "address"), [("node", NODE_ADDRESS), ("introducer", INTRODUCER_ADDRESS)])
-def test_run_prints_its_address_when_it_serves(world: FakeComposition, kind: str, address: str) -> None:
-    assert muni(world, kind, "run", "n").text == f"serving {address}\n"
-    assert muni(world, kind, "run", "n", "--json").json == {"serving": address}
+def test_run_prints_its_address_when_it_serves(
+    world: FakeComposition, kind: str, address: str, tmp_path: Path
+) -> None:
+    assert muni(world, kind, "run", tmp_path).text == f"serving {address}\n"
+    assert muni(world, kind, "run", tmp_path, "--json").json == {"serving": address}
     world.fails = FolderBusy("n")
-    done = muni(world, kind, "run", "n")
+    done = muni(world, kind, "run", tmp_path)
     assert (done.code, done.text) == (6, "")
     assert "another process is using n" in done.err
 
@@ -63,14 +65,23 @@ def test_introducer_init_prints_the_address(world: FakeComposition) -> None:
     assert "muni introducer run i" in done.err
 
 
-def test_node_status_for_people_programs_and_roster_files(world: FakeComposition) -> None:
-    done = muni(world, "node", "status", "n")
+@pytest.mark.parametrize("words", [["node", "run"], ["node", "status"], ["introducer", "run"]])
+def test_a_folder_that_is_not_there_is_said_with_how_to_make_it(
+    world: FakeComposition, words: list[str], tmp_path: Path
+) -> None:
+    done = muni(world, *words, tmp_path / "missing")
+    assert done.code == 6
+    assert f"there is no such folder; 'muni {words[0]} init {tmp_path / 'missing'}' makes one" in done.err
+
+
+def test_node_status_for_people_programs_and_roster_files(world: FakeComposition, tmp_path: Path) -> None:
+    done = muni(world, "node", "status", tmp_path)
     assert "4.0 MB in 7 shares" in done.text
     assert "5.0 MB" in done.text
     assert "2 shares" in done.text
-    document = muni(world, "node", "status", "n", "--json").json
+    document = muni(world, "node", "status", NODE_ADDRESS, "--json").json
     assert (document["free_bytes"], document["quarantined_count"]) == (5_000_000, 2)
-    assert muni(world, "node", "status", "n", "--record").text.strip() == document["record"]
+    assert muni(world, "node", "status", NODE_ADDRESS, "--record").text.strip() == document["record"]
 
 
 def test_join_remembers_and_asks(world: FakeComposition) -> None:
@@ -96,6 +107,10 @@ def test_what_is_no_grid_is_not_joined(world: FakeComposition) -> None:
     done = muni(world, "grid", "join", "mun:what")
     assert done.code == 2
     assert not world.opened
+    done = muni(world, "grid", "join", "nonsense")
+    assert done.code == 2
+    assert "neither an introducer's address nor a roster file" in done.err
+    assert "mun:introducer:ID@HOST:PORT" in done.err
 
 
 def test_grid_status_shows_every_node(world: FakeComposition) -> None:
@@ -133,9 +148,9 @@ def test_home_and_grid_come_from_the_environment(
     assert world.opened == [(Path("/h"), "g")]
 
 
-def test_a_setting_that_is_wrong_is_named(world: FakeComposition) -> None:
+def test_a_setting_that_is_wrong_is_named(world: FakeComposition, tmp_path: Path) -> None:
     world.fails = ConfigInvalid(where="node.toml: capacity_bytes", reason="the key is missing")
-    done = muni(world, "node", "run", "n")
+    done = muni(world, "node", "run", tmp_path)
     assert done.code == 6
     assert "node.toml: capacity_bytes: the key is missing" in done.err
 

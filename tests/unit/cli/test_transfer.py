@@ -106,6 +106,18 @@ def test_several_paths_give_a_line_each_with_the_name(world: FakeComposition, fi
     assert muni(world, "get", caps[3]).out == b"x" * 1000
 
 
+def test_a_name_of_any_bytes_loses_no_capability(world: FakeComposition, file: Path) -> None:
+    odd = file.with_name(os.fsdecode(b"no \xff text\n"))
+    odd.write_bytes(CONTENT[:1000])
+    done = muni(world, "put", odd, file)
+    assert done.code == 0
+    assert [line.split("  ")[1] for line in done.lines] == [
+        str(file.with_name("no \\udcff text\\n")), str(file),
+    ]  # fmt: skip
+    named = muni(world, "put", odd, file, "--json").json["stored"][0]["path"]
+    assert named == str(odd)
+
+
 def test_one_of_several_that_fails_does_not_stop_the_others(
     world: FakeComposition, file: Path, tree: Path
 ) -> None:

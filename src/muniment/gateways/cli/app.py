@@ -75,8 +75,9 @@ class Commands(click.Group):
 @click.option(
     "--home",
     type=click.Path(path_type=Path, file_okay=False),
+    metavar="FOLDER",
     envvar="MUNIMENT_HOME",
-    help="Folder of your key and settings.  [default: the user's configuration folder]",
+    help="Folder of your key and settings.  [default: ~/.local/share/muniment]",
 )
 @click.option("-q", "--quiet", is_flag=True, help="No progress, no remarks.")
 @click.option(

@@ -16,6 +16,7 @@ from muniment.spec.cap import BlobFile, Cap, LiteralFile, LiteralFileVerify, Man
 
 
 @click.group()
+@json_option
 def cap() -> None:
     """Weaken or describe a capability."""
 

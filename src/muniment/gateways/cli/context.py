@@ -36,6 +36,19 @@ class Stopped(BaseException):
         self.number = number
 
 
+def printable(text: str) -> str:
+    """The text with everything a terminal might obey, or not be able to show, as a backslash and its code.
+
+    Names of files, zones of nodes and what they answer are made by others.
+    """
+    if all(char.isprintable() or char == "\n" for char in text):
+        return text
+    return "".join(
+        char if char.isprintable() or char == "\n" else char.encode("unicode_escape").decode()
+        for char in text
+    )
+
+
 class Refusal(click.UsageError):
     """What was asked for cannot be meant; `hint` says what to do instead of 'see --help'."""
 
@@ -71,12 +84,12 @@ class Context:
         if self.json:
             click.echo(json.dumps(document, indent=2))
         elif text is not None:
-            click.echo(text)
+            click.echo(printable(text))
 
     def remark(self, text: str) -> None:
         """Something for a person, on standard error."""
         if not self.quiet and not self.json:
-            click.echo(text, err=True)
+            click.echo(printable(text), err=True)
 
     @property
     def shows_progress(self) -> bool:

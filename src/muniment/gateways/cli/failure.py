@@ -12,7 +12,7 @@ import click
 
 from muniment.errors import FileFailed, InternalError, MunimentError
 from muniment.gateways.cli import exit_codes
-from muniment.gateways.cli.context import Context, Refusal, Stopped
+from muniment.gateways.cli.context import Context, Refusal, Stopped, printable
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +84,9 @@ def report(error: BaseException, context: Context) -> int:
         return exit_codes.of_signal(error.number)
     failure = failure_of(error, context)
     try:
-        if context.json:
+        if isinstance(error, click.exceptions.NoArgsIsHelpError):
+            click.echo(error.format_message(), err=True)
+        elif context.json:
             what = {
                 "code": failure.code,
                 "message": failure.message,
@@ -93,9 +95,10 @@ def report(error: BaseException, context: Context) -> int:
             }
             context.emit({"error": what})
         else:
-            click.echo(f"{click.style('muni:', fg='red')} {failure.message}", err=True)
+            colour = None if os.environ.get("NO_COLOR") else "red"
+            click.echo(f"{click.style('muni:', fg=colour)} {printable(failure.message)}", err=True)
             if failure.hint:
-                click.echo(f"      {failure.hint}", err=True)
+                click.echo(f"      {printable(failure.hint)}", err=True)
     except BrokenPipeError:
         _pacify()
     return failure.exit_code

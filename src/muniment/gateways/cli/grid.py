@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import click
 
 from muniment.engine.status import NodeSummary
 from muniment.errors import UnavailableError
-from muniment.gateways.cli.context import Context, json_option, pass_context
+from muniment.gateways.cli.context import Context, Refusal, json_option, pass_context
 from muniment.gateways.cli.show import SHORT_CHARS, bytes_text, count_text, table
 from muniment.ids import id_text
 
 
 @click.group()
+@json_option
 def grid() -> None:
     """Choose the grid you use, and see its nodes."""
 
@@ -27,6 +29,11 @@ def join(context: Context, address: str) -> None:
 
     A roster file lists the addresses of nodes, one a line; it is read anew whenever it changes.
     """
+    if not address.startswith("mun:") and not Path(address).is_file():
+        raise Refusal(
+            f"{address} is neither an introducer's address nor a roster file",
+            "an address looks like mun:introducer:ID@HOST:PORT; 'muni introducer init' and 'run' print it",
+        )
     joined = context.composition.join_grid(context.home, address)
 
     async def work() -> int:

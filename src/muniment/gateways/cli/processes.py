@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from muniment.errors import ConfigInvalid
 from muniment.gateways.cli.composition import NewNode
 from muniment.gateways.cli.context import Context, json_option, pass_context
 from muniment.gateways.cli.show import bytes_text, table
@@ -27,6 +28,7 @@ _ADVERTISE = click.option(
 
 
 @click.group()
+@json_option
 def node() -> None:
     """Run a node: give space to others."""
 
@@ -88,6 +90,7 @@ def node_run(context: Context, folder: Path) -> None:
 
     Prints its address as soon as it serves.
     """
+    _require(folder, "node")
     context.composition.run_node(folder, lambda address: _serving(context, address))
 
 
@@ -98,6 +101,8 @@ def node_run(context: Context, folder: Path) -> None:
 @pass_context
 def node_status(context: Context, target: str, record: bool) -> None:
     """Ask a running node how it is."""
+    if not target.startswith("mun:"):
+        _require(Path(target), "node")
     address, status = context.run(lambda: context.composition.node_status(target))
     free_bytes = max(0, status.capacity_bytes - status.used_bytes - status.reserved_bytes)
     document = {
@@ -130,6 +135,7 @@ def node_status(context: Context, target: str, record: bool) -> None:
 
 
 @click.group()
+@json_option
 def introducer() -> None:
     """Run an introducer: where nodes and clients meet."""
 
@@ -157,7 +163,16 @@ def introducer_run(context: Context, folder: Path) -> None:
 
     Prints its address as soon as it serves.
     """
+    _require(folder, "introducer")
     context.composition.run_introducer(folder, lambda address: _serving(context, address))
+
+
+def _require(folder: Path, kind: str) -> None:
+    """Raises: ConfigInvalid: there is no such folder."""
+    if not folder.is_dir():
+        raise ConfigInvalid(
+            where=str(folder), reason=f"there is no such folder; 'muni {kind} init {folder}' makes one"
+        )
 
 
 def _serving(context: Context, address: str) -> None:

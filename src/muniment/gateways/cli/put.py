@@ -15,7 +15,7 @@ from muniment.engine.results import FilePut, Progress, PutResult
 from muniment.erasure.codec import Coding
 from muniment.errors import InternalError, MunimentError
 from muniment.gateways.cli import exit_codes
-from muniment.gateways.cli.context import Context, Refusal, json_option, pass_context
+from muniment.gateways.cli.context import Context, Refusal, json_option, pass_context, printable
 from muniment.gateways.cli.show import bytes_text, count_text, progress_bar, rate_text
 from muniment.gateways.cli.values import Size
 from muniment.spec.cap import cap_text
@@ -109,7 +109,8 @@ class _Batch:
         for path in self._paths:
             cap = self.documents.get(path, {}).get("cap")
             if cap is not None:
-                click.echo(cap if len(self._paths) == 1 else f"{cap}  {path}")
+                name = printable(path).replace("\n", "\\n")
+                click.echo(cap if len(self._paths) == 1 else f"{cap}  {name}")
 
     def exit_code(self) -> int:
         """That of the first failure; something left out of a folder is one."""
