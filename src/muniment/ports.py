@@ -248,7 +248,10 @@ class NodeClient(Protocol):
         ...
 
     async def prove(self, challenges: Sequence[tuple[ShareKey, int]]) -> list[ShareProof | None]:
-        """Leaf and path for each (share, leaf), unverified; None where the share is not held."""
+        """Leaf and path for each (share, leaf), in order and unverified; None where the share is not held.
+
+        Any number: a driver asks in parts where one answer could be too long.
+        """
         ...
 
 

@@ -29,6 +29,7 @@ from muniment.net.http import Request, Response, Router, json_response
 from muniment.net.server import HttpServer
 from muniment.net.timeouts import Timeouts
 from muniment.net.tls import server_files
+from muniment.spec.limits import BATCH_SHARES_MAX, READ_ANSWER_BYTES_MAX
 from muniment.spec.wire import Flags, ShareNames
 
 SERVER = Identity(bytes(range(32)))
@@ -105,6 +106,13 @@ def ok(body: bytes, length: int | None = None) -> bytes:
 async def test_a_true_answer_arrives(tmp_path: Path, threads: ThreadPoolExecutor) -> None:
     async with talking(tmp_path, threads, answering(ok(b"books"))) as caller:
         assert await caller.exchange(GET, "x", 2) == Answer(200, b"books")
+
+
+async def test_the_longest_answer_of_all_arrives(tmp_path: Path, threads: ThreadPoolExecutor) -> None:
+    # A `read` of as many shares as there may be, with as many bytes as they may have, and their lengths.
+    body = bytes(READ_ANSWER_BYTES_MAX + 4 * BATCH_SHARES_MAX)
+    async with talking(tmp_path, threads, answering(ok(body))) as caller:
+        assert len((await caller.exchange(GET, "x", 2)).body) == len(body)
 
 
 async def test_another_key_is_noticed_before_a_byte_is_sent(

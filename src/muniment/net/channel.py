@@ -19,11 +19,10 @@ from muniment.errors import MunimentError, NodeUnreachable, ProtocolViolation
 from muniment.ids import NodeId
 from muniment.net.problem import error_of
 from muniment.net.tls import check_pin, client_context
+from muniment.spec.limits import ANSWER_BYTES_MAX
 from muniment.spec.wire import Problem
 
 Part = bytes | memoryview
-ANSWER_BYTES_MAX = 8 << 20
-"""Longest answer that is read into fresh memory."""
 _JOIN_BYTES = 64 * 1024
 _PROBLEM_BYTES_MAX = 64 * 1024
 

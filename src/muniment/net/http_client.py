@@ -32,7 +32,7 @@ from muniment.ports import (
     ShareUpload,
 )
 from muniment.spec import wire
-from muniment.spec.limits import BATCH_SHARES_MAX, HAVE_BLOBS_MAX
+from muniment.spec.limits import BATCH_SHARES_MAX, CHALLENGES_MAX, HAVE_BLOBS_MAX, PROOF_BYTES_MAX
 from muniment.spec.record import NodeRecord
 from muniment.spec.share import decode_header
 
@@ -152,10 +152,17 @@ class HttpNodeConnection:
         return held
 
     async def prove(self, challenges: Sequence[tuple[ShareKey, int]]) -> list[ShareProof | None]:
-        asked = [wire.Challenge(id_text(key.blob), key.number, leaf) for key, leaf in challenges]
-        answer = await self._ask(wire.ProveAnswer, "prove", _post("prove", wire.ProveRequest(asked)))
-        proofs = self._counted(answer.proofs, len(challenges))
-        return [self._proof(proof, leaf) for proof, (_, leaf) in zip(proofs, challenges, strict=True)]
+        proven: list[ShareProof | None] = []
+        for at in range(0, len(challenges), CHALLENGES_MAX):
+            asked = challenges[at : at + CHALLENGES_MAX]
+            request = wire.ProveRequest(
+                [wire.Challenge(id_text(key.blob), key.number, leaf) for key, leaf in asked]
+            )
+            deadline_s = self._timeouts.bulk_s(len(asked) * PROOF_BYTES_MAX)
+            answer = await self._exchange("prove", _post("prove", request), deadline_s)
+            proofs = self._counted(self._decoded(wire.ProveAnswer, answer).proofs, len(asked))
+            proven += [self._proof(proof, leaf) for proof, (_, leaf) in zip(proofs, asked, strict=True)]
+        return proven
 
     # --- NodeAccount --------------------------------------------------------------------------
 

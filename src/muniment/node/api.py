@@ -47,9 +47,9 @@ from muniment.node.service import NodeService
 from muniment.ports import Accepted, Held, PutOutcome, Refused, ReserveOutcome, ShareClaim, ShareProof
 from muniment.spec import wire
 from muniment.spec.limits import (
-    LEAF_BYTES,
     LIST_SHARES_MAX,
     MIB,
+    PROOF_BYTES_MAX,
     READ_ANSWER_BYTES_MAX,
 )
 
@@ -59,8 +59,8 @@ NOT_HELD: Final = 0xFFFF_FFFF
 _HOP_BYTES: Final = MIB + MIB // 4
 """Collected before a hop; takes the usual 1 MiB share with its head in one."""
 
-_PROOF_BYTES: Final = 4 * LEAF_BYTES
-"""Memory that one proof takes while its answer is made: leaf and header, as text, twice."""
+_PROOF_BYTES: Final = 2 * PROOF_BYTES_MAX
+"""Memory that one proof takes while its answer is made: as texts, and as part of the answer."""
 
 _CONTROL_DEADLINE_S: Final = 60.0
 _RANGE: Final = re.compile(r"bytes=(\d{0,18})-(\d{0,18})", re.ASCII)

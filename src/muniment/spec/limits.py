@@ -27,7 +27,7 @@ LITERAL_BYTES_MAX: Final = 128
 """Files up to this size live in the capability itself and need no node."""
 
 BATCH_SHARES_MAX: Final = 1024
-"""Shares named in one reserve, put, read, lease or trash request."""
+"""Shares named in one reserve, release, put, read, lease or trash request."""
 
 HAVE_BLOBS_MAX: Final = 4096
 """Blobs asked for in one `have`."""
@@ -40,6 +40,16 @@ PUT_BODY_BYTES_MAX: Final = 64 * MIB
 
 READ_ANSWER_BYTES_MAX: Final = 8 * MIB
 """Share bytes in the answer of one `read`; larger shares are got one by one."""
+
+ANSWER_BYTES_MAX: Final = READ_ANSWER_BYTES_MAX + 64 * KIB
+"""Body of any answer but that of `get`.  The longest is that of `read`: 4 bytes before each of its shares."""
+
+PROOF_BYTES_MAX: Final = 4 * (LEAF_BYTES + 32 * SHARES_MAX) // 3 + KIB
+"""One proof as JSON: base64 of a leaf and of the roots; the rest is room for the fixed header, a path of 11
+hashes (the most a share has) and the names of the fields."""
+
+CHALLENGES_MAX: Final = ANSWER_BYTES_MAX // PROOF_BYTES_MAX
+"""Challenges in one `prove`, so that its answer stays within the limit whatever shares they are about."""
 
 LEAVES_MAX: Final = 64
 """Leaves in the answer of one `leaves`."""

@@ -13,6 +13,7 @@ import msgspec
 from muniment.ids import ID_TEXT_CHARS
 from muniment.spec.limits import (
     BATCH_SHARES_MAX,
+    CHALLENGES_MAX,
     HAVE_BLOBS_MAX,
     LEAF_BYTES,
     PUT_BODY_BYTES_MAX,
@@ -97,7 +98,7 @@ class Outcomes(Message):
 
 
 class ShareNames(Message):
-    """Body of release, read, and trash."""
+    """Body of release, read and trash."""
 
     shares: Annotated[list[ShareName], msgspec.Meta(max_length=BATCH_SHARES_MAX)]
 
@@ -138,7 +139,7 @@ class Challenge(Message):
 class ProveRequest(Message):
     """Body of `prove`."""
 
-    challenges: Annotated[list[Challenge], msgspec.Meta(max_length=BATCH_SHARES_MAX)]
+    challenges: Annotated[list[Challenge], msgspec.Meta(max_length=CHALLENGES_MAX)]
 
 
 class Proof(Message):

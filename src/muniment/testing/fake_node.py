@@ -395,7 +395,7 @@ class FakeConnection:
         return {blob: frozenset(numbers) for blob, numbers in found.items()}
 
     async def prove(self, challenges: Sequence[tuple[ShareKey, int]]) -> list[ShareProof | None]:
-        await self._enter("prove", len(challenges))
+        await self._enter("prove", len(challenges), limit=len(challenges))
         return [self._server.prove_leaf(key, leaf) for key, leaf in challenges]
 
     async def lease(self, keys: Sequence[ShareKey], duration_s: int) -> list[bool]:

@@ -40,7 +40,7 @@ from muniment.node.introducer import IntroducerService, RosterFile
 from muniment.node.introducer_api import CALLS as INTRODUCER_CALLS
 from muniment.node.introducer_api import IntroducerApi
 from muniment.spec import wire
-from muniment.spec.limits import PUT_BODY_BYTES_MAX, TOKEN_SKEW_S_MAX
+from muniment.spec.limits import CHALLENGES_MAX, PUT_BODY_BYTES_MAX, TOKEN_SKEW_S_MAX
 
 NODE, ACCOUNT = identity(1), identity(2)
 
@@ -281,6 +281,15 @@ async def test_leaves_and_proofs_are_the_same_message(client: Client) -> None:
     assert proven.proofs == [*leaves.proofs, wire.Proof()]
     with pytest.raises(ShareUnknown):
         await client.call("GET", f"/v1/shares/{id_text(blob.name.blob)}/0/leaves")
+
+
+async def test_more_challenges_than_an_answer_has_room_for_are_refused(client: Client) -> None:
+    challenge = wire.Challenge(id_text(ALICE), 0, 0)
+    most = wire.ProveRequest([challenge] * CHALLENGES_MAX)
+    answer = await client.json(wire.ProveAnswer, "POST", "/v1/prove", most)
+    assert answer.proofs == [wire.Proof()] * CHALLENGES_MAX
+    with pytest.raises(InvalidRequest, match=str(CHALLENGES_MAX)):
+        await client.call("POST", "/v1/prove", wire.ProveRequest([challenge] * (CHALLENGES_MAX + 1)))
 
 
 async def test_an_accounts_own_view(client: Client) -> None:

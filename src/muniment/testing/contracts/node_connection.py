@@ -33,7 +33,7 @@ from muniment.errors import (
 from muniment.ids import ShareKey, id_text
 from muniment.merkle.share_tree import check_proof, check_share
 from muniment.ports import Accepted, Held, NodeConnection, PutOutcome, Refused, ShareUpload
-from muniment.spec.limits import BATCH_SHARES_MAX, LEAF_BYTES, MIB
+from muniment.spec.limits import BATCH_SHARES_MAX, CHALLENGES_MAX, LEAF_BYTES, MIB, SHARES_MAX
 from muniment.testing.sample_blob import SampleBlob, sample_blob
 
 CAPACITY_BYTES: Final = 20 * MIB
@@ -298,6 +298,17 @@ class NodeConnectionContract:
             assert proof is not None
             assert proof.leaf == leaf
             check_proof(blob.name, 1, leaf, proof.header, proof.data, proof.path)
+
+    async def test_any_number_of_the_largest_proofs_comes_in_order(self, node: NodeUnderTest) -> None:
+        blob = sample_blob(29, length=2 * LEAF_BYTES, k=1, n=SHARES_MAX)
+        await store(node.connection, blob, SHARES_MAX - 1)
+        leaves = [challenge % 2 for challenge in range(2 * CHALLENGES_MAX + 3)]
+        proofs = await node.connection.prove([(blob.key(SHARES_MAX - 1), leaf) for leaf in leaves])
+        assert [proof and proof.leaf for proof in proofs] == leaves
+        record = blob.records[SHARES_MAX - 1]
+        datas = [record[-2 * LEAF_BYTES : -LEAF_BYTES], record[-LEAF_BYTES:]]
+        assert [proof and proof.data for proof in proofs] == [datas[leaf] for leaf in leaves]
+        assert await node.connection.prove([]) == []
 
     async def test_a_damaged_share_is_never_served(self, node: NodeUnderTest) -> None:
         blob = sample_blob(23)
