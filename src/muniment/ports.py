@@ -267,13 +267,16 @@ class NodeAccount(Protocol):
         ...
 
     async def shares(self, *, after: ShareKey | None, limit: int) -> list[ShareLease]:
-        """A page of this account's shares in key order."""
+        """A page of this account's shares in key order: those behind `after`, at most `limit`.
+
+        Fewer than `limit` are the last.
+        """
         ...
 
     async def usage(self) -> AccountUsage: ...
 
-    async def quarantined(self) -> list[ShareQuarantined]:
-        """What the node found damaged among this account's shares."""
+    async def quarantined(self, *, after: ShareKey | None, limit: int) -> list[ShareQuarantined]:
+        """A page of what the node found damaged or missing among this account's shares, in key order."""
         ...
 
 

@@ -23,14 +23,18 @@ from muniment.errors import (
     PinMismatch,
     ProtocolViolation,
 )
+from muniment.ids import BlobId, ShareKey, ShareNumber, id_text
+from muniment.net.account_tokens import AccountToken
 from muniment.net.caller import Caller
 from muniment.net.channel import Answer, Exchange, Refusal
 from muniment.net.http import Request, Response, Router, json_response
+from muniment.net.http_client import HttpNodeConnection
 from muniment.net.server import HttpServer
 from muniment.net.timeouts import Timeouts
 from muniment.net.tls import server_files
+from muniment.node.clock import SystemClock
 from muniment.spec.limits import BATCH_SHARES_MAX, READ_ANSWER_BYTES_MAX
-from muniment.spec.wire import Flags, ShareNames
+from muniment.spec.wire import Flags, QuarantineList, ShareLease, ShareList, ShareNames, ShareQuarantined
 
 SERVER = Identity(bytes(range(32)))
 GET = Exchange("GET", "/x")
@@ -282,6 +286,36 @@ async def test_the_server_answers_what_it_can_and_explains_what_it_cannot(
         assert isinstance(error, ProtocolViolation)
         assert "secret" not in str(error)
     assert "a secret in the cause" in caplog.text  # for the operator, who needs it
+
+
+KEYS = [ShareKey(BlobId(bytes([at]) * 32), ShareNumber(at)) for at in range(4)]
+
+
+@pytest.mark.parametrize(
+    ("rows", "after"),
+    [([1, 2, 3], KEYS[0]), ([1, 1], KEYS[0]), ([2, 1], None), ([1], KEYS[1]), ([0], KEYS[1])],
+    ids=["longer than asked for", "twice", "falling", "the cursor again", "before the cursor"],
+)
+async def test_a_page_that_would_be_asked_for_again_and_again_is_refused(
+    tmp_path: Path, threads: ThreadPoolExecutor, rows: list[int], after: ShareKey | None
+) -> None:
+    names = [(id_text(KEYS[at].blob), int(KEYS[at].number)) for at in rows]
+
+    async def damaged(_: Request) -> Response:
+        return json_response(QuarantineList([ShareQuarantined(*name, "gone", 1.0) for name in names]))
+
+    async def held(_: Request) -> Response:
+        return json_response(ShareList([ShareLease(*name, 5, 1.0) for name in names]))
+
+    router, clock = Router(), SystemClock()
+    router.add("GET", "/v1/quarantine", damaged)
+    router.add("GET", "/v1/shares", held)
+    async with serving(tmp_path, threads, router) as caller:
+        token = AccountToken(Identity(bytes(32)), SERVER.node, clock)
+        node = HttpNodeConnection(caller, token, clock, SHORT)
+        for listing in (node.shares, node.quarantined):
+            with pytest.raises(ProtocolViolation):
+                await listing(after=after, limit=2)
 
 
 async def test_more_requests_than_the_server_takes_are_told_so(

@@ -14,7 +14,7 @@ import msgspec
 from muniment.crypto.identity import Identity
 from muniment.crypto.records import open_record, record_from_text
 from muniment.errors import ClockSkewed, IntegrityError, ProtocolViolation, ShareCorrupt, ShareUnknown
-from muniment.ids import BlobId, NodeId, ShareKey, ShareNumber, id_text
+from muniment.ids import BlobId, NodeId, ShareKey, ShareNumber, id_from_text, id_text
 from muniment.net.account_tokens import AccountToken
 from muniment.net.caller import Caller
 from muniment.net.channel import Answer, Exchange, Refusal
@@ -38,6 +38,7 @@ from muniment.spec.share import decode_header
 
 _MESSAGE = TypeVar("_MESSAGE", bound=msgspec.Struct)
 _ITEM = TypeVar("_ITEM")
+_ROW = TypeVar("_ROW", wire.ShareLease, wire.ShareQuarantined)
 SHARES_TYPE: Final = "application/vnd.muniment.shares"
 _FRAME: Final = struct.Struct(">I")
 _ABSENT: Final = 0xFFFFFFFF
@@ -176,16 +177,15 @@ class HttpNodeConnection:
         return self._counted(answer.done, len(keys))
 
     async def shares(self, *, after: ShareKey | None, limit: int) -> list[wire.ShareLease]:
-        start = f"after={after}&" if after else ""
-        answer = await self._ask(wire.ShareList, "list", Exchange("GET", f"/v1/shares?{start}limit={limit}"))
-        return answer.shares
+        what = Exchange("GET", f"/v1/shares?{_page(after, limit)}")
+        return self._paged((await self._ask(wire.ShareList, "list", what)).shares, after, limit)
 
     async def usage(self) -> wire.AccountUsage:
         return await self._ask(wire.AccountUsage, "usage", Exchange("GET", "/v1/usage"))
 
-    async def quarantined(self) -> list[wire.ShareQuarantined]:
-        answer = await self._ask(wire.QuarantineList, "quarantine", Exchange("GET", "/v1/quarantine"))
-        return answer.shares
+    async def quarantined(self, *, after: ShareKey | None, limit: int) -> list[wire.ShareQuarantined]:
+        what = Exchange("GET", f"/v1/quarantine?{_page(after, limit)}")
+        return self._paged((await self._ask(wire.QuarantineList, "quarantine", what)).shares, after, limit)
 
     async def aclose(self) -> None:
         await self._caller.aclose()
@@ -232,6 +232,18 @@ class HttpNodeConnection:
             raise self._violation(f"{len(items)} answers to {count} questions")
         return items
 
+    def _paged(self, rows: list[_ROW], after: ShareKey | None, limit: int) -> list[_ROW]:
+        """A page that is what it must be, so that whoever asks for page after page always gets further."""
+        if len(rows) > limit:
+            raise self._violation(f"{len(rows)} rows where {limit} were asked for")
+        last = after
+        for row in rows:
+            key = ShareKey(BlobId(id_from_text(row.blob)), ShareNumber(row.number))
+            if last is not None and key <= last:
+                raise self._violation("a page that is not in order")
+            last = key
+        return rows
+
     def _reserved(self, outcome: wire.Outcome) -> ReserveOutcome:
         if outcome.result == "accepted":
             return Accepted(outcome.expires_s)
@@ -261,6 +273,11 @@ class HttpNodeConnection:
 def _post(call: str, message: msgspec.Struct) -> Exchange:
     body = msgspec.json.encode(message)
     return Exchange("POST", f"/v1/{call}", (body,), {"Content-Type": "application/json"})
+
+
+def _page(after: ShareKey | None, limit: int) -> str:
+    """The query for a page of a listing."""
+    return f"after={after}&limit={limit}" if after else f"limit={limit}"
 
 
 def _names(keys: Sequence[ShareKey]) -> wire.ShareNames:

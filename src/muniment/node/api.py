@@ -209,12 +209,8 @@ class NodeApi:
 
     async def _list(self, request: Request) -> Response:
         account = self._gate.account(request)
-        text = request.query_as("after", KeyText, "")
-        after = _key(*text.split(".")) if text else None
-        limit = request.query_as("limit", RowCount, LIST_SHARES_MAX)
-        return json_response(
-            wire.ShareList(await self._run(self._service.books.shares, account, after, limit))
-        )
+        rows = await self._run(self._service.books.shares, account, *_page(request))
+        return json_response(wire.ShareList(rows))
 
     async def _usage(self, request: Request) -> Response:
         account = self._gate.account(request)
@@ -222,7 +218,7 @@ class NodeApi:
 
     async def _quarantine(self, request: Request) -> Response:
         account = self._gate.account(request)
-        rows = await self._run(self._service.books.quarantined, account, LIST_SHARES_MAX)
+        rows = await self._run(self._service.books.quarantined, account, *_page(request))
         return json_response(wire.QuarantineList(rows))
 
     async def _run(self, work: Callable[..., _T], *args: object) -> _T:
@@ -297,6 +293,12 @@ def _keys(names: Sequence[wire.ShareName]) -> list[ShareKey]:
 
 def _key(blob: str, number: int | str) -> ShareKey:
     return ShareKey(BlobId(id_from_text(blob)), ShareNumber(_converted("number", number, wire.Number)))
+
+
+def _page(request: Request) -> tuple[ShareKey | None, int]:
+    """Behind which share a page begins, and its length."""
+    text = request.query_as("after", KeyText, "")
+    return _key(*text.split(".")) if text else None, request.query_as("limit", RowCount, LIST_SHARES_MAX)
 
 
 def _path_key(request: Request) -> ShareKey:

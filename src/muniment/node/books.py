@@ -187,9 +187,9 @@ class Books:
             quota_bytes=-1 if quota is None else quota,
         )
 
-    def quarantined(self, account: AccountId, limit: int) -> list[ShareQuarantined]:
-        """What was found damaged or missing among the account's shares."""
-        return self._ledger.quarantined(account, limit=limit)
+    def quarantined(self, account: AccountId, after: ShareKey | None, limit: int) -> list[ShareQuarantined]:
+        """A page of what was found damaged or missing among the account's shares, in key order."""
+        return self._ledger.quarantined(account, after=after, limit=limit)
 
     # --- what ends ----------------------------------------------------------------------------
 

@@ -57,6 +57,10 @@ RangeText = Annotated[str, msgspec.Meta(pattern="^bytes=[0-9]{0,18}-[0-9]{0,18}$
 
 _BLOB: Final = Parameter("blob", "path", IdText, "BlobId.")
 _NUMBER: Final = Parameter("number", "path", Number, "Share number.")
+_PAGE: Final = (
+    Parameter("after", "query", KeyText, "Key of the last row seen: blob.number.", required=False),
+    Parameter("limit", "query", RowCount, "Rows at most.", required=False),
+)
 _READ_ERRORS: Final = (ShareUnknown, ShareCorrupt, RangeOutOfBounds)
 
 
@@ -111,11 +115,9 @@ CALLS: Final = (
              QuotaFull),
     _control("trash", "/v1/trash", "Give shares up.", ShareNames, Flags),
     Call("list", "GET", "/v1/shares", "A page of the account's shares in key order.", answer=ShareList,
-         parameters=(Parameter("after", "query", KeyText, "Key of the last row seen: blob.number.",
-                               required=False),
-                     Parameter("limit", "query", RowCount, "Rows at most.", required=False))),
+         parameters=_PAGE),
     Call("usage", "GET", "/v1/usage", "What the account holds and may hold.", answer=AccountUsage),
-    Call("quarantine", "GET", "/v1/quarantine", "What was found damaged or missing among the account's"
-         " shares.", answer=QuarantineList),
+    Call("quarantine", "GET", "/v1/quarantine", "A page of what was found damaged or missing among the"
+         " account's shares, in key order.", answer=QuarantineList, parameters=_PAGE),
 )
 # fmt: on

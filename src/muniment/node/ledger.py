@@ -186,11 +186,10 @@ class Ledger:
 
     def page(self, account: AccountId, *, after: ShareKey | None, limit: int) -> list[ShareLease]:
         """The account's leases behind `after` in key order, at most `limit`."""
-        blob, number = (after.blob, after.number) if after else (b"", -1)
         rows = self._rows(
             "SELECT blob, number, size_bytes, expires_s, trashed_s FROM leases"
             " WHERE account = ? AND (blob, number) > (?, ?) ORDER BY blob, number LIMIT ?",
-            *(account, blob, number, limit),
+            *(account, *_behind(after), limit),
         )
         return [
             ShareLease(
@@ -260,10 +259,17 @@ class Ledger:
 
         self._write(work)
 
-    def quarantined(self, account: AccountId, *, limit: int) -> list[ShareQuarantined]:
-        """What was found damaged or missing among this account's shares and not stored again since."""
-        sql = "SELECT blob, number, reason, found_s FROM quarantine WHERE account = ? ORDER BY 1, 2 LIMIT ?"
-        rows = self._rows(sql, account, limit)
+    def quarantined(
+        self, account: AccountId, *, after: ShareKey | None, limit: int
+    ) -> list[ShareQuarantined]:
+        """What was found damaged or missing among this account's shares and not stored again since: those
+        behind `after` in key order, at most `limit`.
+        """
+        rows = self._rows(
+            "SELECT blob, number, reason, found_s FROM quarantine"
+            " WHERE account = ? AND (blob, number) > (?, ?) ORDER BY blob, number LIMIT ?",
+            *(account, *_behind(after), limit),
+        )
         return [
             ShareQuarantined(blob=id_text(row[0]), number=row[1], reason=row[2], found_s=row[3])
             for row in rows
@@ -358,8 +364,9 @@ def _lease(
     return held
 
 
-def _key(blob: bytes, number: int) -> ShareKey:
-    return ShareKey(BlobId(blob), ShareNumber(number))
+def _behind(after: ShareKey | None) -> tuple[bytes, int]:
+    """Where a page begins, as the two columns in its condition."""
+    return (after.blob, after.number) if after else (b"", -1)
 
 
 def share_key(blob: bytes, number: int) -> ShareKey:

@@ -191,7 +191,7 @@ class ShareQuarantined(Message):
 
 
 class QuarantineList(Message):
-    """What was found damaged among the account's shares."""
+    """A page of what was found damaged, in key order; shorter than asked for only at the end."""
 
     shares: list[ShareQuarantined]
 

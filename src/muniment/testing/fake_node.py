@@ -430,10 +430,11 @@ class FakeConnection:
         await self._enter("usage", 0)
         return self._server.account_usage(self._account)
 
-    async def quarantined(self) -> list[ShareQuarantined]:
+    async def quarantined(self, *, after: ShareKey | None, limit: int) -> list[ShareQuarantined]:
         await self._enter("quarantine", 0)
-        own = self._server.leases.get(self._account, {})
-        return [row for key, row in self._server.quarantine.items() if key in own]
+        own, found = self._server.leases.get(self._account, {}), self._server.quarantine
+        keys = sorted(key for key in found if key in own and (after is None or key > after))
+        return [found[key] for key in keys[:limit]]
 
     async def aclose(self) -> None:
         self.closed = True

@@ -27,7 +27,7 @@ from muniment.errors import (
     ShareUnknown,
     TokenRejected,
 )
-from muniment.ids import id_text
+from muniment.ids import BlobId, ShareKey, ShareNumber, id_text
 from muniment.net.http import Request, Response
 from muniment.net.problem import STATUS, status_of
 from muniment.node.admission import Admission
@@ -39,6 +39,7 @@ from muniment.node.gate import Gate
 from muniment.node.introducer import IntroducerService, RosterFile
 from muniment.node.introducer_api import CALLS as INTRODUCER_CALLS
 from muniment.node.introducer_api import IntroducerApi
+from muniment.ports import StoredShare
 from muniment.spec import wire
 from muniment.spec.limits import CHALLENGES_MAX, PUT_BODY_BYTES_MAX, TOKEN_SKEW_S_MAX
 
@@ -308,14 +309,34 @@ async def test_an_accounts_own_view(client: Client) -> None:
     assert (info.record, info.share_count) == ("record", 3)
 
 
+async def test_all_that_is_damaged_is_listed_page_by_page(client: Client) -> None:
+    blob = make_blob()
+    keys = sorted(ShareKey(BlobId(bytes([at]) * 32), ShareNumber(n)) for at in range(5) for n in range(201))
+    client.bench.ledger.store(
+        ACCOUNT.account, [StoredShare(key, len(blob.records[0])) for key in keys], expires_s=9, now_s=1
+    )
+    client.bench.ledger.lose(keys, reason="missing from the store", now_s=2)
+    listed, query = list[str](), dict[str, str]()
+    while page := (await client.json(wire.QuarantineList, "GET", "/v1/quarantine", query=query)).shares:
+        assert len(page) == min(1000, len(keys) - len(listed))
+        listed += [f"{row.blob}.{row.number}" for row in page]
+        query = {"after": listed[-1]}
+    assert listed == [str(key) for key in keys]
+    page = await client.json(wire.QuarantineList, "GET", "/v1/quarantine", query={"limit": "2"})
+    assert [row.number for row in page.shares] == [0, 1]
+
+
+@pytest.mark.parametrize("path", ["/v1/shares", "/v1/quarantine"])
 @pytest.mark.parametrize(
     ("query", "name"),
     [({"after": "x"}, "after"), ({"after": "a" * 52 + ".256"}, "after"), ({"limit": "0"}, "limit"),
      ({"limit": "many"}, "limit")],
 )  # fmt: skip
-async def test_a_query_that_does_not_fit_is_named(client: Client, query: dict[str, str], name: str) -> None:
+async def test_a_query_that_does_not_fit_is_named(
+    client: Client, path: str, query: dict[str, str], name: str
+) -> None:
     with pytest.raises(InvalidRequest, match=name):
-        await client.call("GET", "/v1/shares", query=query)
+        await client.call("GET", path, query=query)
 
 
 @pytest.mark.parametrize("path", ["/v1/shares/x/0", f"/v1/shares/{'a' * 52}/x", f"/v1/shares/{'a' * 52}/256"])

@@ -134,15 +134,15 @@ def test_pages_follow_each_other_in_key_order(ledger: Ledger) -> None:
 def test_what_is_lost_is_listed_for_its_owners_until_mended_or_given_up(ledger: Ledger) -> None:
     ledger.store(ALICE, [share(0), share(1)], expires_s=10, now_s=1)
     ledger.lose([key(0), key(1), key(9)], reason="leaf 3 is damaged", now_s=7)
-    rows = ledger.quarantined(ALICE, limit=10)
+    rows = ledger.quarantined(ALICE, after=None, limit=10)
     assert [(row.number, row.reason, row.found_s) for row in rows] == [
         (0, "leaf 3 is damaged", 7),
         (1, "leaf 3 is damaged", 7),
     ]
-    assert [row.number for row in ledger.quarantined(OWNERLESS, limit=10)] == [9]
+    assert [row.number for row in ledger.quarantined(OWNERLESS, after=None, limit=10)] == [9]
     ledger.store(ALICE, [share(0)], expires_s=10, now_s=8)
     assert ledger.trash(ALICE, [key(1)], now_s=9) == [True]
-    assert ledger.quarantined(ALICE, limit=10) == []
+    assert ledger.quarantined(ALICE, after=None, limit=10) == []
     assert ledger.totals() == Totals(100, 1, 1)
 
 

@@ -115,7 +115,7 @@ def test_a_share_whose_size_changed_is_read_and_judged(node: Bench, store: OddSt
     blob = node.stored(ALICE, make_blob(), 0)
     node.write(blob.key(0), blob.records[0][:-1])
     assert compare(node) == Findings(seen=1, damaged=1, finished=True)
-    assert [row.number for row in node.books.quarantined(ALICE, 10)] == [0]
+    assert [row.number for row in node.books.quarantined(ALICE, None, 10)] == [0]
 
 
 def test_what_is_not_a_share_goes_to_quarantine(node: Bench, store: OddStore) -> None:
@@ -129,7 +129,7 @@ def test_a_share_that_is_gone_is_no_longer_counted_and_its_owner_is_told(node: B
     node.store.delete(blob.key(0))
     assert compare(node) == Findings(seen=1, missing=1, finished=True)
     assert node.sums() == (len(blob.records[1]), 0, 1)
-    assert [(row.number, row.reason) for row in node.books.quarantined(ALICE, 10)] == [
+    assert [(row.number, row.reason) for row in node.books.quarantined(ALICE, None, 10)] == [
         (0, "missing from the store")
     ]
 

@@ -359,7 +359,7 @@ def test_a_damaged_share_is_not_served_but_put_into_quarantine(node: Bench, at: 
     with pytest.raises(ShareUnknown):
         node.service.get(key)
     assert node.books.have([blob.name.blob]) == [[1]]
-    assert [row.number for row in node.books.quarantined(ALICE, 10)] == [0]
+    assert [row.number for row in node.books.quarantined(ALICE, None, 10)] == [0]
     assert node.sums() == (SIZE, 0, 1)
     assert node.service.info().quarantined_count == 1
 
@@ -371,7 +371,7 @@ def test_a_share_of_the_wrong_length_is_put_into_quarantine(node: Bench, content
     blob = node.stored(ALICE, make_blob(), 0)
     node.write(blob.key(0), content)
     assert list(node.service.get_many([blob.key(0)])) == [None]
-    assert [row.number for row in node.books.quarantined(ALICE, 10)] == [0]
+    assert [row.number for row in node.books.quarantined(ALICE, None, 10)] == [0]
 
 
 def test_a_range_checks_the_leaves_it_touches_and_no_others(node: Bench) -> None:
@@ -462,7 +462,7 @@ def test_a_share_in_quarantine_can_be_stored_again(node: Bench) -> None:
     assert list(node.service.get_many([key])) == [None]
     node.stored(ALICE, blob, 0)
     assert node.service.get(key) == blob.records[0]
-    assert node.books.quarantined(ALICE, 10) == []
+    assert node.books.quarantined(ALICE, None, 10) == []
 
 
 def test_a_failing_medium_says_nothing_about_the_share(make: Callable[..., Bench]) -> None:

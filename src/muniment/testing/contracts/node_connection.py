@@ -320,7 +320,8 @@ class NodeConnectionContract:
         assert await node.connection.prove([(blob.key(1), 0)]) == [None]
         assert await fetch(node.connection, blob, 0) == blob.records[0]
         assert await node.connection.have([blob.name.blob]) == {blob.name.blob: frozenset({0, 2})}
-        damaged = [(row.blob, row.number) for row in await node.connection.quarantined()]
+        rows = await node.connection.quarantined(after=None, limit=10)
+        damaged = [(row.blob, row.number) for row in rows]
         assert damaged == [(id_text(blob.name.blob), 1)]
         assert await store(node.connection, blob, 1) == [Held()]
         assert await fetch(node.connection, blob, 1) == blob.records[1]
@@ -340,6 +341,22 @@ class NodeConnectionContract:
             assert [(row.blob, row.number) for row in page] == expected
         assert listed == keys
         assert await node.stranger.shares(after=None, limit=10) == []
+
+    async def test_what_is_damaged_is_listed_in_pages_in_order(self, node: NodeUnderTest) -> None:
+        blobs = [sample_blob(5000 + i, length=50, k=1, n=2) for i in range(5)]
+        for blob in blobs:
+            await store(node.connection, blob)
+        keys = sorted(blob.key(number) for blob in blobs for number in range(2))
+        for key in keys[1:]:
+            node.damage(key)
+        assert await node.connection.get_many(keys[1:]) == [None] * 9
+        listed: list[ShareKey] = []
+        while page := await node.connection.quarantined(after=listed[-1] if listed else None, limit=4):
+            expected = keys[1 + len(listed) :][:4]
+            assert [(row.blob, row.number) for row in page] == [(id_text(k.blob), k.number) for k in expected]
+            listed += expected
+        assert listed == keys[1:]
+        assert await node.stranger.quarantined(after=None, limit=10) == []
 
     async def test_leases_are_extended_and_never_shortened(self, node: NodeUnderTest) -> None:
         blob = sample_blob(24)
