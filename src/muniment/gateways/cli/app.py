@@ -64,6 +64,10 @@ class Commands(click.Group):
             return super().invoke(ctx)
         except BrokenPipeError as error:  # click would make an exit code 1 of it
             raise Stopped(signal.SIGPIPE) from error
+        except KeyboardInterrupt as error:  # click would print an empty line, wherever that goes
+            if sys.stderr.isatty():
+                click.echo(err=True)  # after the terminal's own ^C
+            raise Stopped(signal.SIGINT) from error
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):

@@ -25,7 +25,7 @@ _ENDING: Final = (signal.SIGTERM, signal.SIGHUP)
 
 
 class Stopped(BaseException):
-    """A signal other than Ctrl-C ended the command, which has cleaned up.
+    """A signal ended the command, which has cleaned up.
 
     Attributes:
         number: of the signal.

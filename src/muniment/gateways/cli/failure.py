@@ -39,7 +39,7 @@ def failure_of(error: BaseException, context: Context) -> Failure:
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
     match error:
-        case KeyboardInterrupt() | click.Abort():
+        case KeyboardInterrupt() | click.Abort() | Stopped(number=signal.SIGINT):
             return Failure(exit_codes.INTERRUPTED, "interrupted", "interrupted", context.interrupted)
         case Stopped(number=number):
             name = signal.Signals(number).name
