@@ -202,7 +202,8 @@ class Health:
         verdict = "readable, but degraded" if self.recoverable else "NOT READABLE"
         if self.healthy:
             verdict = "healthy"
-        lines = [f"{verdict}: {self.blobs} blobs, {self.shares[ShareState.HELD]} shares {how}"]
+        blobs = f"{self.blobs} blob{'' if self.blobs == 1 else 's'}"
+        lines = [f"{verdict}: {blobs}, {self.shares[ShareState.HELD]} shares {how}"]
         if worst is not None:
             shape = worst.name.shape
             lines.append(
