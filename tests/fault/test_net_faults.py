@@ -22,6 +22,7 @@ from muniment.errors import (
     Overloaded,
     PinMismatch,
     ProtocolViolation,
+    StoreFailed,
 )
 from muniment.ids import BlobId, ShareKey, ShareNumber, id_text
 from muniment.net.account_tokens import AccountToken
@@ -260,6 +261,9 @@ async def test_the_server_answers_what_it_can_and_explains_what_it_cannot(
     async def broken(_: Request) -> Response:
         raise ValueError("a secret in the cause")
 
+    async def ill(_: Request) -> Response:
+        raise StoreFailed(where="/srv/disk7", reason="Input/output error")
+
     async def slow(_: Request) -> Response:
         await asyncio.Event().wait()
         raise AssertionError
@@ -268,6 +272,7 @@ async def test_the_server_answers_what_it_can_and_explains_what_it_cannot(
     router.add("PUT", "/count", count, body_bytes_max=1_000_000)
     router.add("POST", "/names", names, body_bytes_max=1000)
     router.add("GET", "/broken/{this}", broken)
+    router.add("GET", "/ill", ill)
     router.add("GET", "/slow", slow, deadline_s=0.05)
     async with serving(tmp_path, threads, router) as caller:
         big = memoryview(bytearray(900_000))
@@ -285,7 +290,11 @@ async def test_the_server_answers_what_it_can_and_explains_what_it_cannot(
         error = await _refused(caller, Exchange("GET", "/broken/x"))
         assert isinstance(error, ProtocolViolation)
         assert "secret" not in str(error)
+        failed = await _refused(caller, Exchange("GET", "/ill"))
+        assert isinstance(failed, StoreFailed)
+        assert "disk7" not in str(failed)
     assert "a secret in the cause" in caplog.text  # for the operator, who needs it
+    assert "/srv/disk7: Input/output error" in caplog.text
 
 
 KEYS = [ShareKey(BlobId(bytes([at]) * 32), ShareNumber(at)) for at in range(4)]

@@ -20,7 +20,7 @@ from granian.server.embed import Server
 
 from muniment.errors import DeadlineExceeded, InternalError, InvalidRequest, MunimentError, Overloaded
 from muniment.net.http import JSON, Request, Response, Router, parse_query
-from muniment.net.problem import problem_of, status_of
+from muniment.net.problem import IN_ITS_LOG, problem_of, status_of, withheld
 
 _HEADER_TIMEOUT_MS: Final = 10_000
 _READ_BUFFER_BYTES: Final = 1 << 20
@@ -153,11 +153,14 @@ class HttpServer:
             except TimeoutError:
                 return _problem(DeadlineExceeded(node=b"", call=route.path, deadline_s=route.deadline_s))
         except MunimentError as error:
+            if cause := withheld(error):
+                bug = error if isinstance(error, InternalError) else None
+                _log.error("%s %r failed: %s", scope.method, scope.path, cause, exc_info=bug)
             return _problem(error)
         except Exception:  # noqa: BLE001 - the last line of defence of a server
             # The cause goes to our log, with its traceback, and not to the stranger who provoked it.
-            _log.exception("%s %s failed", scope.method, scope.path)
-            return _problem(InternalError(reason="the node's log has the cause"))
+            _log.exception("%s %r failed", scope.method, scope.path)
+            return _problem(InternalError(reason=IN_ITS_LOG))
 
     def _send(self, protocol: Any, response: Response) -> None:
         headers = [("content-type", response.content_type), *response.headers]

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import logging
 import re
 import struct
 from collections.abc import Callable, Sequence
@@ -28,7 +29,7 @@ from muniment.errors import (
 )
 from muniment.ids import BlobId, ShareKey, ShareNumber, id_from_text
 from muniment.net.http import Handler, Request, Response, Router, json_response
-from muniment.net.problem import problem_of
+from muniment.net.problem import problem_of, withheld
 from muniment.node.budget import Budget
 from muniment.node.calls import (
     CALLS,
@@ -66,6 +67,7 @@ _CONTROL_DEADLINE_S: Final = 60.0
 _RANGE: Final = re.compile(r"bytes=(\d{0,18})-(\d{0,18})", re.ASCII)
 _LENGTH: Final = struct.Struct(">I")
 _T = TypeVar("_T")
+_log = logging.getLogger(__name__)
 
 
 class NodeApi:
@@ -264,6 +266,9 @@ def _feed_and_finish(receiver: PutReceiver, pieces: Sequence[bytes]) -> list[Put
 
 
 def _outcomes(outcomes: Sequence[ReserveOutcome | PutOutcome]) -> Response:
+    refused = (withheld(outcome.error) for outcome in outcomes if isinstance(outcome, Refused))
+    for cause in dict.fromkeys(filter(None, refused)):  # a full disk refuses a thousand shares: one line
+        _log.error("shares were refused: %s", cause)
     return json_response(wire.Outcomes([_outcome(outcome) for outcome in outcomes]))
 
 

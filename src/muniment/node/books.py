@@ -266,6 +266,6 @@ def _check_medium(claim: ShareClaim, medium_bytes: int | None, reserved_bytes: i
     if medium_bytes is None:
         return
     if claim.size_bytes > medium_bytes:
-        raise DiskFull(where="the node's store")
+        raise DiskFull(where="its store")
     if claim.size_bytes > medium_bytes - reserved_bytes:
         raise CapacityFull(wanted_bytes=claim.size_bytes, free_bytes=max(0, medium_bytes - reserved_bytes))

@@ -29,7 +29,7 @@ from muniment.spec.wire import Problem
 
 _REF: Final = "#/components/schemas/{name}"
 ErrorLeaf = type[MunimentError]
-_ALWAYS: Final[tuple[ErrorLeaf, ...]] = (
+EVERY_CALL: Final[tuple[ErrorLeaf, ...]] = (
     InvalidRequest,
     BodyTooLarge,
     Overloaded,
@@ -139,7 +139,7 @@ def _parameter(parameter: Parameter, schema: dict[str, Any]) -> dict[str, object
 def _operation(
     call: Call, parameters: list[dict[str, object]], guarded: tuple[ErrorLeaf, ...]
 ) -> dict[str, object]:
-    leaves: list[ErrorLeaf] = [*_ALWAYS, *call.errors, *(() if call.unguarded else guarded)]
+    leaves: list[ErrorLeaf] = [*EVERY_CALL, *call.errors, *(() if call.unguarded else guarded)]
     answers: dict[str, object] = {str(call.status): _answer("Done.", call.answer)}
     for status, (media, says) in call.extra.items():
         answers[str(status)] = _answer(says, media)

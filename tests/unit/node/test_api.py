@@ -19,9 +19,13 @@ from muniment.crypto.tokens import issue_token
 from muniment.errors import (
     AccountRefused,
     BodyTooLarge,
+    CapacityFull,
     ClockSkewed,
+    DiskFull,
+    InternalError,
     InvalidRequest,
     Overloaded,
+    QuotaFull,
     RangeOutOfBounds,
     ReservationMissing,
     ShareUnknown,
@@ -29,7 +33,7 @@ from muniment.errors import (
 )
 from muniment.ids import BlobId, ShareKey, ShareNumber, id_text
 from muniment.net.http import Request, Response
-from muniment.net.problem import STATUS, status_of
+from muniment.net.problem import PEER_LEAVES, STATUS, status_of
 from muniment.node.admission import Admission
 from muniment.node.api import NodeApi
 from muniment.node.budget import Budget
@@ -39,7 +43,8 @@ from muniment.node.gate import Gate
 from muniment.node.introducer import IntroducerService, RosterFile
 from muniment.node.introducer_api import CALLS as INTRODUCER_CALLS
 from muniment.node.introducer_api import IntroducerApi
-from muniment.ports import StoredShare
+from muniment.node.openapi import EVERY_CALL
+from muniment.ports import ShareWriter, StoredShare
 from muniment.spec import wire
 from muniment.spec.limits import CHALLENGES_MAX, PUT_BODY_BYTES_MAX, TOKEN_SKEW_S_MAX
 
@@ -272,6 +277,23 @@ async def test_refusals_carry_the_whole_problem(client: Client) -> None:
     assert outcome.problem.facts["share"] == 0
 
 
+async def test_a_disk_that_is_full_is_told_without_its_path(
+    client: Client, caplog: pytest.LogCaptureFixture
+) -> None:
+    def full(key: ShareKey, size_bytes: int) -> ShareWriter:
+        raise DiskFull(where="/srv/disk7")
+
+    blob = make_blob()
+    claims = [wire.Claim(id_text(blob.name.blob), n, len(blob.records[n])) for n in (0, 1)]
+    await client.call("POST", "/v1/reserve", wire.ReserveRequest(claims))
+    client.bench.store.create = full  # type: ignore[method-assign]
+    answer = await client.call("PUT", "/v1/shares", framed(blob, 0, 1), headers={"muniment-shares": "2"})
+    outcomes = msgspec.json.decode(answer.body, type=wire.Outcomes).outcomes
+    assert [outcome.problem and outcome.problem.code for outcome in outcomes] == [DiskFull.code] * 2
+    assert b"disk7" not in answer.body
+    assert [record.getMessage().count("/srv/disk7") for record in caplog.records] == [1]
+
+
 async def test_leaves_and_proofs_are_the_same_message(client: Client) -> None:
     blob = make_blob(length=100_000)
     await store(client, blob, 1)
@@ -437,6 +459,13 @@ async def test_every_call_is_described_with_its_answers(client: Client) -> None:
         assert {int(status) for status in operation["responses"]} >= expected | {400, 413, 500, 503, 504, 507}
         assert ("401" in operation["responses"]) is not call.unguarded
         assert operation["security"] == ([] if call.unguarded else [{"account": []}])
+
+
+def test_a_client_believes_just_those_errors_that_are_described() -> None:
+    described = {leaf for call in (*CALLS, *INTRODUCER_CALLS) for leaf in call.errors} | {*EVERY_CALL}
+    described |= {TokenRejected, ClockSkewed, AccountRefused}
+    described |= {ReservationMissing, CapacityFull, QuotaFull}  # of single shares
+    assert described - {InternalError} == PEER_LEAVES
 
 
 async def test_every_schema_that_is_named_is_there(client: Client) -> None:
