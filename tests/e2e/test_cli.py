@@ -12,11 +12,12 @@ import signal
 import subprocess
 import termios
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from tests.e2e.muni_command import PATIENCE_S, ROOT, VENV, User, code_blocks, terminal
+from tests.e2e.muni_command import PATIENCE_S, ROOT, VENV, Done, User, code_blocks, terminal
 from tests.e2e.node_processes import eventually
 
 CONTENT = random.Random(1).randbytes(5_000_000)
@@ -104,11 +105,17 @@ def cap(user: User) -> str:
 # --- the README
 
 
+def at_once(user: User, lines: list[str]) -> list[Done]:
+    """Lines that do not depend on each other."""
+    with ThreadPoolExecutor() as threads:
+        return list(threads.map(user.shell, lines))
+
+
 def test_the_rest_of_the_tour(grid: Grid, user: User) -> None:
-    readme, books, stdin = (user.shell(line) for line in TOUR[3].splitlines())
+    readme, books, stdin = at_once(user, TOUR[3].splitlines())
     assert [done.code for done in (readme, books, stdin)] == [0, 0, 0], books.err
     caps = {"file_read": readme.text, "tree_read": books.text}
-    copied, ranged, restored = (user.shell(grid.typed(line, **caps)) for line in TOUR[4].splitlines())
+    copied, ranged, restored = at_once(user, [grid.typed(line, **caps) for line in TOUR[4].splitlines()])
     assert (user.home / "copy.md").read_bytes() == README.read_bytes(), copied.err
     assert ranged.out == README.read_bytes()[:1024]
     assert (user.home / "restored" / "novel").read_bytes() == CONTENT[:200_000], restored.err
