@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -10,6 +11,7 @@ from pathlib import Path
 from tests.e2e.node_processes import eventually, running_introducer, running_node
 
 from muniment.discovery.introducer import IntroducerRoster
+from muniment.errors import RosterEmpty
 from muniment.ids import NodeId
 from muniment.net.introducer_client import HttpIntroducer
 from muniment.node.clock import SystemClock
@@ -18,12 +20,20 @@ from muniment.spec.address import PeerAddress
 from muniment.spec.record import NodeRecord
 
 
+async def nobody(address: PeerAddress) -> str:
+    raise AssertionError(address)
+
+
 @asynccontextmanager
 async def following(address: PeerAddress) -> AsyncIterator[IntroducerRoster]:
+    """A client's roster, as soon as any node has announced itself."""
     source = HttpIntroducer(address)
-    roster = IntroducerRoster(str(address), source, SystemClock(), cache=None, chance=lambda: 0.5)
+    roster = IntroducerRoster(str(address), source, nobody, SystemClock(), cache=None, chance=lambda: 0.5)
     try:
-        await roster.start()
+        async with asyncio.timeout(15):
+            while not roster.nodes_nowait():
+                with contextlib.suppress(RosterEmpty):
+                    await roster.start()
         yield roster
     finally:
         await roster.aclose()

@@ -329,7 +329,7 @@ def _client(home: Path | None, roster: str | None, policy: Policy | None) -> tup
     if where.startswith("mun:"):
         address = parse_address(where, PeerKind.INTRODUCER)
         cache, chance = known_nodes_file(home, address.node), random.SystemRandom().random
-        source = IntroducerRoster(where, HttpIntroducer(address), clock, cache=cache, chance=chance)
+        source = IntroducerRoster(where, HttpIntroducer(address), resolve, clock, cache=cache, chance=chance)
     else:
         source = FileRoster(Path(where), resolve, clock)
     return Grid(source, connector, clock, derive(ACCOUNT_CONVERGENCE, identity.seed), policy), connector
