@@ -26,6 +26,15 @@ AccountId = NewType("AccountId", bytes)
 BlobId = NewType("BlobId", bytes)
 """Commits to codec, k, n, length and every share of one blob (docs/spec/share.md)."""
 
+VolumeId = NewType("VolumeId", bytes)
+"""Hash of a volume's first entry (docs/spec/entry.md section 1)."""
+
+MemberId = NewType("MemberId", bytes)
+"""A member's Ed25519 public key."""
+
+EntryHash = NewType("EntryHash", bytes)
+"""RFC 6962 leaf hash (SHA-256) of an entry's signed form."""
+
 ShareNumber = NewType("ShareNumber", int)
 """0 to n - 1; shares below k are the blob's own bytes (systematic code)."""
 

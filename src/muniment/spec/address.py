@@ -13,7 +13,9 @@ from dataclasses import dataclass
 from muniment.errors import InvalidRequest
 from muniment.ids import NodeId, id_from_text, id_text
 
-_FORM = re.compile(r"mun:(node|introducer):([a-z2-7]{52})@(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9_.-]+):(\d{1,5})")
+_HOST_PORT = r"(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9_.-]+):([0-9]{1,5})"
+_FORM = re.compile(rf"mun:(node|introducer):([a-z2-7]{{52}})@{_HOST_PORT}")
+_PLAIN_FORM = re.compile(_HOST_PORT)
 
 
 class PeerKind(enum.Enum):
@@ -45,6 +47,12 @@ def parse_address(text: str, kind: PeerKind | None = None) -> PeerAddress:
     if kind is not None and address.kind is not kind:
         raise InvalidRequest(reason=f"this is the address of a {address.kind.value}, not of a {kind.value}")
     return address
+
+
+def is_host_port(text: str) -> bool:
+    """Whether something can be connected to by this text."""
+    found = _PLAIN_FORM.fullmatch(text)
+    return found is not None and 0 < int(found[2]) < 65536
 
 
 def parse_node(text: str) -> PeerAddress:

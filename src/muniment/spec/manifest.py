@@ -16,11 +16,10 @@ import struct
 from dataclasses import dataclass
 from typing import Final
 
-import cbor2
-
 from muniment.errors import MalformedRecord, UnknownVersion
 from muniment.ids import ID_BYTES, BlobId
 from muniment.spec.blob import KEY_BYTES, BlobName, BlobRef, Compression
+from muniment.spec.canonical import dump, load
 from muniment.spec.share import BlobShape, CodecId
 from muniment.spec.tags import MANIFEST_MAGIC
 from muniment.spec.tree_entry import TreeEntry, check_order, pack_entry, unpack_entry
@@ -103,35 +102,33 @@ def encode_verify_half(manifest: Manifest) -> bytes:
     """The verify half's plaintext; all rows share one coding."""
     shapes = [row.ref.name.shape for row in manifest.rows]
     coding = [int(shapes[0].codec), shapes[0].k, shapes[0].n] if shapes else []
-    return cbor2.dumps(
+    return dump(
         [
             int(manifest.kind),
             coding,
             b"".join(row.ref.name.blob for row in manifest.rows),
             [shape.length for shape in shapes],
             [[at, row.verify_key] for at, row in enumerate(manifest.rows) if row.nested],
-        ],
-        canonical=True,
+        ]
     )
 
 
 def encode_read_half(manifest: Manifest) -> bytes:
     """The read half's plaintext."""
-    return cbor2.dumps(
+    return dump(
         [
             b"".join(row.ref.key for row in manifest.rows),
             [row.ref.plain_bytes for row in manifest.rows],
             bytes(row.ref.compression for row in manifest.rows),
             [row.span_bytes for row in manifest.rows],
             [pack_entry(entry) for entry in manifest.entries],
-        ],
-        canonical=True,
+        ]
     )
 
 
 def decode_verify_half(plain: bytes) -> VerifyHalf:
     """Read a verify half.  Raises: MalformedRecord: for any bytes `encode_verify_half` did not make."""
-    match _load(plain):
+    match load(plain, format=_FORMAT):
         case [int(kind), list(coding), bytes(ids), list(lengths), list(keys)]:
             pass
         case _:
@@ -158,7 +155,7 @@ def decode_read_half(plain: bytes, verify: VerifyHalf) -> Manifest:
 
     Raises: MalformedRecord: for any bytes that are not the other half of `verify`.
     """
-    match _load(plain):
+    match load(plain, format=_FORMAT):
         case [bytes(keys), list(sizes), bytes(compressions), list(spans), list(entries)]:
             pass
         case _:
@@ -230,18 +227,6 @@ def _shape(coding: list[object], length: object) -> BlobShape:
         case [int(codec), int(k), int(n)] if codec in CodecId.__members__.values() and type(length) is int:
             return BlobShape(CodecId(codec), k, n, length)
     raise _malformed("the coding does not fit")
-
-
-def _load(plain: bytes) -> object:
-    try:
-        value: object = cbor2.loads(plain)
-        same = cbor2.dumps(value, canonical=True) == plain
-    # The decoder raises many things for hostile bytes; all mean the same here.
-    except Exception as error:
-        raise _malformed("not CBOR") from error
-    if not same:
-        raise _malformed("not canonical CBOR")
-    return value
 
 
 def _malformed(reason: str) -> MalformedRecord:

@@ -10,10 +10,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-import cbor2
-
 from muniment.errors import MalformedRecord, UnknownVersion
 from muniment.ids import ID_BYTES, NodeId
+from muniment.spec.address import is_host_port
+from muniment.spec.canonical import dump, load
 
 PROTOCOL_VERSION: Final = 1
 ADDRESSES_MAX: Final = 8
@@ -57,7 +57,7 @@ _CAPACITY_MAX: Final = 1 << 63
 
 def encode_payload(record: NodeRecord) -> bytes:
     """The bytes that are signed: a canonical CBOR array in the order of section 2."""
-    return cbor2.dumps(
+    return dump(
         [
             VERSION,
             record.node,
@@ -69,8 +69,7 @@ def encode_payload(record: NodeRecord) -> bytes:
             list(record.protocols),
             record.issued_s,
             record.expires_s,
-        ],
-        canonical=True,
+        ]
     )
 
 
@@ -79,7 +78,7 @@ def decode_payload(payload: bytes) -> NodeRecord:
 
     Raises: MalformedRecord: not canonical, wrong types or out of limits; UnknownVersion.
     """
-    match _canonical(payload):
+    match load(payload, format=_FORMAT):
         case [int(version), *_] if version != VERSION:
             raise UnknownVersion(format=_FORMAT, version=version)
         case [
@@ -100,9 +99,10 @@ def decode_payload(payload: bytes) -> NodeRecord:
     if len(node) != ID_BYTES or len(key) != ID_BYTES:
         raise MalformedRecord(format=_FORMAT, reason="key or NodeId of wrong length")
     if not 1 <= len(addresses) <= ADDRESSES_MAX or not all(
-        isinstance(address, str) and 0 < len(address) <= ADDRESS_CHARS_MAX for address in addresses
+        isinstance(address, str) and len(address) <= ADDRESS_CHARS_MAX and is_host_port(address)
+        for address in addresses
     ):
-        raise MalformedRecord(format=_FORMAT, reason="addresses out of limits")
+        raise MalformedRecord(format=_FORMAT, reason="addresses out of limits, or not host:port")
     if len(zone) > ZONE_CHARS_MAX:
         raise MalformedRecord(format=_FORMAT, reason="zone too long")
     if len(protocols) > ADDRESSES_MAX or not all(type(p) is int for p in protocols):
@@ -121,26 +121,13 @@ def decode_payload(payload: bytes) -> NodeRecord:
 
 def join_signed(payload: bytes, signature: bytes) -> bytes:
     """The signed form: canonical CBOR of [payload, signature]."""
-    return cbor2.dumps([payload, signature], canonical=True)
+    return dump([payload, signature])
 
 
 def split_signed(signed: bytes) -> tuple[bytes, bytes]:
     """Payload and signature of a signed record, unverified.  Raises: MalformedRecord."""
-    match _canonical(signed):
+    match load(signed, format=_FORMAT):
         case [bytes(payload), bytes(signature)] if len(signature) == SIGNATURE_BYTES:
             return payload, signature
         case _:
             raise MalformedRecord(format=_FORMAT, reason="not a payload with a signature")
-
-
-def _canonical(data: bytes) -> object:
-    """Decode CBOR and insist on the one canonical encoding, so that no two byte strings mean the same."""
-    try:
-        value: object = cbor2.loads(data)
-        same = cbor2.dumps(value, canonical=True) == data
-    # A hostile tag or nesting makes the decoder raise many things; all mean the same here.
-    except Exception as error:
-        raise MalformedRecord(format=_FORMAT, reason="not CBOR") from error
-    if not same:
-        raise MalformedRecord(format=_FORMAT, reason="not canonical CBOR")
-    return value

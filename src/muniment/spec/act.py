@@ -1,0 +1,326 @@
+"""Membership acts: what entries say in clear (docs/spec/entry.md sections 2 and 3)."""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass, field
+from typing import Final
+
+from muniment.errors import MalformedRecord
+from muniment.ids import ID_BYTES, MemberId
+
+NAME_CHARS_MAX: Final = 64
+NOTE_CHARS_MAX: Final = 256
+NONCE_BYTES: Final = 16
+WRAPPED_BYTES: Final = 80
+"""HPKE: 32 bytes of encapsulated key, 32 of secret, 16 of tag."""
+
+CHAIN_BYTES: Final = 48
+MEMBERS_MAX: Final = 1024
+LIFETIME_S_MAX: Final = 366 * 24 * 3600
+_FORMAT: Final = "membership act"
+
+
+class Role(enum.IntEnum):
+    """What a member may do; each may do what the later ones may, but only witnesses cosign for others."""
+
+    OWNER = 1
+    """Votes and rotates, besides what a writer may."""
+    WRITER = 2
+    READER = 3
+    AUDITOR = 4
+    """Checks everything, reads no content and no names."""
+    WITNESS = 5
+    """Cosigns checkpoints; has no keys."""
+
+    @property
+    def writes(self) -> bool:
+        """Whether transactions are accepted of him."""
+        return self <= Role.WRITER
+
+    @property
+    def reads(self) -> bool:
+        """Whether he gets the read keys."""
+        return self <= Role.READER
+
+    @property
+    def verifies(self) -> bool:
+        """Whether he gets the verify keys."""
+        return self <= Role.AUDITOR
+
+
+class Quorum(enum.IntEnum):
+    """How many of the owners must agree."""
+
+    ONE = 1
+    MAJORITY = 2
+    TWO_THIRDS = 3
+    ALL = 4
+
+    def votes(self, owners: int) -> int:
+        """Votes needed of so many owners, at least 1."""
+        match self:
+            case Quorum.ONE:
+                return 1
+            case Quorum.MAJORITY:
+                return owners // 2 + 1
+            case Quorum.TWO_THIRDS:
+                return -(-2 * owners // 3) or 1
+            case Quorum.ALL:
+                return owners or 1
+
+
+@dataclass(frozen=True, slots=True)
+class Card:
+    """The public side of a member.
+
+    Attributes:
+        member: Ed25519 key; who it is.
+        read_key: X25519; epoch read keys are wrapped to it.
+        verify_key: X25519; epoch verify keys are wrapped to it.
+        name: for people; not unique, proves nothing.
+    """
+
+    member: MemberId
+    read_key: bytes
+    verify_key: bytes
+    name: str
+
+    def __post_init__(self) -> None:
+        if not all(len(key) == ID_BYTES for key in (self.member, self.read_key, self.verify_key)):
+            raise _malformed("a key of wrong length")
+        if not 0 < len(self.name) <= NAME_CHARS_MAX or not self.name.isprintable():
+            raise _malformed("a name is 1 to 64 printable characters")
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """An epoch's keys wrapped to one member; empty where his role does not get them."""
+
+    member: MemberId
+    read: bytes = field(repr=False)
+    verify: bytes = field(repr=False)
+
+    def __post_init__(self) -> None:
+        if len(self.member) != ID_BYTES or not {len(self.read), len(self.verify)} <= {0, WRAPPED_BYTES}:
+            raise _malformed("a grant of wrong length")
+
+
+@dataclass(frozen=True, slots=True)
+class Rotation:
+    """The keys of the next epoch: grants in the order of their members, and the chain to the keys before."""
+
+    grants: tuple[Grant, ...]
+    chain_read: bytes = field(repr=False)
+    chain_verify: bytes = field(repr=False)
+
+    def __post_init__(self) -> None:
+        _check_grants(self.grants)
+        if not len(self.chain_read) == len(self.chain_verify) == CHAIN_BYTES:
+            raise _malformed("a key chain of wrong length")
+
+
+@dataclass(frozen=True, slots=True)
+class VolumePolicy:
+    """What the owners agreed on.
+
+    Attributes:
+        quorum: of owners, for membership and policy.
+        vote_lifetime_s: votes and joins older than this count no more.
+        coding: as text, e.g. "4/6"; how blobs are coded.
+        happy: distinct nodes that must hold shares before a blob counts as stored.
+        chunk_bytes: of plaintext in a blob.
+    """
+
+    quorum: Quorum
+    vote_lifetime_s: int
+    coding: str
+    happy: int
+    chunk_bytes: int
+
+    def __post_init__(self) -> None:
+        if not 0 < self.vote_lifetime_s <= LIFETIME_S_MAX:
+            raise _malformed("lifetime of votes out of range")
+        if not 0 < len(self.coding) <= 32 or not 1 <= self.happy <= 256 or not 0 < self.chunk_bytes < 1 << 32:
+            raise _malformed("coding out of range")
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """Makes the volume; its author is the first owner."""
+
+    name: str
+    nonce: bytes
+    policy: VolumePolicy
+    card: Card
+    grants: tuple[Grant, ...]
+
+    def __post_init__(self) -> None:
+        _check_grants(self.grants)
+        if not 0 < len(self.name) <= NAME_CHARS_MAX or not self.name.isprintable():
+            raise _malformed("a name is 1 to 64 printable characters")
+        if len(self.nonce) != NONCE_BYTES or [g.member for g in self.grants] != [self.card.member]:
+            raise _malformed("nonce or grants do not fit")
+
+
+@dataclass(frozen=True, slots=True)
+class Join:
+    """Asks to become a member."""
+
+    card: Card
+    role: Role
+    note: str
+
+    def __post_init__(self) -> None:
+        if len(self.note) > NOTE_CHARS_MAX:
+            raise _malformed("the note is too long")
+
+
+@dataclass(frozen=True, slots=True)
+class Accept:
+    """A vote for a join, for exactly this role, with the joiner's keys of the present epoch."""
+
+    member: MemberId
+    role: Role
+    grant: Grant
+
+    def __post_init__(self) -> None:
+        if self.grant.member != self.member:
+            raise _malformed("a grant for somebody else")
+
+
+@dataclass(frozen=True, slots=True)
+class Kick:
+    """A vote for a removal, with the epoch that follows it."""
+
+    member: MemberId
+    rotation: Rotation
+
+
+@dataclass(frozen=True, slots=True)
+class Leave:
+    """The author's own removal."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rotate:
+    """A new epoch."""
+
+    rotation: Rotation
+
+
+@dataclass(frozen=True, slots=True)
+class ChangePolicy:
+    """A vote for exactly this policy."""
+
+    policy: VolumePolicy
+
+
+Act = Found | Join | Accept | Kick | Leave | Rotate | ChangePolicy
+
+
+def pack_act(act: Act) -> list[object]:
+    """The act as plain CBOR values."""
+    match act:
+        case Found(name, nonce, policy, card, grants):
+            return [1, name, nonce, pack_policy(policy), _pack_card(card), _pack_grants(grants)]
+        case Join(card, role, note):
+            return [2, _pack_card(card), int(role), note]
+        case Accept(member, role, grant):
+            return [3, member, int(role), *_pack_grants((grant,))]
+        case Kick(member, rotation):
+            return [4, member, _pack_rotation(rotation)]
+        case Leave():
+            return [5]
+        case Rotate(rotation):
+            return [6, _pack_rotation(rotation)]
+        case ChangePolicy(policy):
+            return [7, pack_policy(policy)]
+
+
+def unpack_act(value: object) -> Act:
+    """Read what `pack_act` made.  Raises: MalformedRecord: for any other value."""
+    match value:
+        case [1, str(name), bytes(nonce), policy, card, list(grants)]:
+            return Found(name, nonce, unpack_policy(policy), _unpack_card(card), _unpack_grants(grants))
+        case [2, card, role, str(note)]:
+            return Join(_unpack_card(card), _role(role), note)
+        case [3, bytes(member), role, grant]:
+            return Accept(MemberId(member), _role(role), _unpack_grants([grant])[0])
+        case [4, bytes(member), rotation] if len(member) == ID_BYTES:
+            return Kick(MemberId(member), _unpack_rotation(rotation))
+        case [5]:
+            return Leave()
+        case [6, rotation]:
+            return Rotate(_unpack_rotation(rotation))
+        case [7, policy]:
+            return ChangePolicy(unpack_policy(policy))
+    raise _malformed("fields do not fit")
+
+
+def pack_policy(policy: VolumePolicy) -> list[object]:
+    """The policy as plain CBOR values."""
+    return [int(policy.quorum), policy.vote_lifetime_s, policy.coding, policy.happy, policy.chunk_bytes]
+
+
+def unpack_policy(value: object) -> VolumePolicy:
+    """Read what `pack_policy` made.  Raises: MalformedRecord."""
+    match value:
+        case [int(quorum), int(lifetime_s), str(coding), int(happy), int(chunk_bytes)] if (
+            quorum in Quorum.__members__.values()
+        ):
+            return VolumePolicy(Quorum(quorum), lifetime_s, coding, happy, chunk_bytes)
+    raise _malformed("the policy does not fit")
+
+
+def _pack_card(card: Card) -> list[object]:
+    return [card.member, card.read_key, card.verify_key, card.name]
+
+
+def _unpack_card(value: object) -> Card:
+    match value:
+        case [bytes(member), bytes(read_key), bytes(verify_key), str(name)]:
+            return Card(MemberId(member), read_key, verify_key, name)
+    raise _malformed("the card does not fit")
+
+
+def _pack_grants(grants: tuple[Grant, ...]) -> list[object]:
+    return [[grant.member, grant.read, grant.verify] for grant in grants]
+
+
+def _unpack_grants(values: list[object]) -> tuple[Grant, ...]:
+    grants = []
+    for value in values:
+        match value:
+            case [bytes(member), bytes(read), bytes(verify)]:
+                grants.append(Grant(MemberId(member), read, verify))
+            case _:
+                raise _malformed("a grant does not fit")
+    return tuple(grants)
+
+
+def _pack_rotation(rotation: Rotation) -> list[object]:
+    return [_pack_grants(rotation.grants), rotation.chain_read, rotation.chain_verify]
+
+
+def _unpack_rotation(value: object) -> Rotation:
+    match value:
+        case [list(grants), bytes(chain_read), bytes(chain_verify)]:
+            return Rotation(_unpack_grants(grants), chain_read, chain_verify)
+    raise _malformed("the rotation does not fit")
+
+
+def _role(value: object) -> Role:
+    if type(value) is int and value in Role.__members__.values():
+        return Role(value)
+    raise _malformed("there is no such role")
+
+
+def _check_grants(grants: tuple[Grant, ...]) -> None:
+    members = [grant.member for grant in grants]
+    if not 0 < len(members) <= MEMBERS_MAX or members != sorted(set(members)):
+        raise _malformed("grants out of order")
+
+
+def _malformed(reason: str) -> MalformedRecord:
+    return MalformedRecord(format=_FORMAT, reason=reason)

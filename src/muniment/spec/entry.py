@@ -1,0 +1,158 @@
+"""Log entries: the signed envelope (docs/spec/entry.md section 1).
+
+Pure layout.  Signing and checking are `crypto.entries`, what is inside is `spec.act` and `spec.transaction`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import Final
+
+from muniment.errors import MalformedRecord, UnknownVersion
+from muniment.ids import ID_BYTES, EntryHash, MemberId, VolumeId
+from muniment.spec.act import Act, Found, pack_act, unpack_act
+from muniment.spec.canonical import dump, load
+from muniment.spec.limits import MIB
+
+VERSION: Final = 1
+ENTRY_BYTES_MAX: Final = 4 * MIB
+"""Signed form.  A larger change is several transactions."""
+
+SIGNATURE_BYTES: Final = 64
+NO_VOLUME: Final = VolumeId(bytes(ID_BYTES))
+NO_ENTRY: Final = EntryHash(bytes(ID_BYTES))
+COUNT_MAX: Final = 1 << 53
+"""Sizes, sequences and epochs: exact in every program that may read them, JSON's too."""
+
+_FORMAT: Final = "log entry"
+_TIME_NS_MAX: Final = 1 << 63
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One entry's payload.
+
+    Attributes:
+        volume: which log it is for; NO_VOLUME in the first entry.
+        epoch: which keys `sealed` and `blobs` are under.
+        author: who signs.
+        sequence: entries of this author before it.
+        previous: the author's entry before it; NO_ENTRY at sequence 0.
+        seen_size: of the largest checkpoint the author had verified.
+        seen_root: of the same.
+        time_ns: the author's clock, nanoseconds since the epoch.
+        act: a membership act; None in a transaction.
+        sealed: the encrypted transaction; empty in an act.
+        blobs: the encrypted names of the blobs it adds; empty where it adds none.
+    """
+
+    volume: VolumeId
+    epoch: int
+    author: MemberId
+    sequence: int
+    previous: EntryHash
+    seen_size: int
+    seen_root: bytes
+    time_ns: int
+    act: Act | None
+    sealed: bytes = field(default=b"", repr=False)
+    blobs: bytes = field(default=b"", repr=False)
+
+    def __post_init__(self) -> None:
+        if not all(len(i) == ID_BYTES for i in (self.volume, self.author, self.previous, self.seen_root)):
+            raise _malformed("an identifier of wrong length")
+        if not all(0 <= n < COUNT_MAX for n in (self.epoch, self.sequence, self.seen_size)):
+            raise _malformed("a number out of range")
+        if not 0 <= self.time_ns < _TIME_NS_MAX:
+            raise _malformed("time out of range")
+        if (self.act is None) == (not self.sealed) or (self.act is not None and self.blobs):
+            raise _malformed("not exactly one of act and transaction")
+        if (self.volume == NO_VOLUME) != isinstance(self.act, Found):
+            raise _malformed("only the first entry names no volume")
+        if (self.sequence == 0) != (self.previous == NO_ENTRY):
+            raise _malformed("sequence and previous entry do not fit")
+
+    def bound(self) -> bytes:
+        """Associated data of `sealed`: everything else."""
+        return encode_payload(replace(self, sealed=b"\0"))
+
+    def bound_blobs(self) -> bytes:
+        """Associated data of `blobs`: everything but both."""
+        return encode_payload(replace(self, sealed=b"\0", blobs=b""))
+
+
+def encode_payload(entry: Entry) -> bytes:
+    """The bytes that are signed."""
+    return dump(
+        [
+            VERSION,
+            entry.volume,
+            entry.epoch,
+            entry.author,
+            entry.sequence,
+            entry.previous,
+            entry.seen_size,
+            entry.seen_root,
+            entry.time_ns,
+            None if entry.act is None else pack_act(entry.act),
+            entry.sealed,
+            entry.blobs,
+        ]
+    )
+
+
+def decode_payload(payload: bytes) -> Entry:
+    """Read a payload; the signature is not checked here.
+
+    Raises: MalformedRecord: not canonical, wrong types or out of limits; UnknownVersion.
+    """
+    match load(payload, format=_FORMAT):
+        case [int(version), *_] if version != VERSION:
+            raise UnknownVersion(format=_FORMAT, version=version)
+        case [
+            _,
+            bytes(volume),
+            int(epoch),
+            bytes(author),
+            int(sequence),
+            bytes(previous),
+            int(seen_size),
+            bytes(seen_root),
+            int(time_ns),
+            act,
+            bytes(sealed),
+            bytes(blobs),
+        ]:
+            return Entry(
+                VolumeId(volume),
+                epoch,
+                MemberId(author),
+                sequence,
+                EntryHash(previous),
+                seen_size,
+                seen_root,
+                time_ns,
+                None if act is None else unpack_act(act),
+                sealed,
+                blobs,
+            )
+    raise _malformed("fields do not fit")
+
+
+def join_signed(payload: bytes, signature: bytes) -> bytes:
+    """The signed form."""
+    return dump([payload, signature])
+
+
+def split_signed(signed: bytes) -> tuple[bytes, bytes]:
+    """Payload and signature, unverified.  Raises: MalformedRecord."""
+    if len(signed) > ENTRY_BYTES_MAX:
+        raise _malformed(f"{len(signed)} bytes")
+    match load(signed, format=_FORMAT):
+        case [bytes(payload), bytes(signature)] if len(signature) == SIGNATURE_BYTES:
+            return payload, signature
+    raise _malformed("not a payload with a signature")
+
+
+def _malformed(reason: str) -> MalformedRecord:
+    return MalformedRecord(format=_FORMAT, reason=reason)

@@ -1,0 +1,445 @@
+"""Operations on a volume's tree, each with what it expects (docs/spec/entry.md section 5).
+
+Inodes are positive numbers; in an operation a negative one, -i, is what the i-th `Make` of the same
+transaction makes.
+"""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import Final
+
+from muniment.errors import MalformedRecord
+from muniment.spec.limits import KIB
+
+ROOT: Final = 1
+NAME_BYTES_MAX: Final = 255
+INLINE_BYTES_MAX: Final = 2 * KIB
+"""Content up to this size lives in the entry itself."""
+
+XATTR_BYTES_MAX: Final = 64 * KIB
+SIZE_MAX: Final = 1 << 62
+EXTENTS_MAX: Final = 1 << 16
+_TIME_NS_MAX: Final = 1 << 63
+_MODE_MAX: Final = 0o7777
+_ID_MAX: Final = 1 << 32
+_FORMAT: Final = "operation"
+
+
+class Kind(enum.IntEnum):
+    """What an inode is."""
+
+    FILE = 1
+    FOLDER = 2
+    SYMLINK = 3
+    FIFO = 4
+    SOCKET = 5
+    CHARACTER_DEVICE = 6
+    BLOCK_DEVICE = 7
+
+
+class XattrMode(enum.IntEnum):
+    """What setting an attribute expects."""
+
+    ANY = 0
+    NEW = 1
+    REPLACE = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Extent:
+    """A piece of content.
+
+    Attributes:
+        offset: in the file.
+        length: at least 1.
+        source: a row of the transaction's blobs; or the bytes themselves; or None for a hole.
+        source_offset: where in that blob's plaintext; 0 otherwise.
+    """
+
+    offset: int
+    length: int
+    source: int | bytes | None = field(repr=False)
+    source_offset: int = 0
+
+    def __post_init__(self) -> None:
+        if not (self.offset >= 0 and self.length > 0 and self.offset + self.length <= SIZE_MAX):
+            raise _malformed("an extent out of range")
+        if isinstance(self.source, int):
+            fits = self.source >= 0 and 0 <= self.source_offset < SIZE_MAX
+        elif self.source is None:
+            fits = self.source_offset == 0
+        else:
+            fits = len(self.source) == self.length <= INLINE_BYTES_MAX and self.source_offset == 0
+        if not fits:
+            raise _malformed("an extent and its source do not fit")
+
+    @property
+    def stop(self) -> int:
+        """End in the file, exclusive."""
+        return self.offset + self.length
+
+
+Content = tuple[Extent, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Make:
+    """A new inode under a name."""
+
+    parent: int
+    name: bytes
+    kind: Kind
+    mode: int
+    uid: int = 0
+    gid: int = 0
+    mtime_ns: int = 0
+    rdev: int = 0
+    content: Content = ()
+    size: int = 0
+    xattrs: tuple[tuple[bytes, bytes], ...] = ()
+
+    def __post_init__(self) -> None:
+        check_name(self.name)
+        _check_attributes(self.mode, self.uid, self.gid, None, self.mtime_ns)
+        check_content(self.content)
+        if not 0 <= self.rdev < 1 << 64 or not 0 <= self.size <= SIZE_MAX:
+            raise _malformed("a number out of range")
+        if self.content and self.content[-1].stop > self.size:
+            raise _malformed("content behind the end")
+        if self.kind is Kind.SYMLINK:
+            whole = len(self.content) == 1 and isinstance(self.content[0].source, bytes)
+            if not whole or self.size != self.content[0].length or b"\0" in _inline(self.content[0]):
+                raise _malformed("a link without a proper target")
+        elif self.kind is not Kind.FILE and (self.content or self.size):
+            raise _malformed("content where none belongs")
+        if [name for name, _ in self.xattrs] != sorted({name for name, _ in self.xattrs}):
+            raise _malformed("attributes out of order")
+        for name, value in self.xattrs:
+            _check_xattr(name, value)
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """Another name for an inode that is no folder."""
+
+    inode: int
+    parent: int
+    name: bytes
+
+    def __post_init__(self) -> None:
+        check_name(self.name)
+
+
+@dataclass(frozen=True, slots=True)
+class Rename:
+    """Move a name, or exchange two.
+
+    Attributes:
+        inode: expected under the old name.
+        replaced: expected under the new name; 0 for nothing.
+        exchange: the replaced one takes the old name instead of vanishing.
+    """
+
+    parent: int
+    name: bytes
+    inode: int
+    new_parent: int
+    new_name: bytes
+    replaced: int = 0
+    exchange: bool = False
+
+    def __post_init__(self) -> None:
+        check_name(self.name)
+        check_name(self.new_name)
+        if self.exchange and not self.replaced:
+            raise _malformed("an exchange with nothing")
+
+
+@dataclass(frozen=True, slots=True)
+class Unlink:
+    """Take a name from an inode that is no folder; the last one takes its content."""
+
+    parent: int
+    name: bytes
+    inode: int
+
+    def __post_init__(self) -> None:
+        check_name(self.name)
+
+
+@dataclass(frozen=True, slots=True)
+class Rmdir:
+    """Remove an empty folder."""
+
+    parent: int
+    name: bytes
+    inode: int
+
+    def __post_init__(self) -> None:
+        check_name(self.name)
+
+
+@dataclass(frozen=True, slots=True)
+class RemoveTree:
+    """Remove whatever stands under a name, with all below it."""
+
+    parent: int
+    name: bytes
+    inode: int
+
+    def __post_init__(self) -> None:
+        check_name(self.name)
+
+
+@dataclass(frozen=True, slots=True)
+class SetAttributes:
+    """Change what is not None."""
+
+    inode: int
+    mode: int | None = None
+    uid: int | None = None
+    gid: int | None = None
+    atime_ns: int | None = None
+    mtime_ns: int | None = None
+
+    def __post_init__(self) -> None:
+        _check_attributes(self.mode, self.uid, self.gid, self.atime_ns, self.mtime_ns)
+
+
+@dataclass(frozen=True, slots=True)
+class SetXattr:
+    """Set an extended attribute."""
+
+    inode: int
+    name: bytes
+    value: bytes = field(repr=False)
+    mode: XattrMode = XattrMode.ANY
+
+    def __post_init__(self) -> None:
+        _check_xattr(self.name, self.value)
+
+
+@dataclass(frozen=True, slots=True)
+class RemoveXattr:
+    """Remove an extended attribute."""
+
+    inode: int
+    name: bytes
+
+    def __post_init__(self) -> None:
+        _check_xattr(self.name, b"")
+
+
+@dataclass(frozen=True, slots=True)
+class Write:
+    """Replace pieces of a file's content; `version` is the one expected, None for any."""
+
+    inode: int
+    version: int | None
+    content: Content
+
+    def __post_init__(self) -> None:
+        check_content(self.content)
+        _check_version(self.version)
+        if not self.content:
+            raise _malformed("a write of nothing")
+
+
+@dataclass(frozen=True, slots=True)
+class Truncate:
+    """Cut a file, or make it longer by a hole."""
+
+    inode: int
+    version: int | None
+    size: int
+
+    def __post_init__(self) -> None:
+        _check_version(self.version)
+        if not 0 <= self.size <= SIZE_MAX:
+            raise _malformed("a size out of range")
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """Give the state before this transaction a name."""
+
+    name: bytes
+
+    def __post_init__(self) -> None:
+        check_name(self.name)
+
+
+Operation = (
+    Make
+    | Link
+    | Rename
+    | Unlink
+    | Rmdir
+    | RemoveTree
+    | SetAttributes
+    | SetXattr
+    | RemoveXattr
+    | Write
+    | Truncate
+    | Snapshot
+)
+
+
+def pack_operation(op: Operation) -> list[object]:
+    """The operation as plain CBOR values."""
+    match op:
+        case Make():
+            return [
+                *(1, op.parent, op.name, int(op.kind), op.mode, op.uid, op.gid, op.mtime_ns, op.rdev),
+                _pack_content(op.content),
+                op.size,
+                [list(pair) for pair in op.xattrs],
+            ]
+        case Link(inode, parent, name):
+            return [2, inode, parent, name]
+        case Rename():
+            return [
+                *(3, op.parent, op.name, op.inode, op.new_parent, op.new_name, op.replaced),
+                op.exchange,
+            ]
+        case Unlink(parent, name, inode):
+            return [4, parent, name, inode]
+        case Rmdir(parent, name, inode):
+            return [5, parent, name, inode]
+        case RemoveTree(parent, name, inode):
+            return [6, parent, name, inode]
+        case SetAttributes(inode, mode, uid, gid, atime_ns, mtime_ns):
+            return [7, inode, mode, uid, gid, atime_ns, mtime_ns]
+        case SetXattr(inode, name, value, mode):
+            return [8, inode, name, value, int(mode)]
+        case RemoveXattr(inode, name):
+            return [9, inode, name]
+        case Write(inode, version, content):
+            return [10, inode, version, _pack_content(content)]
+        case Truncate(inode, version, size):
+            return [11, inode, version, size]
+        case Snapshot(name):
+            return [12, name]
+
+
+def unpack_operation(value: object) -> Operation:
+    """Read what `pack_operation` made.  Raises: MalformedRecord: for any other value."""
+    match value:
+        case [
+            1,
+            int(parent),
+            bytes(name),
+            int(kind),
+            int(mode),
+            int(uid),
+            int(gid),
+            int(mtime_ns),
+            int(rdev),
+            list(content),
+            int(size),
+            list(xattrs),
+        ] if kind in Kind.__members__.values():
+            pairs = tuple(_unpack_pair(pair) for pair in xattrs)
+            held = _unpack_content(content)
+            return Make(parent, name, Kind(kind), mode, uid, gid, mtime_ns, rdev, held, size, pairs)
+        case [2, int(inode), int(parent), bytes(name)]:
+            return Link(inode, parent, name)
+        case [3, int(parent), bytes(name), int(inode), int(new), bytes(new_name), int(old), bool(exchange)]:
+            return Rename(parent, name, inode, new, new_name, old, exchange)
+        case [4, int(parent), bytes(name), int(inode)]:
+            return Unlink(parent, name, inode)
+        case [5, int(parent), bytes(name), int(inode)]:
+            return Rmdir(parent, name, inode)
+        case [6, int(parent), bytes(name), int(inode)]:
+            return RemoveTree(parent, name, inode)
+        case [
+            7,
+            int(inode),
+            int() | None as mode,
+            int() | None as uid,
+            int() | None as gid,
+            int() | None as atime_ns,
+            int() | None as mtime_ns,
+        ]:
+            return SetAttributes(inode, mode, uid, gid, atime_ns, mtime_ns)
+        case [8, int(inode), bytes(name), bytes(data), int(mode)] if mode in XattrMode.__members__.values():
+            return SetXattr(inode, name, data, XattrMode(mode))
+        case [9, int(inode), bytes(name)]:
+            return RemoveXattr(inode, name)
+        case [10, int(inode), int() | None as version, list(content)]:
+            return Write(inode, version, _unpack_content(content))
+        case [11, int(inode), int() | None as version, int(size)]:
+            return Truncate(inode, version, size)
+        case [12, bytes(name)]:
+            return Snapshot(name)
+    raise _malformed("fields do not fit")
+
+
+def check_name(name: bytes) -> None:
+    """Raise MalformedRecord unless it can be a name in a folder."""
+    if not 0 < len(name) <= NAME_BYTES_MAX or name in (b".", b"..") or b"/" in name or b"\0" in name:
+        raise _malformed("not a proper name")
+
+
+def check_content(content: Content) -> None:
+    """Raise MalformedRecord unless extents ascend without overlapping."""
+    if len(content) > EXTENTS_MAX:
+        raise _malformed("too many extents")
+    if any(b.offset < a.stop for a, b in pairwise(content)):
+        raise _malformed("extents out of order")
+
+
+def _inline(extent: Extent) -> bytes:
+    return extent.source if isinstance(extent.source, bytes) else b""
+
+
+def _pack_content(content: Content) -> list[object]:
+    return [[e.offset, e.length, e.source, e.source_offset] for e in content]
+
+
+def _unpack_content(values: list[object]) -> Content:
+    if len(values) > EXTENTS_MAX:
+        raise _malformed("too many extents")
+    content = []
+    for value in values:
+        match value:
+            case [int(offset), int(length), int() | bytes() | None as source, int(source_offset)]:
+                content.append(Extent(offset, length, source, source_offset))
+            case _:
+                raise _malformed("an extent does not fit")
+    return tuple(content)
+
+
+def _unpack_pair(value: object) -> tuple[bytes, bytes]:
+    match value:
+        case [bytes(name), bytes(data)]:
+            return name, data
+    raise _malformed("an attribute does not fit")
+
+
+def _check_attributes(
+    mode: int | None, uid: int | None, gid: int | None, atime_ns: int | None, mtime_ns: int | None
+) -> None:
+    if mode is not None and not 0 <= mode <= _MODE_MAX:
+        raise _malformed("a mode out of range")
+    if not all(number is None or 0 <= number < _ID_MAX for number in (uid, gid)):
+        raise _malformed("an owner out of range")
+    if not all(time is None or -_TIME_NS_MAX <= time < _TIME_NS_MAX for time in (atime_ns, mtime_ns)):
+        raise _malformed("a time out of range")
+
+
+def _check_xattr(name: bytes, value: bytes) -> None:
+    if not 0 < len(name) <= NAME_BYTES_MAX or b"\0" in name or len(value) > XATTR_BYTES_MAX:
+        raise _malformed("not a proper attribute")
+
+
+def _check_version(version: int | None) -> None:
+    if version is not None and version < 0:
+        raise _malformed("a version out of range")
+
+
+def _malformed(reason: str) -> MalformedRecord:
+    return MalformedRecord(format=_FORMAT, reason=reason)

@@ -1,0 +1,90 @@
+"""Transactions: the plaintext of an entry's two encrypted halves (docs/spec/entry.md section 4)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from muniment.errors import MalformedRecord, UnknownVersion
+from muniment.spec.blob import BlobName, BlobRef
+from muniment.spec.canonical import dump, load
+from muniment.spec.manifest import (
+    Manifest,
+    ManifestKind,
+    Row,
+    decode_read_half,
+    decode_verify_half,
+    encode_read_half,
+    encode_verify_half,
+)
+from muniment.spec.operation import Extent, Make, Operation, Write, pack_operation, unpack_operation
+
+VERSION: Final = 1
+OPERATIONS_MAX: Final = 1 << 16
+MESSAGE_CHARS_MAX: Final = 4096
+_FORMAT: Final = "transaction"
+
+
+@dataclass(frozen=True, slots=True)
+class Transaction:
+    """A list of operations that are folded together or not at all.
+
+    Attributes:
+        operations: in order.
+        blobs: what their extents count; all of one coding.
+        message: why, in the author's words; may be empty.
+    """
+
+    operations: tuple[Operation, ...]
+    blobs: tuple[BlobRef, ...] = ()
+    message: str = ""
+
+    def __post_init__(self) -> None:
+        if not 0 < len(self.operations) <= OPERATIONS_MAX or len(self.message) > MESSAGE_CHARS_MAX:
+            raise MalformedRecord(format=_FORMAT, reason="out of limits")
+        for op in self.operations:
+            if isinstance(op, Make | Write):
+                for extent in op.content:
+                    self._check_source(extent)
+
+    def _check_source(self, extent: Extent) -> None:
+        if isinstance(extent.source, int):
+            plain_bytes = self.blobs[extent.source].plain_bytes if extent.source < len(self.blobs) else 0
+            if extent.source_offset + extent.length > plain_bytes:
+                raise MalformedRecord(format=_FORMAT, reason="an extent behind its blob's end")
+
+
+def encode_transaction(transaction: Transaction) -> tuple[bytes, bytes]:
+    """The plaintexts of the transaction and of the names of its blobs (empty if it has none)."""
+    table = Manifest(ManifestKind.TREE, tuple(Row(ref, ref.plain_bytes) for ref in transaction.blobs))
+    halves = (encode_read_half(table), encode_verify_half(table)) if transaction.blobs else (b"", b"")
+    operations = [pack_operation(op) for op in transaction.operations]
+    return dump([VERSION, halves[0], operations, transaction.message]), halves[1]
+
+
+def decode_transaction(plain: bytes, verify_plain: bytes) -> Transaction:
+    """Read both plaintexts.
+
+    Raises: MalformedRecord: for anything `encode_transaction` did not make; UnknownVersion.
+    """
+    match load(plain, format=_FORMAT):
+        case [int(version), *_] if version != VERSION:
+            raise UnknownVersion(format=_FORMAT, version=version)
+        case [_, bytes(read_half), list(operations), str(message)] if len(operations) <= OPERATIONS_MAX:
+            pass
+        case _:
+            raise MalformedRecord(format=_FORMAT, reason="fields do not fit")
+    if bool(read_half) != bool(verify_plain):
+        raise MalformedRecord(format=_FORMAT, reason="one half of the blobs is missing")
+    blobs: tuple[BlobRef, ...] = ()
+    if read_half:
+        table = decode_read_half(read_half, decode_verify_half(verify_plain))
+        if table.kind is not ManifestKind.TREE or table.entries or any(row.nested for row in table.rows):
+            raise MalformedRecord(format=_FORMAT, reason="the blobs are not a plain table")
+        blobs = tuple(row.ref for row in table.rows)
+    return Transaction(tuple(map(unpack_operation, operations)), blobs, message)
+
+
+def decode_names(verify_plain: bytes) -> tuple[BlobName, ...]:
+    """What a holder of the verify right sees of a transaction.  Raises: MalformedRecord."""
+    return tuple(row.name for row in decode_verify_half(verify_plain).rows) if verify_plain else ()
