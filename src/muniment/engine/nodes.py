@@ -119,8 +119,8 @@ class Nodes:
 
     async def _watch(self) -> None:
         while True:
+            self._refresh()  # before the first wait as well: this task begins a turn after `start`
             await self._roster.wait_changed()
-            self._refresh()
 
     def _refresh(self) -> None:
         known = {

@@ -6,10 +6,12 @@ import asyncio
 from dataclasses import dataclass
 from typing import Any
 
+from muniment.engine.lane import Lane
 from muniment.engine.nodes import Nodes
 from muniment.errors import MunimentError
 from muniment.ids import NodeId, id_text
 from muniment.ports import Clock
+from muniment.spec.record import NodeRecord
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,14 +69,14 @@ class NodeSummary:
 
 async def summarise(nodes: Nodes, clock: Clock) -> list[NodeSummary]:
     """Ask every node of the roster, in the order of their ids."""
-    ordered = sorted(lane.node for lane in nodes.lanes())
-    return list(await asyncio.gather(*(_ask(nodes, node, clock) for node in ordered)))
+    lanes = sorted(nodes.lanes(), key=lambda lane: lane.node)
+    # Looked up here: a node may have left the roster by the time its question begins.
+    asked = [_ask(lane, nodes.record(lane.node), clock) for lane in lanes]
+    return list(await asyncio.gather(*asked))
 
 
-async def _ask(nodes: Nodes, node: NodeId, clock: Clock) -> NodeSummary:
-    record = nodes.record(node)
-    lane = nodes.lane(node)
-    assert lane is not None
+async def _ask(lane: Lane, record: NodeRecord, clock: Clock) -> NodeSummary:
+    node = lane.node
     begun_s = clock.monotonic_s()
     try:
         status = await lane.connection.info()

@@ -38,7 +38,6 @@ class FakeRoster:
 
     async def wait_changed(self) -> None:
         await self._changed.wait()
-        self._changed.clear()
 
     async def aclose(self) -> None:
         pass
@@ -46,12 +45,17 @@ class FakeRoster:
     def add(self, record: NodeRecord) -> None:
         """A node comes, or renews its record."""
         self._records[record.node] = record
-        self._changed.set()
+        self._notify()
 
     def remove(self, node: NodeId) -> None:
         """A node goes."""
         del self._records[node]
+        self._notify()
+
+    def _notify(self) -> None:
+        """As strict as the drivers: who waits hears of it, who comes later waits for the next change."""
         self._changed.set()
+        self._changed = asyncio.Event()
 
 
 class FakeGrid:

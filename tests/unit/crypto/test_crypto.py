@@ -70,6 +70,34 @@ def test_a_record_for_another_nodes_id_is_refused() -> None:
         open_record(sign_record(NODE, record(node=ACCOUNT.node)), now_s=NOW_S)
 
 
+@pytest.mark.parametrize(
+    "address",
+    [
+        "",
+        "here",
+        "here:",
+        ":1",
+        "here:0",
+        "here:65536",
+        "here:1x",
+        "a b:1",
+        "::1:5",
+        "a:1\n",
+        "\u0661:1",
+        "a:\u0661",
+    ],
+)
+def test_a_record_whose_address_nobody_can_connect_to_is_refused(address: str) -> None:
+    with pytest.raises(MalformedRecord, match="host:port"):
+        open_record(sign_record(NODE, record(addresses=("127.0.0.1:1", address))), now_s=NOW_S)
+
+
+@pytest.mark.parametrize("address", ["node-1.example.org:34001", "[::1]:65535", "10.0.0.1:1", "my_host:80"])
+def test_a_record_may_name_hosts_in_every_usual_way(address: str) -> None:
+    known = record(addresses=(address,))
+    assert open_record(sign_record(NODE, known), now_s=NOW_S) == known
+
+
 def test_a_newer_record_is_named_as_such() -> None:
     payload = spec.encode_payload(record())
     assert payload[1] == spec.VERSION

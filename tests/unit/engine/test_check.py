@@ -245,6 +245,19 @@ def test_status_tells_of_every_node() -> None:
     run_virtual(main())
 
 
+def test_status_of_a_node_that_leaves_in_that_moment() -> None:
+    async def main() -> None:
+        grid = FakeGrid(4)
+        roster = grid.roster()
+        async with grid.client(PLAIN, roster=roster) as client:
+            await asyncio.sleep(0)
+            asking = asyncio.ensure_future(client.status())
+            roster.remove(grid.nodes[0].node)
+            assert len(await asking) == 4
+
+    run_virtual(main())
+
+
 def test_an_account_that_is_refused_everywhere_sees_all_nodes_offline() -> None:
     async def main() -> None:
         grid = FakeGrid(6)

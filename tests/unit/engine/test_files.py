@@ -443,6 +443,19 @@ def test_nodes_that_come_and_go_are_followed() -> None:
     run_virtual(main())
 
 
+def test_a_node_that_comes_in_the_moment_of_the_start_is_not_missed() -> None:
+    async def main() -> None:
+        grid = FakeGrid(6)
+        roster = grid.roster()
+        roster.remove(grid.nodes[5].node)
+        async with grid.client(SMALL, roster=roster) as client:
+            roster.add(grid.nodes[5].record)
+            await asyncio.sleep(1)
+            assert (await client.put(content(CHUNK))).placed == 6
+
+    run_virtual(main())
+
+
 def test_shares_are_found_where_they_are_not_expected() -> None:
     """The grid has grown so much that no share is where the placement says."""
 
