@@ -52,6 +52,9 @@ class Medium:
     async def __aexit__(self, *_: object) -> None:
         pass
 
+    async def pass_time(self, seconds: float) -> None:
+        await asyncio.sleep(seconds)
+
 
 # --- roster file ----------------------------------------------------------------------------------
 
