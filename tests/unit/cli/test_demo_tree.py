@@ -59,6 +59,13 @@ def test_the_tree_is_as_large_as_asked_for_and_the_same_again(tmp_path: Path) ->
     assert (tmp_path / "a" / "media" / "latest.csv").is_symlink()
 
 
+def test_it_is_made_no_further_than_wanted(tmp_path: Path) -> None:
+    asked = iter([False] * 5)
+    make_tree(tmp_path / "t", 1 << 40, lambda: next(asked, True))
+    assert len(list((tmp_path / "t" / "library").iterdir())) <= 5
+    assert not list((tmp_path / "t" / "media").glob("*.bin"))
+
+
 def test_every_other_share_is_damaged_by_one_byte(tmp_path: Path) -> None:
     for number in range(5):
         (tmp_path / f"{number}").write_bytes(bytes(100))

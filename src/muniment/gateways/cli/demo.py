@@ -7,6 +7,7 @@ import contextlib
 import shutil
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
@@ -18,6 +19,7 @@ import click
 from muniment.core.capabilities import weaken
 from muniment.engine.grid import Grid
 from muniment.engine.health import ShareState
+from muniment.engine.threads import wait_ended
 from muniment.errors import InternalError, RosterEmpty
 from muniment.gateways.cli import demo_tree
 from muniment.gateways.cli.context import Context, Refusal, json_option, pass_context
@@ -111,7 +113,7 @@ async def _play(context: Context, processes: DemoGrid, place: Path, size_bytes: 
     context.remark(f"an introducer and {count} nodes serve, each a process of its own")
     story.tell("grid", f"1 introducer, {count} nodes in {count} zones", nodes=count)
     context.remark(f"making a tree of at least {bytes_text(size_bytes)}")
-    await asyncio.to_thread(demo_tree.make_tree, source, size_bytes)
+    await _make_tree(source, size_bytes)
     original = await asyncio.to_thread(demo_tree.fingerprint, source)
     await _wait_announced(context, home, processes.address, count)
     async with context.composition.open_grid(home, processes.address) as grid:
@@ -120,6 +122,8 @@ async def _play(context: Context, processes: DemoGrid, place: Path, size_bytes: 
         cap_file.touch(mode=0o600)
         cap_file.write_text(cap_text(cap) + "\n")
         await _break(context, processes, story)
+    # Another client, which does not know yet who has been slow or is dead: it finds out for itself.
+    async with context.composition.open_grid(home, processes.address) as grid:
         await _read_back(context, grid, story, processes, cap, back)
         context.remark("comparing")
         same = await asyncio.to_thread(demo_tree.fingerprint, back) == original
@@ -128,6 +132,19 @@ async def _play(context: Context, processes: DemoGrid, place: Path, size_bytes: 
         story.tell("identical", "yes: every byte, permission, time and link", identical=same)
         await _check(context, grid, story, processes, cap)
     return story
+
+
+async def _make_tree(source: Path, size_bytes: int) -> None:
+    """In a thread, which has ended when this is left: nothing appears in a folder that is being removed."""
+    stop = threading.Event()
+    loop = asyncio.get_running_loop()
+    making = loop.run_in_executor(None, demo_tree.make_tree, source, size_bytes, stop.is_set)
+    try:
+        await asyncio.shield(making)
+    except asyncio.CancelledError:
+        stop.set()
+        await wait_ended(making)
+        raise
 
 
 async def _wait_announced(context: Context, home: Path, address: str, count: int) -> None:

@@ -8,7 +8,7 @@ import random
 import shutil
 import stat
 import sysconfig
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final
 
@@ -18,15 +18,16 @@ _SCAN_WIDTH: Final = 4000
 _LEFT_OUT: Final = ("site-packages", "dist-packages", "__pycache__", "test", "tests", "idlelib")
 
 
-def make_tree(folder: Path, total_bytes: int) -> None:
+def make_tree(folder: Path, total_bytes: int, stopped: Callable[[], bool] = lambda: False) -> None:
     """Fill `folder` with at least `total_bytes` bytes of files; the same on every run of one installation.
 
+    Ends early, between two files, once `stopped` says so.
     At most half of it is the library.
     Small files and large, compressible and not, of several permissions, links, an empty file and folder.
     """
     media = folder / "media"
     media.mkdir(parents=True)
-    made = _copy_library(folder / "library", total_bytes // 2)
+    made = _copy_library(folder / "library", total_bytes // 2, stopped)
     (media / "ledger.csv").write_text("".join(_ledger_lines(100_000)))
     (media / "latest.csv").symlink_to("ledger.csv")
     (media / "nothing yet").mkdir()
@@ -36,7 +37,7 @@ def make_tree(folder: Path, total_bytes: int) -> None:
     script.chmod(0o750)
     made += sum(path.stat().st_size for path in media.iterdir() if not path.is_symlink() and path.is_file())
     number = 0
-    while made < total_bytes:
+    while made < total_bytes and not stopped():
         size = max(1_000_000, min(MEDIA_BYTES, total_bytes - made))
         if number % 4 == 3:
             (media / f"scan{number:02}.pgm").write_bytes(_scan(number, size))
@@ -46,12 +47,14 @@ def make_tree(folder: Path, total_bytes: int) -> None:
         number += 1
 
 
-def _copy_library(target: Path, most_bytes: int) -> int:
+def _copy_library(target: Path, most_bytes: int, stopped: Callable[[], bool]) -> int:
     """Copy modules and packages, as many as fit; returns the bytes of their files."""
     target.mkdir()
     left_out = shutil.ignore_patterns(*_LEFT_OUT)
     copied = 0
     for source in sorted(Path(sysconfig.get_path("stdlib")).iterdir()):
+        if stopped():
+            break
         size = _size_bytes(source)
         if source.name in _LEFT_OUT or copied + size > most_bytes:
             continue
