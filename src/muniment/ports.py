@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from muniment.errors import MunimentError
-from muniment.ids import BlobId, NodeId, ShareKey, ShareNumber
+from muniment.ids import BlobId, EntryHash, NodeId, ShareKey, ShareNumber
 from muniment.spec.record import NodeRecord
 from muniment.spec.share import ShareHeader
 from muniment.spec.wire import AccountUsage, NodeStatus, ShareLease, ShareQuarantined
@@ -286,6 +286,122 @@ class NodeConnection(NodeClient, NodeAccount, Protocol):
     async def aclose(self) -> None:
         """Close all connections and end all threads of this client."""
         ...
+
+
+# --- logs -----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class LoggedEntry:
+    """A verified entry as a log store keeps it: its leaf hash and its signed form."""
+
+    hash: EntryHash
+    signed: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class LogNode:
+    """The root of the complete subtree over leaves `index << level` to `(index + 1) << level`."""
+
+    level: int
+    index: int
+    hash: bytes
+
+
+class LogStore(Protocol):
+    """One volume's log in order.  Blocking; any thread; one at a time appends.
+
+    Keeps bytes and does not judge them: `engine.sequencer` decides what may follow, checks are made of what
+    is read.
+    """
+
+    @property
+    def size(self) -> int:
+        """How many entries are durable."""
+        ...
+
+    def append(self, entries: Sequence[LoggedEntry], nodes: Sequence[LogNode], checkpoint: bytes) -> None:
+        """Add entries behind the last one with the tree nodes they complete and the new signed checkpoint.
+
+        All or nothing; on return all survives power loss.  Cost: one flush for the whole batch.
+        Raises: DiskFull, StoreFailed.
+        """
+        ...
+
+    def read(self, start: int, stop: int, *, bytes_max: int) -> list[bytes]:
+        """Signed entries from `start` on: up to `stop` or `bytes_max`, but one at least if there is one.
+
+        Raises: StoreFailed: the medium failed or lost some.
+        """
+        ...
+
+    def find(self, entry: EntryHash) -> int | None:
+        """The index of an entry, or None."""
+        ...
+
+    def node(self, level: int, index: int) -> bytes:
+        """The hash of a complete subtree; level 0 are the leaves.  Raises: StoreFailed: it is not there."""
+        ...
+
+    def checkpoint(self) -> bytes:
+        """The newest signed checkpoint; empty before the first append."""
+        ...
+
+    def replace_checkpoint(self, checkpoint: bytes) -> None:
+        """Keep a checkpoint of the same size with more cosignatures.  Raises: DiskFull, StoreFailed."""
+        ...
+
+    def close(self) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Appended:
+    """An entry is in the log: where, and a signed checkpoint that covers it."""
+
+    index: int
+    checkpoint: bytes
+
+
+class LogClient(Protocol):
+    """One volume's log service as a member sees it.  Never trusted: callers verify what comes back.
+
+    Every call has a deadline and raises NodeUnreachable, DeadlineExceeded, PinMismatch, ProtocolViolation or
+    Overloaded when it fails as a whole; VolumeUnknown: the service does not have this log.
+    """
+
+    async def append(self, signed: Sequence[bytes]) -> list[Appended]:
+        """Have entries ordered, in this order, and made durable; one that is in the log already keeps its
+        place, so a call that failed is repeated as it was.
+
+        Raises: EntryRefused: the first that may not follow; those before it are in the log.
+        """
+        ...
+
+    async def checkpoint(self) -> bytes:
+        """The newest signed checkpoint with its cosignatures."""
+        ...
+
+    async def entries(self, start: int, stop: int) -> list[bytes]:
+        """Signed entries from `start` on, unverified: at least one, at most up to `stop`."""
+        ...
+
+    async def inclusion(self, index: int, size: int) -> tuple[bytes, ...]:
+        """The path of an entry in the tree of `size` entries (RFC 9162 section 2.1.3), unverified."""
+        ...
+
+    async def consistency(self, old: int, new: int) -> tuple[bytes, ...]:
+        """The proof that `new` entries extend `old` ones (RFC 9162 section 2.1.4), unverified."""
+        ...
+
+    async def wait_beyond(self, size: int, wait_s: float) -> bytes:
+        """The checkpoint as soon as the log has more than `size` entries, or the newest after `wait_s`."""
+        ...
+
+    async def cosign(self, note: bytes) -> None:
+        """Hand over a witness's cosignature of the newest checkpoint."""
+        ...
+
+    async def aclose(self) -> None: ...
 
 
 class Connector(Protocol):

@@ -1,0 +1,1 @@
+"""Where logs are kept: drivers of `ports.LogStore`."""
