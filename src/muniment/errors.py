@@ -4,8 +4,9 @@
     +-- CallerError        you asked for something that cannot be granted
     |   +-- InvalidCap, NotCapable, InvalidCoding, InvalidRequest, RangeOutOfBounds
     |   +-- TokenRejected, ClockSkewed, AccountRefused, ReservationMissing, BodyTooLarge, ShareUnknown
+    |   +-- VolumeUnknown
     +-- PeerError          another process lied or broke the protocol
-    |   +-- PinMismatch, ProtocolViolation, NodeLied
+    |   +-- PinMismatch, ProtocolViolation, NodeLied, LogForked
     +-- IntegrityError     bytes do not verify
     |   +-- MalformedRecord, UnknownVersion, ShareCorrupt, BlobCorrupt
     +-- UnavailableError   the right thing exists but cannot be had now
@@ -205,6 +206,16 @@ class ShareUnknown(CallerError):
     retry = Retry.ELSEWHERE
 
 
+@dataclass(eq=False)
+class VolumeUnknown(CallerError):
+    """No such volume here: the log service does not have it, or no name of that kind was joined."""
+
+    volume: str
+    code = "volume-unknown"
+    says = "there is no volume {volume} here"
+    hint = "'muni volume list' shows the volumes known here; check the address of the log service"
+
+
 # --- peer ---------------------------------------------------------------------------------------
 
 
@@ -229,6 +240,18 @@ class ProtocolViolation(PeerError):
     code = "protocol-violation"
     says = "node {node} broke the protocol: {reason}"
     hint = "the node is faulty or runs an incompatible version"
+
+
+@dataclass(eq=False)
+class LogForked(PeerError):
+    """A log service signed two histories of one volume that cannot both be true."""
+
+    volume: bytes
+    reason: str
+    code = "log-forked"
+    says = "the log of volume {volume} contradicts what was seen of it before: {reason}"
+    hint = "show the evidence to the other members; 'muni log rehost' moves the volume to an honest service"
+    retry = Retry.NEVER
 
 
 @dataclass(eq=False)
