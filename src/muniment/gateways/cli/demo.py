@@ -47,13 +47,26 @@ class _Story:
 
 @click.command()
 @click.option("--keep", is_flag=True, help="Leave the grid running and say how to use it.")
-@click.option("--nodes", type=click.IntRange(6, 32), default=6, show_default=True, help="Node processes.")
 @click.option(
-    "--size-mb", type=click.IntRange(1, 10_000), default=200, show_default=True, help="To store, at least."
+    "--nodes",
+    type=click.IntRange(6, 32),
+    metavar="COUNT",
+    default=6,
+    show_default=True,
+    help="Node processes, 6 to 32.",
+)
+@click.option(
+    "--size-mb",
+    type=click.IntRange(1, 10_000),
+    metavar="MEGABYTES",
+    default=200,
+    show_default=True,
+    help="To store, at least.",
 )
 @click.option(
     "--folder",
     type=click.Path(path_type=Path, file_okay=False),
+    metavar="FOLDER",
     help="Where to work; must be empty.  [default: a new temporary folder]",
 )
 @json_option

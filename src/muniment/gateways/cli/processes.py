@@ -14,7 +14,9 @@ from muniment.gateways.cli.show import bytes_text, table
 from muniment.gateways.cli.values import Size, parse_size
 
 _FOLDER = click.argument("folder", type=click.Path(path_type=Path, file_okay=False))
-_HOST = click.option("--host", default="127.0.0.1", show_default=True, help="Where to listen.")
+_HOST = click.option(
+    "--host", metavar="HOST", default="127.0.0.1", show_default=True, help="Where to listen."
+)
 _PORT = click.option(
     "--port",
     type=click.IntRange(0, 65535),
@@ -39,8 +41,14 @@ def node() -> None:
 @_HOST
 @_PORT
 @_ADVERTISE
-@click.option("--zone", default="", help="What fails together: a rack, a house, a provider.")
-@click.option("--store", default="posix", show_default=True, help="posix, or the URL of an object store.")
+@click.option("--zone", metavar="ZONE", default="", help="What fails together: a rack, a house, a provider.")
+@click.option(
+    "--store",
+    metavar="posix|URL",
+    default="posix",
+    show_default=True,
+    help="A folder, or the URL of an object store.",
+)
 @click.option(
     "--introducer", "introducers", multiple=True, metavar="ADDRESS", help="Announce the node there."
 )
