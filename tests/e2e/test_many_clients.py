@@ -24,7 +24,7 @@ from muniment.erasure.codec import Coding
 from muniment.node.compose import open_grid
 from muniment.node.config import NodeConfig, Times
 from muniment.node.home import account_identity
-from muniment.spec.cap import Cap
+from muniment.spec.cap import Cap, cap_text
 from muniment.spec.limits import KIB, MIB
 
 NODES = 3
@@ -87,6 +87,26 @@ async def test_fifty_clients_each_with_an_account_and_a_file(tmp_path: Path) -> 
             assert (status.used_bytes, status.reserved_bytes, status.share_count) == (used, 0, CLIENTS)
             total += used
         assert total == sum(sent)
+
+
+async def test_clients_of_one_account_that_store_the_same_file_at_once(tmp_path: Path) -> None:
+    """They share their reservations, and must not lose them to each other."""
+    data = content(7, 700_000)
+
+    async def work(roster: Path) -> Cap:
+        async with open_grid(tmp_path / "home", str(roster), POLICY) as grid:
+            stored = await grid.put(data)
+            assert (stored.placed, stored.missing) == (3, 0)
+            assert await got(grid, stored.cap) == data
+            return stored.cap
+
+    with running_grid(tmp_path) as (nodes, roster):
+        caps = await asyncio.gather(*(work(roster) for _ in range(8)))
+        assert len({cap_text(cap) for cap in caps}) == 1
+        for node in nodes:
+            with Plain(node.address, account_identity(tmp_path / "home")) as account:
+                usage = account.usage()
+            assert (usage.share_count, usage.reserved_bytes) == (12, 0)
 
 
 CLIENT = """
