@@ -63,3 +63,6 @@ RECORD_BYTES_MAX: Final = 4 * KIB
 TOKEN_LIFETIME_S_MAX: Final = 600
 TOKEN_SKEW_S_MAX: Final = 120
 """How far an account token's times may be off the node's clock."""
+
+LOG_SIZE_MAX: Final = (1 << 63) - 1
+"""Entries of a log: what a signed 64-bit column holds; no proof is longer than 64 hashes."""
