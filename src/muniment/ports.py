@@ -14,6 +14,7 @@ from typing import Protocol
 
 from muniment.errors import MunimentError
 from muniment.ids import BlobId, EntryHash, NodeId, ShareKey, ShareNumber
+from muniment.merkle.log_tree import Subtree
 from muniment.spec.record import NodeRecord
 from muniment.spec.share import ShareHeader
 from muniment.spec.wire import AccountUsage, NodeStatus, ShareLease, ShareQuarantined
@@ -299,15 +300,6 @@ class LoggedEntry:
     signed: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class LogNode:
-    """The root of the complete subtree over leaves `index << level` to `(index + 1) << level`."""
-
-    level: int
-    index: int
-    hash: bytes
-
-
 class LogStore(Protocol):
     """One volume's log in order.  Blocking; any thread; one at a time appends.
 
@@ -320,7 +312,7 @@ class LogStore(Protocol):
         """How many entries are durable."""
         ...
 
-    def append(self, entries: Sequence[LoggedEntry], nodes: Sequence[LogNode], checkpoint: bytes) -> None:
+    def append(self, entries: Sequence[LoggedEntry], nodes: Sequence[Subtree], checkpoint: bytes) -> None:
         """Add entries behind the last one with the tree nodes they complete and the new signed checkpoint.
 
         All or nothing; on return all survives power loss.  Cost: one flush for the whole batch.

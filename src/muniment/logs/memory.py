@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 from muniment.errors import StoreFailed
 from muniment.ids import EntryHash
-from muniment.ports import LoggedEntry, LogNode
+from muniment.merkle.log_tree import Subtree
+from muniment.ports import LoggedEntry
 
 
 class MemoryLog:
@@ -23,7 +24,7 @@ class MemoryLog:
     def size(self) -> int:
         return len(self._entries)
 
-    def append(self, entries: Sequence[LoggedEntry], nodes: Sequence[LogNode], checkpoint: bytes) -> None:
+    def append(self, entries: Sequence[LoggedEntry], nodes: Sequence[Subtree], checkpoint: bytes) -> None:
         hashes = [entry.hash for entry in entries]
         if len({*hashes} - {*self._places}) != len(hashes):
             raise StoreFailed(where=self._where, reason="an entry is in the log already")

@@ -16,7 +16,8 @@ from typing import Any, Final, TypeVar
 
 from muniment.errors import DiskFull, MunimentError, StoreFailed, UnknownVersion
 from muniment.ids import EntryHash
-from muniment.ports import LoggedEntry, LogNode
+from muniment.merkle.log_tree import Subtree
+from muniment.ports import LoggedEntry
 
 _APPLICATION_ID: Final = 0x4D554E4C  # "MUNL"
 _SCHEMA_VERSION: Final = 1
@@ -84,7 +85,7 @@ class SqliteLog:
     def size(self) -> int:
         return self._size
 
-    def append(self, entries: Sequence[LoggedEntry], nodes: Sequence[LogNode], checkpoint: bytes) -> None:
+    def append(self, entries: Sequence[LoggedEntry], nodes: Sequence[Subtree], checkpoint: bytes) -> None:
         with self._write_lock:
             start = self._size
 
