@@ -7,9 +7,11 @@ import contextlib
 import socket
 import ssl
 import threading
-from collections.abc import AsyncIterator, Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -27,13 +29,15 @@ from muniment.errors import (
 from muniment.ids import BlobId, ShareKey, ShareNumber, id_text
 from muniment.net.account_tokens import AccountToken
 from muniment.net.caller import Caller
-from muniment.net.channel import Answer, Exchange, Refusal
+from muniment.net.channel import Answer, Channel, Exchange, Refusal
 from muniment.net.http import Request, Response, Router, json_response
 from muniment.net.http_client import HttpNodeConnection
+from muniment.net.introducer_client import HttpIntroducer
 from muniment.net.server import HttpServer
 from muniment.net.timeouts import Timeouts
-from muniment.net.tls import server_files
+from muniment.net.tls import client_context, server_files
 from muniment.node.clock import SystemClock
+from muniment.spec.address import PeerAddress, PeerKind
 from muniment.spec.limits import BATCH_SHARES_MAX, READ_ANSWER_BYTES_MAX
 from muniment.spec.wire import Flags, QuarantineList, ShareLease, ShareList, ShareNames, ShareQuarantined
 
@@ -55,8 +59,10 @@ class RawServer:
         talk: gets each accepted connection, in a thread.
     """
 
-    def __init__(self, folder: Path, talk: Callable[[ssl.SSLSocket], None]) -> None:
-        cert, key = server_files(SERVER, folder)
+    def __init__(
+        self, folder: Path, talk: Callable[[ssl.SSLSocket], None], identity: Identity = SERVER
+    ) -> None:
+        cert, key = server_files(identity, folder)
         self._context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         self._context.load_cert_chain(cert, key)
         self._talk = talk
@@ -223,6 +229,131 @@ async def test_a_stale_connection_is_replaced_without_the_caller_noticing(
             assert (await caller.exchange(GET, "x", 2)).body == b"once"
 
 
+async def test_a_share_that_is_answered_by_nothing_is_refused(
+    tmp_path: Path, threads: ThreadPoolExecutor
+) -> None:
+    async with talking(tmp_path, threads, answering(b"HTTP/1.1 204 No Content\r\n\r\n")) as caller:
+        with pytest.raises(ProtocolViolation):
+            await caller.exchange(Exchange("GET", "/x", into=(memoryview(bytearray(5)),)), "x", 2)
+
+
+@pytest.mark.parametrize("address", ["a..b:1", f"{'a' * 64}.example:1"])
+async def test_a_name_that_no_host_can_have_is_unreachable(threads: ThreadPoolExecutor, address: str) -> None:
+    with pytest.raises(NodeUnreachable):
+        await Caller(SERVER.node, (address,), threads, SHORT).exchange(GET, "x", 2)
+
+
+async def test_a_node_is_found_though_another_got_its_first_address(
+    tmp_path: Path, threads: ThreadPoolExecutor
+) -> None:
+    async with talking(tmp_path, threads, answering(ok(b"books"))) as caller:
+        other = RawServer(tmp_path, _drain, Identity(bytes(32)))
+        both = Caller(SERVER.node, (other.address, *caller.addresses), threads, SHORT)
+        assert (await both.exchange(GET, "x", 2)).body == b"books"
+        assert both.addresses == (*caller.addresses, other.address)
+        await both.aclose()
+        other.close()
+
+
+# --- giving up in time ----------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def silent(*, full: bool) -> Iterator[str]:
+    """An address where TCP connects and nobody says a word, or (`full`) where not even TCP connects."""
+    with contextlib.ExitStack() as stack:
+        listener = stack.enter_context(socket.create_server(("127.0.0.1", 0), backlog=0 if full else 16))
+        if full:  # Linux drops the SYN when the queue of connections that nobody accepts is full
+            for _ in range(2):
+                stack.enter_context(contextlib.closing(_begun(listener.getsockname())))
+        yield f"127.0.0.1:{listener.getsockname()[1]}"
+
+
+def _begun(place: tuple[str, int]) -> socket.socket:
+    sock = socket.socket()
+    sock.setblocking(False)
+    sock.connect_ex(place)
+    return sock
+
+
+async def _took_s(work: Awaitable[object], error: type[Exception]) -> float:
+    began_s = time.monotonic()
+    with pytest.raises(error):
+        await work
+    return time.monotonic() - began_s
+
+
+@pytest.mark.parametrize("full", [True, False], ids=["TCP", "TLS"])
+async def test_a_deadline_ends_an_attempt_to_connect(threads: ThreadPoolExecutor, full: bool) -> None:
+    with silent(full=full) as address:
+        caller = Caller(SERVER.node, (address,), threads, Timeouts(connect_s=4))
+        assert await _took_s(caller.exchange(GET, "x", 0.05), DeadlineExceeded) < 2
+
+
+async def test_a_host_with_many_addresses_gets_no_more_time_than_others(
+    threads: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with silent(full=True) as address:
+        port = int(address.rpartition(":")[2])
+        many = [(socket.AF_INET, socket.SOCK_STREAM, 0, "", ("127.0.0.1", port))] * 20
+        monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: many)  # the name is the peer's own
+        caller = Caller(SERVER.node, ("many.example:1",), threads, Timeouts(connect_s=0.2))
+        assert await _took_s(caller.exchange(GET, "x", 30), NodeUnreachable) < 2
+
+
+async def test_a_deadline_does_not_wait_for_a_free_thread(tmp_path: Path) -> None:
+    with ThreadPoolExecutor(1) as one:
+        async with talking(tmp_path, one, _drain) as caller:
+            first = asyncio.create_task(caller.exchange(GET, "first", 1))
+            await asyncio.sleep(0)
+            with pytest.raises(DeadlineExceeded):
+                await caller.exchange(GET, "second", 0.05)
+            assert not first.done()
+            first.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await first
+
+
+class WatchedPool(ThreadPoolExecutor):
+    """Remembers what it was given."""
+
+    def __init__(self) -> None:
+        super().__init__(1)
+        self.jobs: list[Future[Any]] = []
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **named: Any) -> Future[Any]:
+        job = super().submit(fn, *args, **named)
+        self.jobs.append(job)
+        return job
+
+
+async def test_cancelling_twice_does_not_leave_the_thread_in_the_buffers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    abort, aborted, heard = Channel.abort, asyncio.Event(), threading.Event()
+
+    def talk(connection: ssl.SSLSocket) -> None:
+        connection.recv(65536)
+        heard.set()
+        _drain(connection)
+
+    def late(channel: Channel) -> None:
+        aborted.set()
+        asyncio.get_running_loop().call_later(0.1, abort, channel)
+
+    monkeypatch.setattr(Channel, "abort", late)  # so that the second cancellation surely meets a busy thread
+    with WatchedPool() as pool:
+        async with talking(tmp_path, pool, talk) as caller:
+            work = asyncio.create_task(caller.exchange(GET, "x", 5))
+            await asyncio.to_thread(heard.wait, 5)
+            work.cancel()
+            await aborted.wait()
+            work.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await work
+            assert pool.jobs[0].done()
+
+
 # --- our own server -------------------------------------------------------------------------------
 
 
@@ -295,6 +426,46 @@ async def test_the_server_answers_what_it_can_and_explains_what_it_cannot(
         assert "disk7" not in str(failed)
     assert "a secret in the cause" in caplog.text  # for the operator, who needs it
     assert "/srv/disk7: Input/output error" in caplog.text
+
+
+async def test_a_server_that_cannot_be_reached_leaves_nothing_running(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("muniment.net.server._accepts", lambda *_: False)
+    monkeypatch.setattr("muniment.net.server._START_TIMEOUT_S", 0.05)
+    cert, key = server_files(SERVER, tmp_path)
+    server = HttpServer(Router(), host="127.0.0.1", port=0, certificate=cert, key=key)
+    with pytest.raises(TimeoutError):
+        await server.start()
+    assert asyncio.all_tasks() == {asyncio.current_task()}
+
+
+async def test_as_many_connections_as_requests_are_served(
+    tmp_path: Path, threads: ThreadPoolExecutor
+) -> None:
+    async def answer(_: Request) -> Response:
+        return Response()
+
+    router = Router()
+    router.add("GET", "/x", answer)
+    async with serving(tmp_path, threads, router, requests_max=300) as caller:
+        with contextlib.ExitStack() as stack:
+            host, port = caller.addresses[0].split(":")
+            for _ in range(280):
+                raw = socket.create_connection((host, int(port)), timeout=2)
+                stack.enter_context(await asyncio.to_thread(client_context().wrap_socket, raw))
+            assert (await caller.exchange(GET, "x", 2)).status == 200
+
+
+async def test_an_introducer_cannot_name_its_run_so_that_nobody_can_ask(
+    tmp_path: Path, threads: ThreadPoolExecutor
+) -> None:
+    told = '{"epoch":"ü","version":1,"full":true,"records":[]}'.encode()
+    async with talking(tmp_path, threads, answering(ok(told))) as caller:
+        introducer = HttpIntroducer(PeerAddress(PeerKind.INTRODUCER, SERVER.node, caller.addresses[0]), SHORT)
+        with pytest.raises(ProtocolViolation):
+            await introducer.roster("", 0, 0)
+        await introducer.aclose()
 
 
 KEYS = [ShareKey(BlobId(bytes([at]) * 32), ShareNumber(at)) for at in range(4)]

@@ -35,7 +35,7 @@ class AccountToken:
         """Take the peer's clock for the next token.  Returns: whether that changes anything."""
         try:
             theirs_s = parsedate_to_datetime(date or "").timestamp()
-        except ValueError:
+        except (ValueError, OverflowError):
             return False
         offset_s = theirs_s - self._clock.now_s()
         changed = abs(offset_s - self._offset_s) > 1

@@ -7,7 +7,7 @@ import contextlib
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
-from muniment.errors import DeadlineExceeded, NodeUnreachable
+from muniment.errors import DeadlineExceeded, NodeUnreachable, PinMismatch
 from muniment.ids import NodeId
 from muniment.net.channel import Answer, Channel, Exchange, StaleConnection
 from muniment.net.timeouts import Timeouts
@@ -39,10 +39,16 @@ class Caller:
         self._busy: set[Channel] = set()
         self._places = asyncio.Semaphore(channels)
 
+    @property
+    def addresses(self) -> tuple[str, ...]:
+        """In the order in which they are tried next."""
+        return tuple(self._addresses)
+
     async def exchange(self, what: Exchange, call: str, deadline_s: float) -> Answer:
         """One exchange within a deadline.
 
-        Cancelling closes the connection and returns when its thread has let go of all buffers.
+        Cancelling closes the connection and returns when its thread has let go of all buffers, also if it is
+        cancelled again while it waits for that.
 
         Raises: DeadlineExceeded; as `Channel.exchange`, but for StaleConnection.
         """
@@ -56,11 +62,11 @@ class Caller:
         if self._idle:
             with contextlib.suppress(StaleConnection):
                 return await self._on(self._idle.pop(), what, deadline_s)
-        for attempt, address in enumerate(tuple(self._addresses), 1):
+        for attempt, address in enumerate(self.addresses, 1):
             channel = Channel(self.node, address, self._timeouts.connect_s)
             try:
                 answer = await self._on(channel, what, deadline_s)
-            except NodeUnreachable:
+            except (NodeUnreachable, PinMismatch):  # somebody else may have got a place the node has left
                 if attempt == len(self._addresses):
                     raise
                 continue
@@ -72,14 +78,18 @@ class Caller:
 
     async def _on(self, channel: Channel, what: Exchange, deadline_s: float) -> Answer:
         self._busy.add(channel)
-        work = asyncio.get_running_loop().run_in_executor(self._threads, channel.exchange, what, deadline_s)
+        job = self._threads.submit(channel.exchange, what, deadline_s)
+        work = asyncio.wrap_future(job)
         try:
             answer = await asyncio.shield(work)
         except asyncio.CancelledError:
             channel.abort()
-            # The thread may be in the middle of our caller's buffers: wait until it has left them.
-            await asyncio.wait([work])
-            if not work.cancelled():
+            # The thread may be in the middle of our caller's buffers: wait until it has left them.  A job for
+            # which no thread was free yet is taken back.
+            while not job.cancel() and not work.done():
+                with contextlib.suppress(asyncio.CancelledError):
+                    await asyncio.wait([work])
+            if work.done() and not work.cancelled():
                 work.exception()
             channel.close()
             raise

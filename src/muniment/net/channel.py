@@ -10,6 +10,7 @@ import contextlib
 import http.client
 import socket
 import ssl
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -23,6 +24,7 @@ from muniment.spec.limits import ANSWER_BYTES_MAX
 from muniment.spec.wire import Problem
 
 Part = bytes | memoryview
+_DIAL_S_MIN = 0.01
 _JOIN_BYTES = 64 * 1024
 _PROBLEM_BYTES_MAX = 64 * 1024
 
@@ -45,9 +47,9 @@ class Exchange:
 
     method: str
     path: str
-    parts: Sequence[Part] = ()
-    headers: Mapping[str, str] = field(default_factory=dict)
-    into: tuple[memoryview, ...] = ()
+    parts: Sequence[Part] = field(default=(), repr=False)
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)  # one of them is the account's token
+    into: tuple[memoryview, ...] = field(default=(), repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +87,7 @@ class Channel:
         self._node, self._address, self._connect_s = node, address, connect_s
         host, _, port = address.rpartition(":")
         self._http = http.client.HTTPConnection(host.strip("[]"), int(port))
+        self._connecting: socket.socket | None = None
         self._used = False
         self._aborted = False
 
@@ -138,7 +141,7 @@ class Channel:
     def abort(self) -> None:
         """From another thread: make the running exchange end at once."""
         self._aborted = True
-        sock = self._http.sock
+        sock = self._http.sock or self._connecting
         if sock is not None:
             # shutdown wakes a thread that waits in recv or send; close alone would not.
             with contextlib.suppress(OSError):
@@ -150,21 +153,57 @@ class Channel:
         self._used = False
 
     def _connect(self) -> None:
-        raw = socket.create_connection((self._http.host, self._http.port), self._connect_s)
+        raw = self._dial()
         try:
             raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            secured = client_context().wrap_socket(raw)
+            raw.settimeout(self._connect_s)
+            secured = client_context().wrap_socket(raw, do_handshake_on_connect=False)
         except BaseException:
             raw.close()
             raise
         try:
+            self._watch(secured)
+            secured.do_handshake()
             check_pin(secured, self._node, self._address)
+            self._http.sock = secured
+            self._watch(None)
         except BaseException:
+            self._http.sock = self._connecting = None
             secured.close()
             raise
-        self._http.sock = secured
+
+    def _dial(self) -> socket.socket:
+        """Connect TCP.
+
+        The host's addresses share the time: whoever names a host decides how many it has, and a hundred that
+        do not answer must not take a hundred times as long.
+        """
+        try:
+            found = socket.getaddrinfo(self._http.host, self._http.port, type=socket.SOCK_STREAM)
+        except UnicodeError as error:
+            raise OSError(f"{self._address!r} is no host's name") from error
+        until_s = time.monotonic() + self._connect_s
+        failed = OSError("its host has no address")
+        for tried, (family, kind, protocol, _, place) in enumerate(found):
+            sock = socket.socket(family, kind, protocol)
+            try:
+                self._watch(sock)
+                sock.settimeout(max(_DIAL_S_MIN, (until_s - time.monotonic()) / (len(found) - tried)))
+                sock.connect(place)
+            except OSError as error:
+                sock.close()
+                failed = error
+                if self._aborted or time.monotonic() >= until_s:
+                    break
+            else:
+                return sock
+        raise failed
+
+    def _watch(self, sock: socket.socket | None) -> None:
+        """Let `abort` reach a socket on which a connection is being made; raises if it came before."""
+        self._connecting = sock
         if self._aborted:
-            self.abort()
+            raise OSError("the exchange was given up")
 
     def _send(self, what: Exchange) -> None:
         connection = self._http
@@ -197,7 +236,7 @@ class Channel:
                 self.close()
                 raise self._violation(f"status {response.status} without a problem")
             raise Refusal(self._problem(response), response.getheader("date"))
-        if response.status == 204:
+        if response.status == 204 and not what.into:
             response.read()
             return Answer(204, b"")
         if length is None:

@@ -16,6 +16,8 @@ import msgspec
 from muniment.errors import BodyTooLarge, InvalidRequest
 
 JSON = "application/json"
+_LENGTH_DIGITS_MAX = 20
+"""The server reads a Content-Length with any number of zeros in front; Python refuses to."""
 _T = TypeVar("_T")
 
 
@@ -46,7 +48,7 @@ class Request:
     method: str
     path: str
     query: Mapping[str, str]
-    headers: Headers
+    headers: Headers = field(repr=False)  # one of them is the account's token
     params: Mapping[str, str]
     _body: Body
     _limit_bytes: int
@@ -59,7 +61,11 @@ class Request:
             InvalidRequest: the client broke off, or sent another length than it said.
         """
         announced = self.headers.get("content-length")
-        if announced is not None and (not announced.isdecimal() or int(announced) > self._limit_bytes):
+        if announced is not None and (
+            len(announced) > _LENGTH_DIGITS_MAX
+            or not (announced.isascii() and announced.isdecimal())
+            or int(announced) > self._limit_bytes
+        ):
             raise BodyTooLarge(limit_bytes=self._limit_bytes)
         seen = 0
         async for piece in self._body:

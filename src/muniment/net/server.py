@@ -87,16 +87,22 @@ class HttpServer:
             ),
             websockets=False,
             backlog=_BACKLOG,
+            # Connections served at a time; granian's default is the backlog, and each idle one counts.
+            backpressure=max(_BACKLOG, 2 * self._requests_max),
             log_enabled=False,
             ssl_cert=self._certificate,
             ssl_key=self._key,
         )
         self._task = asyncio.create_task(self._server.serve(), name=f"http server {self.address}")
-        async with asyncio.timeout(_START_TIMEOUT_S):
-            while not await asyncio.to_thread(_accepts, self._host, self.port):
-                if self._task.done():
-                    await self._task
-                await asyncio.sleep(0.01)
+        try:
+            async with asyncio.timeout(_START_TIMEOUT_S):
+                while not await asyncio.to_thread(_accepts, self._host, self.port):
+                    if self._task.done():
+                        await self._task
+                    await asyncio.sleep(0.01)
+        except BaseException:
+            await self.stop(0.0)
+            raise
 
     async def stop(self, grace_s: float = 5.0) -> None:
         """Refuse new requests, let running ones finish for `grace_s`, then end them and all connections."""
@@ -155,11 +161,11 @@ class HttpServer:
         except MunimentError as error:
             if cause := withheld(error):
                 bug = error if isinstance(error, InternalError) else None
-                _log.error("%s %r failed: %s", scope.method, scope.path, cause, exc_info=bug)
+                _log.error("%s %r failed: %s", scope.method, scope.path[:200], cause, exc_info=bug)
             return _problem(error)
         except Exception:  # noqa: BLE001 - the last line of defence of a server
             # The cause goes to our log, with its traceback, and not to the stranger who provoked it.
-            _log.exception("%s %r failed", scope.method, scope.path)
+            _log.exception("%s %r failed", scope.method, scope.path[:200])
             return _problem(InternalError(reason=IN_ITS_LOG))
 
     def _send(self, protocol: Any, response: Response) -> None:

@@ -15,6 +15,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import NameOID
@@ -72,8 +73,10 @@ def check_pin(connection: ssl.SSLSocket, node: NodeId, address: str) -> None:
 
     Raises: PinMismatch: the peer's key is not the one that `node` names.
     """
-    presented = connection.getpeercert(binary_form=True)
-    key = x509.load_der_x509_certificate(presented).public_key() if presented else None
+    try:
+        key = x509.load_der_x509_certificate(connection.getpeercert(binary_form=True) or b"").public_key()
+    except (ValueError, UnsupportedAlgorithm):  # OpenSSL takes certificates that this parser does not
+        key = None
     got = node_id(key.public_bytes_raw()) if isinstance(key, Ed25519PublicKey) else NodeId(bytes(32))
     if got != node:
         raise PinMismatch(address=address, expected=node, got=got)

@@ -12,10 +12,8 @@ from muniment.net.http import JSON, Request, Response, Router, json_response
 from muniment.node.introducer import WAIT_S_MAX, IntroducerService, RosterFile
 from muniment.node.openapi import Call, Parameter, describe
 from muniment.spec.limits import CONTROL_BODY_BYTES_MAX
-from muniment.spec.wire import Announcement, RosterAnswer
+from muniment.spec.wire import Announcement, EpochText, RosterAnswer, RosterVersion
 
-EpochText = Annotated[str, msgspec.Meta(max_length=64)]
-Version = Annotated[int, msgspec.Meta(ge=0, lt=1 << 53)]
 Wait = Annotated[float, msgspec.Meta(ge=0, le=WAIT_S_MAX)]
 _DEADLINE_S: Final = 30.0
 
@@ -29,7 +27,7 @@ CALLS: Final = (
     Call("roster", "GET", "/v1/roster", "All records, or what changed since a version; waits for a change.",
          answer=RosterAnswer, unguarded=True,
          parameters=(Parameter("epoch", "query", EpochText, "Run that the version is of.", required=False),
-                     Parameter("version", "query", Version, "Last version seen.", required=False),
+                     Parameter("version", "query", RosterVersion, "Last version seen.", required=False),
                      Parameter("wait_s", "query", Wait, "How long to wait for a change.", required=False))),
 )
 # fmt: on
@@ -74,6 +72,6 @@ class IntroducerApi:
 
     async def _roster(self, request: Request) -> Response:
         epoch = request.query_as("epoch", EpochText, "")
-        version = request.query_as("version", Version, 0)
+        version = request.query_as("version", RosterVersion, 0)
         wait_s = request.query_as("wait_s", Wait, 0.0)
         return json_response(await self._service.wait_answer(epoch, version, wait_s))

@@ -30,6 +30,9 @@ IdText = Annotated[
 Number = Annotated[int, msgspec.Meta(ge=0, lt=SHARES_MAX)]
 Size = Annotated[int, msgspec.Meta(ge=1, le=PUT_BODY_BYTES_MAX)]
 Leaf = Annotated[int, msgspec.Meta(ge=0, le=SEALED_BYTES_MAX // LEAF_BYTES)]
+EpochText = Annotated[str, msgspec.Meta(max_length=64, pattern="^[0-9A-Za-z._-]*$")]
+"""One run of an introducer; a client sends it back in a query."""
+RosterVersion = Annotated[int, msgspec.Meta(ge=0, lt=1 << 53)]
 RecordText = Annotated[str, msgspec.Meta(max_length=RECORD_BYTES_MAX * 2)]
 """A signed node record in unpadded URL-safe base64."""
 
@@ -59,7 +62,7 @@ class NodeStatus(Message):
     """Answer of `info`: the signed record and what changes too often to be signed into it."""
 
     record: RecordText
-    version: str
+    version: Annotated[str, msgspec.Meta(max_length=64)]
     time_s: float
     capacity_bytes: int
     used_bytes: int
@@ -210,8 +213,8 @@ class RosterAnswer(Message):
     names the nodes gone.
     """
 
-    epoch: str
-    version: int
+    epoch: EpochText
+    version: RosterVersion
     full: bool
     records: list[RecordText]
     removed: list[IdText] = []

@@ -461,11 +461,11 @@ async def test_every_call_is_described_with_its_answers(client: Client) -> None:
         assert operation["security"] == ([] if call.unguarded else [{"account": []}])
 
 
-def test_a_client_believes_just_those_errors_that_are_described() -> None:
+def test_a_client_believes_every_error_that_is_described() -> None:
     described = {leaf for call in (*CALLS, *INTRODUCER_CALLS) for leaf in call.errors} | {*EVERY_CALL}
     described |= {TokenRejected, ClockSkewed, AccountRefused}
     described |= {ReservationMissing, CapacityFull, QuotaFull}  # of single shares
-    assert described - {InternalError} == PEER_LEAVES
+    assert described - {InternalError} <= PEER_LEAVES
 
 
 async def test_every_schema_that_is_named_is_there(client: Client) -> None:
