@@ -10,7 +10,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from tests.e2e.muni_command import PATIENCE_S, User
+from tests.e2e.muni_command import PATIENCE_S, ROOT, User
 from tests.e2e.node_processes import eventually
 
 SIZE = ["--size-mb", "8"]
@@ -52,6 +52,10 @@ def test_it_is_kept_when_asked_for(user: User) -> None:
     try:
         assert set(told["liars"]) == {"node2"}
         assert told["killed"] == "node1"
+        page = (ROOT / "docs" / "gateways" / "cli.md").read_text().split("### `muni demo`")[1]
+        shown = json.loads(page.split("```json\n")[1].split("```")[0])
+        assert set(told) - set(shown) == {"folder", "grid", "home", "cap_file", "processes"}
+        assert set(shown) <= set(told)
         assert {process.pid for process in processes(user)} == set(told["processes"])
         again = User(user.home, told["grid"])
         assert again.muni("get", f"@{told['cap_file']}", "back").code == 0

@@ -1,0 +1,113 @@
+"""docs/gateways/cli.md has every command, argument and option, and the documents that commands print."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+import click
+import pytest
+from tests.unit.cli.support import INTRODUCER_ADDRESS, FakeComposition, muni
+from tests.unit.cli.test_help import ALL
+
+from muniment.gateways.cli import app
+
+PAGE = (Path(__file__).parents[3] / "docs" / "gateways" / "cli.md").read_text()
+SECTIONS = {
+    title: part.split("\n## ")[0]
+    for title, _, part in (text.partition("`\n") for text in PAGE.split("\n### `muni ")[1:])
+}
+OPTIONS = PAGE.split("\n## 2.")[1].split("\n## 3.")[0]
+COMMANDS = {" ".join(words): command for words, command in ALL}
+CONTENT = bytes(range(256)) * 4
+
+
+def named(section: str) -> set[str]:
+    """Options that are explained: the first cells of a table."""
+    cells = re.findall(r"^\| (`-.*?) (?<!\\)\|", section, re.MULTILINE)
+    return {option for cell in cells for option in re.findall(r"(?<![\w-])--?[a-z][a-z-]*", cell)}
+
+
+def options(command: click.Command) -> set[str]:
+    return {
+        word
+        for parameter in command.params
+        if isinstance(parameter, click.Option)
+        for word in parameter.opts
+        if word != "--json"  # told once for all
+    }
+
+
+def test_the_sections_are_the_commands() -> None:
+    assert set(SECTIONS) == set(COMMANDS)
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_option_is_in_the_section_and_no_other(name: str) -> None:
+    assert named(SECTIONS[name]) == options(COMMANDS[name])
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_section_has_an_example(name: str) -> None:
+    assert re.search(rf"```\n\$ muni (-\S+ (error )?)*{name}\b", SECTIONS[name])
+
+
+def test_the_options_of_all_commands_are_told_once() -> None:
+    assert named(OPTIONS) == options(app.muni) | {"--json", "-h", "--help"}
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_argument_and_value_is_named_as_the_help_has_it(name: str) -> None:
+    for parameter in COMMANDS[name].params:
+        if isinstance(parameter, click.Option) and parameter.is_flag:
+            continue
+        option = isinstance(parameter, click.Option)
+        shown = [parameter.metavar or (parameter.type.name if option else parameter.name or "").upper()]
+        if isinstance(parameter.type, click.Choice):
+            shown = list(parameter.type.choices)
+        for word in shown:
+            assert word in SECTIONS[name].replace("\\|", "|"), parameter.name
+
+
+def shape(value: Any) -> Any:
+    """Keys and kinds of a document; the items of a list, and of an object whose keys are ids, are alike."""
+    if isinstance(value, dict):
+        if value and all(re.fullmatch("[a-z2-7]{52}", key) for key in value):
+            return {"(id)": shape(next(iter(value.values())))}
+        return {key: shape(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [shape(value[0])] if value else []
+    return "number" if type(value) in (int, float) else type(value).__name__
+
+
+@pytest.mark.parametrize("name", [name for name in COMMANDS if name != "demo"])  # its test runs it
+def test_the_documents_are_those_that_are_printed(name: str, tmp_path: Path) -> None:
+    world = FakeComposition()
+    tree = tmp_path / "tree"
+    tree.mkdir()
+    (tree / "file").write_bytes(CONTENT)
+
+    os.mkfifo(tree / "pipe")
+    cap = muni(world, "put", tree / "file").text.strip()
+    words: dict[str, list[str | Path]] = {
+        "put": [tree], "get": [cap, tmp_path / "back"], "check": [cap], "cap verify": [cap],
+        "cap show": [cap], "grid join": [INTRODUCER_ADDRESS], "node init": ["n"], "node run": [tree],
+        "node status": [tree], "introducer init": ["i"], "introducer run": [tree],
+    }  # fmt: skip
+    printed = muni(world, *name.split(), *words.get(name, []), "--json").json
+    told = json.loads(SECTIONS[name].split("```json\n")[1].split("```")[0])
+    assert shape(told) == shape(printed)
+
+
+def test_the_error_document_is_the_one_that_is_printed() -> None:
+    told = json.loads(PAGE.split("\n## 7.")[1].split("```json\n")[1].split("```")[0])
+    assert told == muni(FakeComposition(), "get", "mun:file:read:" + "a" * 40, "--json").json
+
+
+def test_the_links_lead_somewhere() -> None:
+    folder = Path(__file__).parents[3] / "docs" / "gateways"
+    for target in re.findall(r"\]\(([^)#]+)\)", PAGE):
+        assert (folder / target).exists(), target
