@@ -303,7 +303,7 @@ def pack_operation(op: Operation) -> list[object]:
         case Rename():
             return [
                 *(3, op.parent, op.name, op.inode, op.new_parent, op.new_name, op.replaced),
-                op.exchange,
+                int(op.exchange),
             ]
         case Unlink(parent, name, inode):
             return [4, parent, name, inode]
@@ -347,8 +347,17 @@ def unpack_operation(value: object) -> Operation:
             return Make(parent, name, Kind(kind), mode, uid, gid, mtime_ns, rdev, held, size, pairs)
         case [2, int(inode), int(parent), bytes(name)]:
             return Link(inode, parent, name)
-        case [3, int(parent), bytes(name), int(inode), int(new), bytes(new_name), int(old), bool(exchange)]:
-            return Rename(parent, name, inode, new, new_name, old, exchange)
+        case [
+            3,
+            int(parent),
+            bytes(name),
+            int(inode),
+            int(new),
+            bytes(new_name),
+            int(old),
+            0 | 1 as exchange,
+        ]:
+            return Rename(parent, name, inode, new, new_name, old, exchange == 1)
         case [4, int(parent), bytes(name), int(inode)]:
             return Unlink(parent, name, inode)
         case [5, int(parent), bytes(name), int(inode)]:
