@@ -12,6 +12,7 @@ import pytest
 from tests.unit.engine.support import CHUNK, PLAIN, SMALL, THREE, content, got, got_with_result, our_threads
 
 from muniment.core.capabilities import weaken
+from muniment.crypto.cipher import TAG_BYTES
 from muniment.engine.policy import Limits, Policy
 from muniment.engine.results import Progress
 from muniment.erasure.codec import Coding
@@ -42,6 +43,7 @@ SIZES = sorted(
             LITERAL_BYTES_MAX,
             LEAF_BYTES,
             4 * LEAF_BYTES,
+            *(k * LEAF_BYTES - TAG_BYTES for k in (1, 2, 3, 4)),  # sealed, exactly one leaf in each share
             CHUNK,
             2 * CHUNK,
             3 * CHUNK + 12,
