@@ -375,7 +375,7 @@ class RosterEmpty(UnavailableError):
 
     source: str
     code = "roster-empty"
-    says = "the roster {source} lists no node"
+    says = "no node is known: {source} names none, or does not answer"
     hint = "start nodes, or check the address of the introducer or roster file"
 
 

@@ -42,7 +42,7 @@ class Policy:
         if not k <= self.happy <= n:
             raise InvalidCoding(reason=f"happy = {self.happy} is not between k = {k} and n = {n}")
         if not CHUNK_BYTES_MIN <= self.chunk_bytes <= CHUNK_BYTES_MAX:
-            raise InvalidCoding(reason=f"chunks of {self.chunk_bytes} bytes")
+            raise InvalidCoding(reason=f"chunks of {self.chunk_bytes} bytes; 64 KiB to 16 MiB are possible")
         if self.placement == "pairs" and (k, n) != (PAIR_NODES, PAIR_NODES):
             raise InvalidCoding(reason=f"placement 'pairs' needs coding 4/4, not {k}/{n}")
 

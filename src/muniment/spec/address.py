@@ -1,4 +1,4 @@
-"""Addresses a person passes on: `mun:node:<id>@host:port` and `mun:introducer:<id>@host:port`.
+"""Addresses a person passes on: `mun:node:<id>@host:port`, and so for an introducer and a log service.
 
 The id pins the key that must answer there, so an address can be sent by any way that nobody can alter, and
 needs no secrecy (docs/spec/record.md section 4).
@@ -14,7 +14,7 @@ from muniment.errors import InvalidRequest
 from muniment.ids import NodeId, id_from_text, id_text
 
 _HOST_PORT = r"(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9_.-]+):([0-9]{1,5})"
-_FORM = re.compile(rf"mun:(node|introducer):([a-z2-7]{{52}})@{_HOST_PORT}")
+_FORM = re.compile(rf"mun:(node|introducer|log):([a-z2-7]{{52}})@{_HOST_PORT}")
 _PLAIN_FORM = re.compile(_HOST_PORT)
 
 
@@ -23,6 +23,7 @@ class PeerKind(enum.Enum):
 
     NODE = "node"
     INTRODUCER = "introducer"
+    LOG = "log"
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +46,7 @@ def parse_address(text: str, kind: PeerKind | None = None) -> PeerAddress:
         raise InvalidRequest(reason=f"an address looks like mun:{wanted}:ID@HOST:PORT, not {text[:200]!r}")
     address = PeerAddress(PeerKind(found[1]), NodeId(id_from_text(found[2])), f"{found[3]}:{found[4]}")
     if kind is not None and address.kind is not kind:
-        raise InvalidRequest(reason=f"this is the address of a {address.kind.value}, not of a {kind.value}")
+        raise InvalidRequest(reason=f"a mun:{kind.value}: address is needed, and this is a mun:{address.kind.value}: one")
     return address
 
 

@@ -173,6 +173,7 @@ def test_impossible_codings_are_refused(world: FakeComposition, file: Path) -> N
         done = muni(world, "put", file, *options)
         assert done.code == 2, options
         assert "these coding parameters cannot work" in done.err
+    assert "64 KiB to 16 MiB" in muni(world, "put", file, "--chunk", "1KiB").err
 
 
 def test_too_few_nodes_is_unavailable(world: FakeComposition, file: Path) -> None:
@@ -283,6 +284,8 @@ def test_what_cannot_be_meant_is_said(world: FakeComposition, file: Path, tree: 
         (["get", tree_cap, "new", "--range", "0-5"], "--range is for files"),
         (["get", cap, str(tree)], "is a folder"),
         (["get", cap, "--json"], "cannot hold content and a document"),
+        (["get", cap, ""], "the target is empty"),
+        (["put", str(file), ""], "a path is empty"),
     ]:
         done = muni(world, *words)
         assert done.code == 2, words

@@ -82,6 +82,8 @@ async def _to_standard_output(
 def _check(context: Context, cap: ReadCap, target: str, span: tuple[int, int | None] | None) -> None:
     """What cannot be meant, before any node is asked."""
     tree = isinstance(cap, TreeReadCap)
+    if not target:
+        raise Refusal("the name of the target is empty", "name a file or folder, or - for standard output")
     if tree and target == "-":
         raise Refusal("this capability is of a folder", "say where to restore it: muni get CAP FOLDER")
     if tree and span:

@@ -186,6 +186,8 @@ def _check(paths: tuple[str, ...]) -> None:
     if paths.count("-") > 1:
         raise Refusal("standard input can be stored once", "give - once")
     for path in paths:
+        if not path:  # an unset variable of a script; to the system it would be the folder one stands in
+            raise Refusal("a path is empty", "nothing was stored; give . for the folder you stand in")
         if path != "-" and not Path(path).exists():
             raise Refusal(f"{path} does not exist", "nothing was stored; correct the path")
     if "-" in paths and sys.stdin.isatty():
