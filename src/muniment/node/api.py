@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import contextlib
 import logging
 import re
 import struct
@@ -153,7 +154,10 @@ class NodeApi:
             return _outcomes(await self._run(_feed_and_finish, receiver, pieces))
         except BaseException:
             # Also when the client is gone or the deadline over: the abort waits for a feed under way.
-            self._pool.submit(receiver.abort)
+            with contextlib.suppress(
+                RuntimeError
+            ):  # the pool has ended, and the store ends what is unfinished
+                self._pool.submit(receiver.abort)
             raise
 
     # --- reading ------------------------------------------------------------------------------

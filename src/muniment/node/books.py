@@ -51,7 +51,24 @@ class Books:
 
         Args:
             medium_bytes: what the disk has room for, None where that is not known.
+
+        Raises: DiskFull, StoreFailed: the leases could not be noted; then nothing is set aside either.
         """
+        accepted: list[ShareKey] = []
+        try:
+            return self._reserve(account, claims, medium_bytes, accepted)
+        except BaseException:  # nobody learns of what was set aside, so nobody would give it back
+            self.release(account, accepted)
+            raise
+
+    def _reserve(
+        self,
+        account: AccountId,
+        claims: Sequence[ShareClaim],
+        medium_bytes: int | None,
+        accepted: list[ShareKey],
+    ) -> list[ReserveOutcome]:
+        """As `reserve`; adds to `accepted` what is set aside, at once."""
         now_s, monotonic_s = self._clock.now_s(), self._clock.monotonic_s()
         expires_s = now_s + self._config.times.reservation_s
         keys = [claim.key for claim in claims]
@@ -69,6 +86,7 @@ class Books:
                         self._reservations.reserve(
                             account, claim.key, claim.size_bytes, now_s=monotonic_s, room=room
                         )
+                        accepted.append(claim.key)
                         outcomes.append(Accepted(expires_s))
                         continue
                     _check_size(claim, sizes[claim.key])

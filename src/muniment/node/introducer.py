@@ -26,7 +26,7 @@ from muniment.errors import ClockSkewed, InvalidRequest, MunimentError, Overload
 from muniment.ids import NodeId, id_from_text, id_text
 from muniment.node.folder import write_whole
 from muniment.ports import Clock
-from muniment.spec.limits import TOKEN_SKEW_S_MAX
+from muniment.spec.limits import ANSWER_BYTES_MAX, KIB, TOKEN_SKEW_S_MAX
 from muniment.spec.record import NodeRecord
 from muniment.spec.wire import RosterAnswer
 
@@ -35,6 +35,12 @@ WAIT_S_MAX: Final = 60.0
 
 _REMEMBER_S: Final = 600
 """A removal is remembered so long at least, that clients who poll learn of it without the full set."""
+
+RECORDS_BYTES_MAX: Final = ANSWER_BYTES_MAX - 64 * KIB
+"""Room for records in an answer; the rest is for removals and the fields around."""
+
+_REMOVED_MAX: Final = 1000
+"""Removals in one answer: whoever missed more gets the full set, which names none."""
 
 _ANSWERS_KEPT: Final = 16
 
@@ -80,11 +86,22 @@ class IntroducerService:
         epoch: names this run; versions of another run mean nothing.
         records_max: nodes kept at most, and removals remembered at most.
         lifetime_s_max: longest time from now to a record's expiry.
+        records_bytes_max: of all records as they are answered: a client reads no longer answer, and would
+            see no node at all.
     """
 
-    def __init__(self, epoch: str, records_max: int, lifetime_s_max: int, clock: Clock) -> None:
+    def __init__(
+        self,
+        epoch: str,
+        records_max: int,
+        lifetime_s_max: int,
+        clock: Clock,
+        *,
+        records_bytes_max: int = RECORDS_BYTES_MAX,
+    ) -> None:
         self._epoch, self._records_max, self._lifetime_s_max = epoch, records_max, lifetime_s_max
         self._clock = clock
+        self._records_bytes_max, self._records_bytes = records_bytes_max, 0
         self._present: dict[NodeId, _Present] = {}
         self._gone: dict[NodeId, _Gone] = {}
         self._version = 0
@@ -105,7 +122,7 @@ class IntroducerService:
             MalformedRecord, UnknownVersion: not a record signed by the node it names.
             ClockSkewed: issued in the future by this machine's clock.
             InvalidRequest: a later record of the node is known, or it expires too late.
-            Overloaded: the roster is full.
+            Overloaded: the roster is full, by number or by size.
         """
         now_s = self._clock.now_s()
         self.expire()
@@ -128,6 +145,12 @@ class IntroducerService:
         else:
             if known is None and len(self._present) >= self._records_max:
                 raise Overloaded(limit=f"{self._records_max} nodes")
+            records_bytes = self._records_bytes + _answered_bytes(text)
+            if known is not None:
+                records_bytes -= _answered_bytes(known.text)
+            if records_bytes > self._records_bytes_max:
+                raise Overloaded(limit=f"{self._records_bytes_max} bytes of records")
+            self._records_bytes = records_bytes
             self._version += 1
             self._gone.pop(record.node, None)
             self._present[record.node] = _Present(record, text, self._version)
@@ -156,6 +179,8 @@ class IntroducerService:
         """What changed since `version` of `epoch`; the full set where that is not known."""
         self.expire()
         full = epoch != self._epoch or not self._floor <= version <= self._version
+        if not full:
+            full = sum(gone.version > version for gone in self._gone.values()) > _REMOVED_MAX
         since = -1 if full else version
         if since not in self._answers:  # most who wait, wait for the same change
             if len(self._answers) >= _ANSWERS_KEPT:
@@ -209,6 +234,7 @@ class IntroducerService:
         self._version += 1
         node, until_s = known.record.node, int(self._clock.now_s()) + _REMEMBER_S
         del self._present[node]
+        self._records_bytes -= _answered_bytes(known.text)
         self._gone[node] = _Gone(issued_s, max(known.record.expires_s, until_s), self._version)
         self._next_expiry_s = min(self._next_expiry_s, self._gone[node].until_s)
         if len(self._gone) > self._records_max:
@@ -222,6 +248,10 @@ class IntroducerService:
         self._answers.clear()
         self._changed.set()
         self._changed = asyncio.Event()
+
+
+def _answered_bytes(text: str) -> int:
+    return len(text) + 3  # quotes and a comma
 
 
 class RosterFile:

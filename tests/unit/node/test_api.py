@@ -249,6 +249,14 @@ async def test_a_client_that_vanishes_leaves_nothing_reserved(client: Client) ->
     assert client.bench.sums() == (0, 0, 0)
 
 
+async def test_a_put_that_outlives_the_node_ends_with_its_own_error(client: Client, pool: Executor) -> None:
+    pool.shutdown()
+    with pytest.raises(ConnectionResetError):
+        await client.call(
+            "PUT", "/v1/shares", Pieces([], ConnectionResetError()), headers={"muniment-shares": "1"}
+        )
+
+
 async def test_a_body_over_its_limit_is_refused(client: Client) -> None:
     with pytest.raises(BodyTooLarge):
         await client.call("POST", "/v1/have", b"x" * ((1 << 20) + 1))

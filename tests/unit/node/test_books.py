@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from tests.unit.node.support import ALICE, BOB, START_S, Bench, make_bench, make_blob, on_disk, reasons
 
-from muniment.errors import AccountRefused, QuotaFull
+from muniment.errors import AccountRefused, QuotaFull, StoreFailed
 from muniment.ids import AccountId, id_text
 from muniment.node.admission import Admission
 from muniment.node.config import InvitedAccount, Policy, Times
@@ -88,6 +88,22 @@ def test_a_held_share_becomes_the_accounts_own_without_being_sent(make: Callable
     assert node.reserve(BOB, blob, 0) == [Held()]
     assert node.books.usage(BOB).used_bytes == SIZE
     assert node.sums() == (SIZE, 0, 1)
+
+
+def test_a_reserve_that_fails_sets_nothing_aside(
+    make: Callable[..., Bench], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    node = make()
+    node.stored(BOB, make_blob(), 0)
+
+    def broken(*_: object, **__: object) -> list[bool]:
+        raise StoreFailed(where="ledger", reason="Input/output error")
+
+    monkeypatch.setattr(node.ledger, "lease", broken)
+    for account in (ALICE, BOB):
+        with pytest.raises(StoreFailed):
+            node.reserve(account, make_blob(), 0, 1)
+        assert node.sums() == (SIZE, 0, 1)
 
 
 def test_a_held_share_that_would_break_the_quota_is_refused(make: Callable[..., Bench]) -> None:

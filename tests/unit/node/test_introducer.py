@@ -5,13 +5,15 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
+import msgspec
 import pytest
 from tests.unit.node.support import START_S, VirtualClock, identity, node_record
 
 from muniment.crypto.records import record_text, sign_record
 from muniment.errors import ClockSkewed, InvalidRequest, MalformedRecord, MunimentError, Overloaded
 from muniment.ids import id_text
-from muniment.node.introducer import IntroducerService, RosterFile
+from muniment.node.introducer import RECORDS_BYTES_MAX, IntroducerService, RosterFile
+from muniment.spec.limits import ANSWER_BYTES_MAX
 from muniment.spec.wire import RosterAnswer
 
 
@@ -130,6 +132,44 @@ def test_the_number_of_nodes_is_bounded_and_known_ones_may_renew(clock: VirtualC
     introducer.announce(signed(2, at_s=1))
     introducer.announce(signed(1, at_s=1, life_s=0))
     introducer.announce(signed(3))
+
+
+def test_all_records_have_room_in_one_answer(clock: VirtualClock) -> None:
+    room = 2 * (len(record_text(signed(1))) + 3) + 2
+    introducer = IntroducerService("one", 10, 86400, clock, records_bytes_max=room)
+    introducer.announce(signed(1))
+    introducer.announce(signed(2))
+    with pytest.raises(Overloaded, match=f"{room} bytes"):
+        introducer.announce(signed(3))
+    introducer.announce(signed(2, at_s=1))  # a renewal takes the room of what it replaces
+    with pytest.raises(Overloaded):
+        introducer.announce(signed(2, at_s=2, port=10_000))
+    introducer.announce(signed(1, at_s=3, life_s=-1))
+    introducer.announce(signed(3))
+    assert len(everything(introducer).records) == 2
+
+
+def test_the_longest_answer_is_one_that_clients_read() -> None:
+    record = "r" * 1000
+    records = [record] * (RECORDS_BYTES_MAX // 1003)
+    answer = RosterAnswer("e" * 64, (1 << 53) - 1, False, records, [id_text(bytes(32))] * 1000)
+    assert len(msgspec.json.encode(answer)) <= ANSWER_BYTES_MAX
+
+
+def test_who_missed_many_removals_gets_the_full_set(
+    clock: VirtualClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("muniment.node.introducer._REMOVED_MAX", 2)
+    introducer = service(clock)
+    for number in range(1, 6):
+        introducer.announce(signed(number))
+    version = introducer.version
+    for number in (1, 2):
+        introducer.announce(signed(number, at_s=1, life_s=-1))
+    assert len(introducer.answer("one", version).removed) == 2
+    introducer.announce(signed(3, at_s=1, life_s=-1))
+    answer = introducer.answer("one", version)
+    assert (answer.full, answer.removed, len(answer.records)) == (True, [], 2)
 
 
 def test_the_number_of_remembered_removals_is_bounded(clock: VirtualClock) -> None:
