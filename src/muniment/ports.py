@@ -413,7 +413,8 @@ class Roster(Protocol):
     async def start(self) -> None:
         """Load the first full set (or the last one known) and begin to follow changes.
 
-        Raises: RosterEmpty: neither the source nor an earlier run knows any node.
+        Raises: RosterEmpty: the source knows no node, or does not answer and no earlier run has left any;
+            ConfigInvalid: the source is a file that cannot be used.
         """
         ...
 
@@ -422,7 +423,10 @@ class Roster(Protocol):
         ...
 
     async def wait_changed(self) -> None:
-        """Return after the next change of `nodes_nowait`, additions and removals alike."""
+        """Return after the next node has come, gone, or said something new of itself.
+
+        A mere renewal wakes nobody, and neither does time: a record that runs out is just not shown any more.
+        """
         ...
 
     async def aclose(self) -> None: ...
