@@ -4,6 +4,7 @@
     +-- CallerError        you asked for something that cannot be granted
     |   +-- InvalidCap, NotCapable, InvalidCoding, InvalidRequest, RangeOutOfBounds
     |   +-- TokenRejected, ClockSkewed, AccountRefused, ReservationMissing, BodyTooLarge, ShareUnknown
+    |   +-- OperationRejected
     |   +-- VolumeUnknown
     +-- PeerError          another process lied or broke the protocol
     |   +-- PinMismatch, ProtocolViolation, NodeLied, LogForked
@@ -214,6 +215,21 @@ class VolumeUnknown(CallerError):
     code = "volume-unknown"
     says = "there is no volume {volume} here"
     hint = "'muni volume list' shows the volumes known here; check the address of the log service"
+
+
+@dataclass(eq=False)
+class OperationRejected(CallerError):
+    """The fold found something else than an operation expects; its whole transaction changes nothing.
+
+    `why` is the code of docs/spec/entry.md section 5, `operation` counts from 0.
+    """
+
+    why: str
+    operation: int
+    reason: str
+    code = "operation-rejected"
+    says = "the volume does not allow operation {operation}: {reason} ({why})"
+    hint = "look at what is there now and decide again; somebody may have changed it in the meantime"
 
 
 # --- peer ---------------------------------------------------------------------------------------

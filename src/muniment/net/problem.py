@@ -28,6 +28,7 @@ STATUS: Final[dict[type[MunimentError], int]] = {
     errors.ReservationMissing: 409,
     errors.BodyTooLarge: 413,
     errors.ShareUnknown: 404,
+    errors.OperationRejected: 409,
     errors.VolumeUnknown: 404,
     errors.PinMismatch: 502,
     errors.ProtocolViolation: 502,
