@@ -146,12 +146,11 @@ class RosterContract:
     def test_the_full_set_is_there_after_start(self, medium: RosterMedium) -> None:
         async def main() -> None:
             async with medium:
-                for number in (1, 2, 3):
-                    await medium.publish(signed(number, medium.clock, port=number))
+                records = [record(number, medium.clock, port=number) for number in (1, 2, 3)]
+                for number, one in enumerate(records, 1):
+                    await medium.publish(sign_record(identity(number), one))
                 async with started(medium) as roster:
-                    known = roster.nodes_nowait()
-                    assert known.keys() == {node(1), node(2), node(3)}
-                    assert known[node(2)] == record(2, medium.clock, port=2)
+                    assert roster.nodes_nowait() == {one.node: one for one in records}
 
         self.run(main())
 
@@ -403,12 +402,10 @@ class LastingRosterContract(RosterContract):
                     await medium.publish(signed(3, medium.clock))
                     await medium.withdraw(identity(1))
                     await until(roster, 2, 3)
+                    last = roster.nodes_nowait()
                 await medium.leave()
                 async with started(medium) as roster:
-                    assert roster.nodes_nowait() == {
-                        node(2): record(2, medium.clock),
-                        node(3): record(3, medium.clock),
-                    }
+                    assert roster.nodes_nowait() == last
                     await medium.come_back()
                     await medium.publish(signed(4, medium.clock))
                     await medium.withdraw(identity(2))
