@@ -46,7 +46,9 @@ def parse_address(text: str, kind: PeerKind | None = None) -> PeerAddress:
         raise InvalidRequest(reason=f"an address looks like mun:{wanted}:ID@HOST:PORT, not {text[:200]!r}")
     address = PeerAddress(PeerKind(found[1]), NodeId(id_from_text(found[2])), f"{found[3]}:{found[4]}")
     if kind is not None and address.kind is not kind:
-        raise InvalidRequest(reason=f"a mun:{kind.value}: address is needed, and this is a mun:{address.kind.value}: one")
+        raise InvalidRequest(
+            reason=f"a mun:{kind.value}: address is needed, and this is a mun:{address.kind.value}: one"
+        )
     return address
 
 
