@@ -107,6 +107,10 @@ class Terminal:
         self.shown += part
         return bool(part)
 
+    def type(self, text: str) -> None:
+        """As if a person typed it."""
+        os.write(self._screen, text.encode())
+
 
 @contextlib.contextmanager
 def terminal() -> Iterator[Terminal]:

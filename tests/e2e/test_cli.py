@@ -20,6 +20,8 @@ import pytest
 from tests.e2e.muni_command import PATIENCE_S, ROOT, VENV, Done, User, code_blocks, terminal
 from tests.e2e.node_processes import eventually
 
+from muniment.spec.cap import LiteralFile, cap_text
+
 CONTENT = random.Random(1).randbytes(5_000_000)
 README = ROOT / "README.md"
 TOUR = next(block for block in code_blocks(README, "sh") if "grid join" in block).split("\n\n")
@@ -294,3 +296,31 @@ def test_ctrl_c_gives_the_terminal_back_as_it_was(grid: Grid, user: User) -> Non
     last = screen.shown.rpartition(b"\x1b[?25h")[2].decode()
     assert "interrupted" in last
     assert "Traceback" not in screen.shown.decode()
+
+
+def test_colours_are_for_terminals_and_can_be_declined(tmp_path: Path) -> None:
+    for setting, escapes in (("NO_COLOR=", 2), ("NO_COLOR=1", 0)):
+        with terminal() as screen:
+            command = ("env", setting, VENV / "bin" / "muni", "get", "nonsense")
+            with User(tmp_path).start(*command, stderr=screen.end):
+                screen.close_end()
+                while screen.read():
+                    pass
+        assert b"not a valid capability" in screen.shown
+        assert screen.shown.count(b"\x1b") == escapes
+
+
+def test_a_capability_that_is_typed_is_not_shown(tmp_path: Path) -> None:
+    cap = cap_text(LiteralFile(b"secret"))
+    with terminal() as screen:
+        command = ("setsid", "--ctty", "--wait", VENV / "bin" / "muni", "cap", "show", "-")
+        with User(tmp_path).start(*command, stdin=screen.end, stderr=screen.end) as process:
+            screen.close_end()
+            while b"capability:" not in screen.shown:
+                assert screen.read()
+            screen.type(cap + "\n")
+            while screen.read():
+                pass
+            assert process.stdout is not None
+            assert b"size_bytes  6\n" in process.stdout.read()
+    assert cap.encode() not in screen.shown

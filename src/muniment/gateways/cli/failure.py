@@ -95,8 +95,8 @@ def report(error: BaseException, context: Context) -> int:
             }
             context.emit({"error": what})
         else:
-            colour = None if os.environ.get("NO_COLOR") else "red"
-            click.echo(f"{click.style('muni:', fg=colour)} {printable(failure.message)}", err=True)
+            label = "muni:" if os.environ.get("NO_COLOR") else click.style("muni:", fg="red")
+            click.echo(f"{label} {printable(failure.message)}", err=True)
             if failure.hint:
                 click.echo(f"      {printable(failure.hint)}", err=True)
     except BrokenPipeError:
