@@ -126,12 +126,12 @@ def merge_cosignatures(note: bytes, other: bytes, witnesses: Mapping[str, bytes]
 
     Of two by one witness the later stays.  Nothing else is taken over from `other`, which may come from
     anybody.
-    Raises: MalformedRecord: not notes, not the same text, a cosignature that does not verify, or no room;
-        InvalidRequest: as `open_cosignatures`.
+    Raises: InvalidRequest: it is on another checkpoint, most likely because the log has grown since, or as
+        `open_cosignatures`; MalformedRecord: not notes, a cosignature that does not verify, or no room.
     """
     mine, theirs = decode_note(note), decode_note(other)
     if mine.text != theirs.text:
-        raise MalformedRecord(format="cosignature", reason="it is on another checkpoint")
+        raise InvalidRequest(reason="the cosignature is on another checkpoint; cosign the newest")
     held = _cosigned(mine, witnesses)
     fresh = (
         line

@@ -366,5 +366,5 @@ def test_only_verified_cosignatures_of_known_witnesses_are_taken_over() -> None:
     with pytest.raises(MalformedRecord, match="verify"):
         merge_cosignatures(mine, encode_note(theirs.adding(spoilt)), known)
     other = sign_checkpoint(LOG, Checkpoint(CHECKPOINT.origin, 1, bytes(32)))
-    with pytest.raises(MalformedRecord, match="another checkpoint"):
+    with pytest.raises(InvalidRequest, match="another checkpoint"):
         merge_cosignatures(mine, other, known)
