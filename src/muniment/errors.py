@@ -6,6 +6,9 @@
     |   +-- TokenRejected, ClockSkewed, AccountRefused, ReservationMissing, BodyTooLarge, ShareUnknown
     |   +-- OperationRejected
     |   +-- VolumeUnknown
+    |   +-- EntryRefused   an entry may not follow in its log
+    |       +-- EntryMisplaced, AuthorChainBroken, EpochPassed, EntryTimeWrong, RotationDue
+    |       +-- NotMember, RoleForbids, ActRefused, GrantsWrong, LastOwner
     +-- PeerError          another process lied or broke the protocol
     |   +-- PinMismatch, ProtocolViolation, NodeLied, LogForked
     +-- IntegrityError     bytes do not verify
@@ -230,6 +233,121 @@ class OperationRejected(CallerError):
     code = "operation-rejected"
     says = "the volume does not allow operation {operation}: {reason} ({why})"
     hint = "look at what is there now and decide again; somebody may have changed it in the meantime"
+
+
+class EntryRefused(CallerError):
+    """An entry may not follow in its log; never raised itself.
+
+    To its author the leaf says what to do.  In a log that is being replayed any of them means that the
+    service ordered what it had to refuse: the log is forged.
+    """
+
+
+@dataclass(eq=False)
+class EntryMisplaced(EntryRefused):
+    """The entry is of another volume, of another place in the log, or says to have seen what is not there."""
+
+    reason: str
+    code = "entry-misplaced"
+    says = "the entry does not belong here: {reason}"
+    hint = "check which volume it is for"
+
+
+@dataclass(eq=False)
+class AuthorChainBroken(EntryRefused):
+    """The entry does not follow the last one of its author: a gap, a replay or another history."""
+
+    member: bytes
+    expected: int
+    got: int
+    code = "author-chain-broken"
+    says = "entry {got} of member {member} does not follow the log, which expects entry {expected}"
+    hint = "fetch the log and sign again; if nothing else writes with this key, somebody else has it"
+
+
+@dataclass(eq=False)
+class EpochPassed(EntryRefused):
+    """The entry is sealed under the keys of another epoch than the present one."""
+
+    epoch: int
+    current: int
+    code = "epoch-passed"
+    says = "the entry is of epoch {epoch}, the volume has epoch {current}"
+    hint = "fetch the log and seal again under the keys of the present epoch"
+    retry = Retry.LATER
+
+
+@dataclass(eq=False)
+class EntryTimeWrong(EntryRefused):
+    """The entry's time is long before that of entries which stand before it."""
+
+    behind_s: int
+    code = "entry-time-wrong"
+    says = "the entry's time is {behind_s} s before the time of the log"
+    hint = "set the clock, fetch the log and sign again"
+
+
+@dataclass(eq=False)
+class RotationDue(EntryRefused):
+    """A member has left and still has the present keys: nothing is written until there are new ones."""
+
+    epoch: int
+    code = "rotation-due"
+    says = "a member has left, and the keys of epoch {epoch} are not replaced yet"
+    hint = "a writer or owner rotates the keys; then try again"
+    retry = Retry.LATER
+
+
+@dataclass(eq=False)
+class NotMember(EntryRefused):
+    """The author is no member of the volume, or not any more."""
+
+    member: bytes
+    code = "not-member"
+    says = "{member} is not a member of this volume"
+    hint = "ask its owners to be accepted"
+
+
+@dataclass(eq=False)
+class RoleForbids(EntryRefused):
+    """The author is a member, but one of his role may not do this."""
+
+    role: str
+    act: str
+    code = "role-forbids"
+    says = "the role {role} does not allow to {act}"
+    hint = "ask an owner to do it, or ask the owners for another role"
+
+
+@dataclass(eq=False)
+class ActRefused(EntryRefused):
+    """A membership act that has nothing to act on, or was done already."""
+
+    reason: str
+    code = "act-refused"
+    says = "this cannot be done: {reason}"
+    hint = "fetch the log and look at members, joins and votes as they are now"
+
+
+@dataclass(eq=False)
+class GrantsWrong(EntryRefused):
+    """New keys are not wrapped to exactly those who must get them."""
+
+    reason: str
+    code = "grants-wrong"
+    says = "the keys are not granted to exactly those who get them: {reason}"
+    hint = "fetch the log and wrap the keys for those who are members now"
+    retry = Retry.LATER
+
+
+@dataclass(eq=False)
+class LastOwner(EntryRefused):
+    """The last owner cannot go while there are other members: nobody could accept or remove anybody."""
+
+    member: bytes
+    code = "last-owner"
+    says = "{member} is the last owner, and there are other members"
+    hint = "make another member an owner first, or remove the others"
 
 
 # --- peer ---------------------------------------------------------------------------------------

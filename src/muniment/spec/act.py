@@ -3,22 +3,33 @@
 from __future__ import annotations
 
 import enum
+import re
 from dataclasses import dataclass, field
 from typing import Final
 
 from muniment.errors import MalformedRecord
 from muniment.ids import ID_BYTES, MemberId
+from muniment.spec.limits import CHUNK_BYTES_MAX, CHUNK_BYTES_MIN, SHARES_MAX
 
 NAME_CHARS_MAX: Final = 64
 NOTE_CHARS_MAX: Final = 256
 NONCE_BYTES: Final = 16
+COMMITMENT_BYTES: Final = 32
 WRAPPED_BYTES: Final = 80
 """HPKE: 32 bytes of encapsulated key, 32 of secret, 16 of tag."""
 
 CHAIN_BYTES: Final = 48
+CODING_CHARS_MAX: Final = 32
 MEMBERS_MAX: Final = 1024
+"""Also of joins that wait for votes."""
+
 LIFETIME_S_MAX: Final = 366 * 24 * 3600
 _FORMAT: Final = "membership act"
+_UNSHOWABLE: Final = re.compile(
+    "[\x00-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff\ud800-\udfff]"
+)
+"""Controls, line ends, and what changes the direction of writing.  Not `str.isprintable`: that depends on the
+Unicode version of the interpreter, and all members must agree on what an entry is."""
 
 
 class Role(enum.IntEnum):
@@ -89,8 +100,7 @@ class Card:
     def __post_init__(self) -> None:
         if not all(len(key) == ID_BYTES for key in (self.member, self.read_key, self.verify_key)):
             raise _malformed("a key of wrong length")
-        if not 0 < len(self.name) <= NAME_CHARS_MAX or not self.name.isprintable():
-            raise _malformed("a name is 1 to 64 printable characters")
+        _check_name(self.name)
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,17 +115,30 @@ class Grant:
         if len(self.member) != ID_BYTES or not {len(self.read), len(self.verify)} <= {0, WRAPPED_BYTES}:
             raise _malformed("a grant of wrong length")
 
+    def fits(self, role: Role) -> bool:
+        """Whether it has exactly the keys that a member of this role gets."""
+        return bool(self.read) == role.reads and bool(self.verify) == role.verifies
+
 
 @dataclass(frozen=True, slots=True)
 class Rotation:
-    """The keys of the next epoch: grants in the order of their members, and the chain to the keys before."""
+    """The keys of the next epoch.
+
+    Attributes:
+        grants: in the order of their members.
+        commitment: what the granted keys must hash to, so that nobody is granted other keys than the others.
+        chain_read: the read key of the epoch before under this one's.
+        chain_verify: likewise the verify key.
+    """
 
     grants: tuple[Grant, ...]
+    commitment: bytes
     chain_read: bytes = field(repr=False)
     chain_verify: bytes = field(repr=False)
 
     def __post_init__(self) -> None:
         _check_grants(self.grants)
+        _check_commitment(self.commitment)
         if not len(self.chain_read) == len(self.chain_verify) == CHAIN_BYTES:
             raise _malformed("a key chain of wrong length")
 
@@ -141,7 +164,10 @@ class VolumePolicy:
     def __post_init__(self) -> None:
         if not 0 < self.vote_lifetime_s <= LIFETIME_S_MAX:
             raise _malformed("lifetime of votes out of range")
-        if not 0 < len(self.coding) <= 32 or not 1 <= self.happy <= 256 or not 0 < self.chunk_bytes < 1 << 32:
+        if not self.coding:
+            raise _malformed("no coding")
+        _check_line(self.coding, CODING_CHARS_MAX)
+        if not 1 <= self.happy <= SHARES_MAX or not CHUNK_BYTES_MIN <= self.chunk_bytes <= CHUNK_BYTES_MAX:
             raise _malformed("coding out of range")
 
 
@@ -153,12 +179,13 @@ class Found:
     nonce: bytes
     policy: VolumePolicy
     card: Card
+    commitment: bytes
     grants: tuple[Grant, ...]
 
     def __post_init__(self) -> None:
         _check_grants(self.grants)
-        if not 0 < len(self.name) <= NAME_CHARS_MAX or not self.name.isprintable():
-            raise _malformed("a name is 1 to 64 printable characters")
+        _check_commitment(self.commitment)
+        _check_name(self.name)
         if len(self.nonce) != NONCE_BYTES or [g.member for g in self.grants] != [self.card.member]:
             raise _malformed("nonce or grants do not fit")
 
@@ -172,8 +199,7 @@ class Join:
     note: str
 
     def __post_init__(self) -> None:
-        if len(self.note) > NOTE_CHARS_MAX:
-            raise _malformed("the note is too long")
+        _check_line(self.note, NOTE_CHARS_MAX)
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,8 +248,8 @@ Act = Found | Join | Accept | Kick | Leave | Rotate | ChangePolicy
 def pack_act(act: Act) -> list[object]:
     """The act as plain CBOR values."""
     match act:
-        case Found(name, nonce, policy, card, grants):
-            return [1, name, nonce, pack_policy(policy), _pack_card(card), _pack_grants(grants)]
+        case Found(name, nonce, policy, card, commitment, grants):
+            return [1, name, nonce, pack_policy(policy), _pack_card(card), commitment, _pack_grants(grants)]
         case Join(card, role, note):
             return [2, _pack_card(card), int(role), note]
         case Accept(member, role, grant):
@@ -241,8 +267,10 @@ def pack_act(act: Act) -> list[object]:
 def unpack_act(value: object) -> Act:
     """Read what `pack_act` made.  Raises: MalformedRecord: for any other value."""
     match value:
-        case [1, str(name), bytes(nonce), policy, card, list(grants)]:
-            return Found(name, nonce, unpack_policy(policy), _unpack_card(card), _unpack_grants(grants))
+        case [1, str(name), bytes(nonce), policy, card, bytes(commitment), list(grants)]:
+            return Found(
+                name, nonce, unpack_policy(policy), _unpack_card(card), commitment, _unpack_grants(grants)
+            )
         case [2, card, role, str(note)]:
             return Join(_unpack_card(card), _role(role), note)
         case [3, bytes(member), role, grant]:
@@ -300,13 +328,13 @@ def _unpack_grants(values: list[object]) -> tuple[Grant, ...]:
 
 
 def _pack_rotation(rotation: Rotation) -> list[object]:
-    return [_pack_grants(rotation.grants), rotation.chain_read, rotation.chain_verify]
+    return [_pack_grants(rotation.grants), rotation.commitment, rotation.chain_read, rotation.chain_verify]
 
 
 def _unpack_rotation(value: object) -> Rotation:
     match value:
-        case [list(grants), bytes(chain_read), bytes(chain_verify)]:
-            return Rotation(_unpack_grants(grants), chain_read, chain_verify)
+        case [list(grants), bytes(commitment), bytes(chain_read), bytes(chain_verify)]:
+            return Rotation(_unpack_grants(grants), commitment, chain_read, chain_verify)
     raise _malformed("the rotation does not fit")
 
 
@@ -320,6 +348,22 @@ def _check_grants(grants: tuple[Grant, ...]) -> None:
     members = [grant.member for grant in grants]
     if not 0 < len(members) <= MEMBERS_MAX or members != sorted(set(members)):
         raise _malformed("grants out of order")
+
+
+def _check_commitment(commitment: bytes) -> None:
+    if len(commitment) != COMMITMENT_BYTES:
+        raise _malformed("a commitment of wrong length")
+
+
+def _check_name(name: str) -> None:
+    if not name:
+        raise _malformed("an empty name")
+    _check_line(name, NAME_CHARS_MAX)
+
+
+def _check_line(text: str, chars_max: int) -> None:
+    if len(text) > chars_max or _UNSHOWABLE.search(text):
+        raise _malformed(f"a text is up to {chars_max} characters on one line")
 
 
 def _malformed(reason: str) -> MalformedRecord:

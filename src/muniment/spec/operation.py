@@ -12,9 +12,13 @@ from itertools import pairwise
 from typing import Final
 
 from muniment.errors import MalformedRecord
-from muniment.spec.limits import KIB
+from muniment.spec.limits import KIB, LOG_SIZE_MAX
 
 ROOT: Final = 1
+INODE_MAX: Final = 1 << 53
+OPERATIONS_MAX: Final = 1 << 16
+"""Of one transaction."""
+
 NAME_BYTES_MAX: Final = 255
 INLINE_BYTES_MAX: Final = 2 * KIB
 """Content up to this size lives in the entry itself."""
@@ -102,6 +106,7 @@ class Make:
     xattrs: tuple[tuple[bytes, bytes], ...] = ()
 
     def __post_init__(self) -> None:
+        _check_inodes(self.parent)
         check_name(self.name)
         _check_attributes(self.mode, self.uid, self.gid, None, self.mtime_ns)
         check_content(self.content)
@@ -130,6 +135,7 @@ class Link:
     name: bytes
 
     def __post_init__(self) -> None:
+        _check_inodes(self.inode, self.parent)
         check_name(self.name)
 
 
@@ -152,6 +158,7 @@ class Rename:
     exchange: bool = False
 
     def __post_init__(self) -> None:
+        _check_inodes(self.parent, self.inode, self.new_parent, self.replaced or ROOT)
         check_name(self.name)
         check_name(self.new_name)
         if self.exchange and not self.replaced:
@@ -167,6 +174,7 @@ class Unlink:
     inode: int
 
     def __post_init__(self) -> None:
+        _check_inodes(self.parent, self.inode)
         check_name(self.name)
 
 
@@ -179,6 +187,7 @@ class Rmdir:
     inode: int
 
     def __post_init__(self) -> None:
+        _check_inodes(self.parent, self.inode)
         check_name(self.name)
 
 
@@ -191,6 +200,7 @@ class RemoveTree:
     inode: int
 
     def __post_init__(self) -> None:
+        _check_inodes(self.parent, self.inode)
         check_name(self.name)
 
 
@@ -206,6 +216,7 @@ class SetAttributes:
     mtime_ns: int | None = None
 
     def __post_init__(self) -> None:
+        _check_inodes(self.inode)
         _check_attributes(self.mode, self.uid, self.gid, self.atime_ns, self.mtime_ns)
 
 
@@ -219,6 +230,7 @@ class SetXattr:
     mode: XattrMode = XattrMode.ANY
 
     def __post_init__(self) -> None:
+        _check_inodes(self.inode)
         _check_xattr(self.name, self.value)
 
 
@@ -230,6 +242,7 @@ class RemoveXattr:
     name: bytes
 
     def __post_init__(self) -> None:
+        _check_inodes(self.inode)
         _check_xattr(self.name, b"")
 
 
@@ -242,6 +255,7 @@ class Write:
     content: Content
 
     def __post_init__(self) -> None:
+        _check_inodes(self.inode)
         check_content(self.content)
         _check_version(self.version)
         if not self.content:
@@ -257,6 +271,7 @@ class Truncate:
     size: int
 
     def __post_init__(self) -> None:
+        _check_inodes(self.inode)
         _check_version(self.version)
         if not 0 <= self.size <= SIZE_MAX:
             raise _malformed("a size out of range")
@@ -387,6 +402,23 @@ def unpack_operation(value: object) -> Operation:
     raise _malformed("fields do not fit")
 
 
+def inodes_of(op: Operation) -> tuple[int, ...]:
+    """The inodes that an operation names."""
+    match op:
+        case Make():
+            return (op.parent,)
+        case Link():
+            return op.inode, op.parent
+        case Rename():
+            return op.parent, op.inode, op.new_parent, op.replaced
+        case Unlink() | Rmdir() | RemoveTree():
+            return op.parent, op.inode
+        case Snapshot():
+            return ()
+        case _:
+            return (op.inode,)
+
+
 def check_name(name: bytes) -> None:
     """Raise MalformedRecord unless it can be a name in a folder."""
     if not 0 < len(name) <= NAME_BYTES_MAX or name in (b".", b"..") or b"/" in name or b"\0" in name:
@@ -429,6 +461,11 @@ def _unpack_pair(value: object) -> tuple[bytes, bytes]:
     raise _malformed("an attribute does not fit")
 
 
+def _check_inodes(*inodes: int) -> None:
+    if not all(0 < inode < INODE_MAX or -OPERATIONS_MAX <= inode < 0 for inode in inodes):
+        raise _malformed("there is no such inode")
+
+
 def _check_attributes(
     mode: int | None, uid: int | None, gid: int | None, atime_ns: int | None, mtime_ns: int | None
 ) -> None:
@@ -446,7 +483,7 @@ def _check_xattr(name: bytes, value: bytes) -> None:
 
 
 def _check_version(version: int | None) -> None:
-    if version is not None and version < 0:
+    if version is not None and not 0 <= version <= LOG_SIZE_MAX:
         raise _malformed("a version out of range")
 
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Final
 
 from muniment.errors import MalformedRecord, UnknownVersion
 from muniment.spec.blob import BlobName, BlobRef
 from muniment.spec.canonical import dump, load
+from muniment.spec.limits import MIB
 from muniment.spec.manifest import (
+    ROWS_MAX,
     Manifest,
     ManifestKind,
     Row,
@@ -17,12 +20,24 @@ from muniment.spec.manifest import (
     encode_read_half,
     encode_verify_half,
 )
-from muniment.spec.operation import Extent, Make, Operation, Write, pack_operation, unpack_operation
+from muniment.spec.operation import (
+    OPERATIONS_MAX,
+    Extent,
+    Make,
+    Operation,
+    Write,
+    inodes_of,
+    pack_operation,
+    unpack_operation,
+)
 
 VERSION: Final = 1
-OPERATIONS_MAX: Final = 1 << 16
+PLAIN_BYTES_MAX: Final = 16 * MIB
+"""Of a transaction before compression."""
+
 MESSAGE_CHARS_MAX: Final = 4096
 _FORMAT: Final = "transaction"
+_SURROGATES: Final = re.compile("[\ud800-\udfff]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,18 +55,27 @@ class Transaction:
     message: str = ""
 
     def __post_init__(self) -> None:
-        if not 0 < len(self.operations) <= OPERATIONS_MAX or len(self.message) > MESSAGE_CHARS_MAX:
-            raise MalformedRecord(format=_FORMAT, reason="out of limits")
+        if not 0 < len(self.operations) <= OPERATIONS_MAX or len(self.blobs) > ROWS_MAX:
+            raise _malformed("too many operations or blobs, or none")
+        if len(self.message) > MESSAGE_CHARS_MAX or _SURROGATES.search(self.message):
+            raise _malformed("a message is up to 4096 characters of Unicode")
+        shapes = [ref.name.shape for ref in self.blobs]
+        if len({(shape.codec, shape.k, shape.n) for shape in shapes}) > 1:
+            raise _malformed("blobs of different codings")
+        made = 0
         for op in self.operations:
+            if any(inode < -made for inode in inodes_of(op)):
+                raise _malformed("an inode that is made later, or never")
             if isinstance(op, Make | Write):
                 for extent in op.content:
                     self._check_source(extent)
+            made += isinstance(op, Make)
 
     def _check_source(self, extent: Extent) -> None:
         if isinstance(extent.source, int):
             plain_bytes = self.blobs[extent.source].plain_bytes if extent.source < len(self.blobs) else 0
             if extent.source_offset + extent.length > plain_bytes:
-                raise MalformedRecord(format=_FORMAT, reason="an extent behind its blob's end")
+                raise _malformed("an extent behind its blob's end")
 
 
 def encode_transaction(transaction: Transaction) -> tuple[bytes, bytes]:
@@ -73,14 +97,15 @@ def decode_transaction(plain: bytes, verify_plain: bytes) -> Transaction:
         case [_, bytes(read_half), list(operations), str(message)] if len(operations) <= OPERATIONS_MAX:
             pass
         case _:
-            raise MalformedRecord(format=_FORMAT, reason="fields do not fit")
+            raise _malformed("fields do not fit")
     if bool(read_half) != bool(verify_plain):
-        raise MalformedRecord(format=_FORMAT, reason="one half of the blobs is missing")
+        raise _malformed("one half of the blobs is missing")
     blobs: tuple[BlobRef, ...] = ()
     if read_half:
         table = decode_read_half(read_half, decode_verify_half(verify_plain))
-        if table.kind is not ManifestKind.TREE or table.entries or any(row.nested for row in table.rows):
-            raise MalformedRecord(format=_FORMAT, reason="the blobs are not a plain table")
+        plain_rows = table.rows and not any(row.nested for row in table.rows)
+        if table.kind is not ManifestKind.TREE or table.entries or not plain_rows:
+            raise _malformed("the blobs are not a plain table")
         blobs = tuple(row.ref for row in table.rows)
     return Transaction(tuple(map(unpack_operation, operations)), blobs, message)
 
@@ -88,3 +113,7 @@ def decode_transaction(plain: bytes, verify_plain: bytes) -> Transaction:
 def decode_names(verify_plain: bytes) -> tuple[BlobName, ...]:
     """What a holder of the verify right sees of a transaction.  Raises: MalformedRecord."""
     return tuple(row.name for row in decode_verify_half(verify_plain).rows) if verify_plain else ()
+
+
+def _malformed(reason: str) -> MalformedRecord:
+    return MalformedRecord(format=_FORMAT, reason=reason)
