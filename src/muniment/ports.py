@@ -1,20 +1,25 @@
 """The ports: what the engine and the node need from the outside, as Protocols and nothing else.
 
-Drivers (`stores/`, `net/`, `discovery/`) implement them; wrappers for faults, limits and metrics implement
-the same Protocol around another implementation.  No foreign type crosses a port, and every error that does
-is a leaf of `muniment.errors`.  Store ports block and are called from worker threads; node and roster ports
-are asyncio.
+Drivers (`stores/`, `views/`, `net/`, `discovery/`) implement them; wrappers for faults, limits and metrics
+implement the same Protocol around another implementation.  No foreign type crosses a port, and every error
+that does is a leaf of `muniment.errors`.  Ports of stores and views block and are called from worker threads;
+node and roster ports are asyncio.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Protocol
 
+from muniment.core.history import Difference, EntryMeta, FileVersion, FoldedEntry
+from muniment.core.state_hash import StateHash
+from muniment.core.tree_state import Changes, Inode, Rejection, TreeReading
 from muniment.errors import MunimentError
 from muniment.ids import BlobId, EntryHash, NodeId, ShareKey, ShareNumber
 from muniment.merkle.log_tree import Subtree
+from muniment.spec.blob import BlobRef
 from muniment.spec.record import NodeRecord
 from muniment.spec.share import ShareHeader
 from muniment.spec.wire import AccountUsage, NodeStatus, ShareLease, ShareQuarantined
@@ -430,3 +435,101 @@ class Roster(Protocol):
         ...
 
     async def aclose(self) -> None: ...
+
+
+# --- the state of a volume ------------------------------------------------------------------------
+
+
+class ViewBatch(Protocol):
+    """Entries on their way into a view; used by the thread that opened it."""
+
+    @property
+    def size(self) -> int:
+        """Entries recorded, those of this batch included: the index of the next."""
+        ...
+
+    @property
+    def state(self) -> TreeReading:
+        """The state after these entries; what the next transaction is folded onto."""
+        ...
+
+    def record(self, index: int, meta: EntryMeta, outcome: Changes | Rejection | None) -> None:
+        """Add the next entry with what its fold yielded: changes, a rejection, or None for an act.
+
+        Raises: InternalError: `index` is not `size`, or the changes are of another entry or state; DiskFull,
+            StoreFailed.
+        """
+        ...
+
+
+class View(Protocol):
+    """The state that the fold of one volume yielded, as of every index.  Disposable: the log has it all.
+
+    Blocking; every method may be called from any thread.  One batch runs at a time.  Readers do not wait for
+    it and see whole batches only.  All raise StoreFailed where the medium fails; an `at` that is not yet
+    folded, or below -1, is InvalidRequest.
+    """
+
+    @property
+    def size(self) -> int:
+        """Entries folded."""
+        ...
+
+    def state_hash(self) -> StateHash:
+        """Of the state after all entries folded."""
+        ...
+
+    def batch(self) -> AbstractContextManager[ViewBatch]:
+        """Record entries; durable together when the context ends, and none of them if it ends by an error."""
+        ...
+
+    def reading(self, at: int | None = None) -> TreeReading:
+        """The state after the entry `at`; -1: before all entries.
+
+        None: whatever is the newest at the time of each call on the result.
+        """
+        ...
+
+    def lookup(self, parts: Sequence[bytes], at: int | None = None) -> Inode | None:
+        """What a path from the root leads to, without following symbolic links."""
+        ...
+
+    def snapshots(self) -> Sequence[tuple[bytes, int]]:
+        """Names of snapshots in byte order, each with the `at` of its state."""
+        ...
+
+    def blobs(self, at: int | None = None) -> Iterator[BlobRef]:
+        """Every blob that content refers to after the entry `at`, or (None) at any time; each once."""
+        ...
+
+    def close(self) -> None: ...
+
+
+class ViewHistory(Protocol):
+    """What a view tells of the past; as `View` in all else."""
+
+    def index_at(self, time_ns: int) -> int:
+        """The last entry up to which none is later than this time by its author's clock; -1 if there is none.
+
+        So the answer never falls while the time rises, though clocks differ.
+        """
+        ...
+
+    def entries(self, start: int, stop: int) -> Sequence[FoldedEntry]:
+        """The entries start to stop - 1, as far as they are folded."""
+        ...
+
+    def history(self, ino: int) -> Sequence[FileVersion]:
+        """All contents that a file had, the oldest first; anything else has had the one it was made with."""
+        ...
+
+    def changed_between(self, before: int, after: int) -> Difference:
+        """What differs between the states after two entries, whatever was in between.
+
+        Cost: O(entries between them + rows they touched).
+        """
+        ...
+
+
+class VolumeView(View, ViewHistory, Protocol):
+    """A view with both faces; what drivers implement."""
