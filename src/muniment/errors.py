@@ -5,7 +5,7 @@
     |   +-- InvalidCap, NotCapable, InvalidCoding, InvalidRequest, RangeOutOfBounds
     |   +-- TokenRejected, ClockSkewed, AccountRefused, ReservationMissing, BodyTooLarge, ShareUnknown
     |   +-- OperationRejected
-    |   +-- VolumeUnknown
+    |   +-- VolumeUnknown, PassphraseWrong
     |   +-- EntryRefused   an entry may not follow in its log
     |       +-- EntryMisplaced, AuthorChainBroken, EpochPassed, EntryTimeWrong, RotationDue
     |       +-- NotMember, RoleForbids, ActRefused, GrantsWrong, LastOwner
@@ -208,6 +208,16 @@ class ShareUnknown(CallerError):
     says = "share {share} of blob {blob} is not here"
     hint = "ask another node"
     retry = Retry.ELSEWHERE
+
+
+@dataclass(eq=False)
+class PassphraseWrong(CallerError):
+    """A key file is undamaged, and this passphrase does not open it."""
+
+    file: str
+    code = "passphrase-wrong"
+    says = "the passphrase does not open {file}"
+    hint = "type it again and mind the keyboard's layout; a forgotten passphrase cannot be recovered"
 
 
 @dataclass(eq=False)

@@ -30,6 +30,7 @@ STATUS: Final[dict[type[MunimentError], int]] = {
     errors.ShareUnknown: 404,
     errors.OperationRejected: 409,
     errors.VolumeUnknown: 404,
+    errors.PassphraseWrong: 403,
     errors.EntryMisplaced: 409,
     errors.AuthorChainBroken: 409,
     errors.EpochPassed: 409,
@@ -68,6 +69,7 @@ IN_ITS_LOG: Final = "its log has the cause"
 """Told in place of a cause."""
 
 _TOLD: Final[dict[type[MunimentError], dict[str, str]]] = {
+    errors.PassphraseWrong: {"file": "a key file of its own"},
     errors.RosterEmpty: {"source": "that it follows"},
     errors.ConfigInvalid: {"where": "its configuration", "reason": IN_ITS_LOG},
     errors.FolderBusy: {"folder": "its folder"},
