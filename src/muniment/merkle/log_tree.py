@@ -79,8 +79,7 @@ class Frontier:
     hashes: tuple[bytes, ...] = ()
 
     def __post_init__(self) -> None:
-        if not 0 <= self.size <= LOG_SIZE_MAX:
-            raise MalformedRecord(format="log frontier", reason=f"{self.size} entries")
+        _check_size(self.size)
         if len(self.hashes) != self.size.bit_count() or any(len(h) != HASH_BYTES for h in self.hashes):
             raise MalformedRecord(format="log frontier", reason=f"its hashes do not fit {self.size} entries")
 
@@ -90,6 +89,7 @@ class Frontier:
 
         Raises: MalformedRecord: size out of limits, or what is stored are no hashes.
         """
+        _check_size(size)
         levels = (level for level in reversed(range(size.bit_length())) if size >> level & 1)
         return cls(size, tuple(node(level, (size >> level) - 1) for level in levels))
 
@@ -127,6 +127,11 @@ class Frontier:
         for left in reversed(self.hashes[:-1]):
             root = _parent(left, root)
         return root
+
+
+def _check_size(size: int) -> None:
+    if not 0 <= size <= LOG_SIZE_MAX:
+        raise MalformedRecord(format="log frontier", reason=f"{size} entries")
 
 
 # --- proving ------------------------------------------------------------------------------------

@@ -182,6 +182,11 @@ def test_texts_that_only_look_like_a_checkpoint_are_refused(text: str) -> None:
         decode_checkpoint(text.encode())
 
 
+def test_bytes_that_are_no_text_are_no_checkpoint() -> None:
+    with pytest.raises(MalformedRecord, match="UTF-8"):
+        decode_checkpoint(f"log\n1\n{ROOT}\n".encode() + b"\xff\n")
+
+
 @pytest.mark.parametrize("origin", ["", "muniment.log/", "muniment.log/" + "A" * 52, "example.com/log"])
 def test_only_origins_of_our_logs_name_a_volume(origin: str) -> None:
     with pytest.raises(MalformedRecord):

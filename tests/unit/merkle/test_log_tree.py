@@ -169,6 +169,14 @@ def test_a_frontier_that_cannot_be_is_refused(size: int, hashes: tuple[bytes, ..
         Frontier(size, hashes)
 
 
+@pytest.mark.parametrize("size", [-1, LOG_SIZE_MAX + 1])
+def test_no_subtree_is_asked_for_a_log_that_cannot_be(size: int) -> None:
+    store = Store(0)
+    with pytest.raises(MalformedRecord, match="log frontier"):
+        Frontier.at(size, store.node)
+    assert store.asked == 0
+
+
 def test_what_is_no_hash_is_not_appended() -> None:
     for leaf in (b"", bytes(31), bytes(33)):
         with pytest.raises(MalformedRecord, match="leaf hash"):
