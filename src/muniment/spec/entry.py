@@ -24,6 +24,9 @@ NO_ENTRY: Final = EntryHash(bytes(ID_BYTES))
 COUNT_MAX: Final = 1 << 53
 """Sizes, sequences and epochs: exact in every program that may read them, JSON's too."""
 
+SKEW_NS_MAX: Final = 120 * 10**9
+"""How far an author's clock may be off the log service's."""
+
 _FORMAT: Final = "log entry"
 _TIME_NS_MAX: Final = 1 << 63
 

@@ -1,0 +1,447 @@
+"""Who may do what in a volume: the fold of the clear part of its log (docs/spec/entry.md sections 1 and 3).
+
+The log service runs this before it orders an entry, every member and auditor when they replay the log.  It
+looks at nothing but the entries themselves, so all come to the same result: what is refused never enters a
+log, and a log in which it stands is forged.  Three things are not seen from here: signatures
+(`crypto.entries` checked them), what is encrypted, and whether `seen_root` is the log's (whoever has the
+Merkle tree checks that).
+
+`check` changes nothing; `admit` checks and then cannot fail.  A transaction costs O(1), an act
+O(members and votes).  Not thread-safe.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Final
+
+from muniment.core.ballots import Acceptance, Ballots, Removal, Subject, Vote
+from muniment.crypto.entries import SignedEntry, volume_id
+from muniment.errors import (
+    ActRefused,
+    AuthorChainBroken,
+    ClockSkewed,
+    EntryMisplaced,
+    EntryTimeWrong,
+    EpochPassed,
+    GrantsWrong,
+    InternalError,
+    LastOwner,
+    NotMember,
+    RoleForbids,
+    RotationDue,
+)
+from muniment.ids import EntryHash, MemberId
+from muniment.spec.act import (
+    MEMBERS_MAX,
+    Accept,
+    Act,
+    Card,
+    ChangePolicy,
+    Found,
+    Grant,
+    Join,
+    Kick,
+    Leave,
+    Role,
+    Rotate,
+    Rotation,
+    VolumePolicy,
+)
+from muniment.spec.entry import NO_ENTRY, NO_VOLUME, SKEW_NS_MAX, Entry
+
+_SECOND_NS: Final = 1_000_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """One who was accepted and has not gone.
+
+    Attributes:
+        card: his public keys and name.
+        role: what he may.
+        since: index of the entry that made him a member.
+    """
+
+    card: Card
+    role: Role
+    since: int
+
+
+@dataclass(frozen=True, slots=True)
+class PendingJoin:
+    """A join that waits for votes.
+
+    Attributes:
+        card: of the joiner.
+        role: what he asks for.
+        note: why, in his words.
+        index: of the entry.
+        time_ns: of the log then; it expires like a vote.
+    """
+
+    card: Card
+    role: Role
+    note: str
+    index: int
+    time_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class EpochStart:
+    """How an epoch began.
+
+    Attributes:
+        index: of the entry that began it.
+        commitment: what its keys hash to.
+        chain_read: the read key of the epoch before, encrypted; empty in epoch 0.
+        chain_verify: likewise the verify key.
+    """
+
+    index: int
+    commitment: bytes
+    chain_read: bytes = b""
+    chain_verify: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class AuthorTail:
+    """Where an author's next entry must join on.
+
+    Attributes:
+        sequence: of the next.
+        previous: hash of the last; NO_ENTRY if there is none.
+    """
+
+    sequence: int = 0
+    previous: EntryHash = NO_ENTRY
+
+
+_NEW_AUTHOR: Final = AuthorTail()
+
+
+class Membership:
+    """The state after a log's first `size` entries; without any, only a founding entry is admitted.
+
+    Attributes:
+        volume: its id; NO_VOLUME before the founding.
+        name: for people.
+        epoch: which keys are in use.
+        rotation_due: a member left and still has those keys: no transactions until there are new ones.
+        size: entries folded.
+        time_ns: of the log: the latest time of any entry in it.
+    """
+
+    def __init__(self) -> None:
+        self.volume = NO_VOLUME
+        self.name = ""
+        self.epoch = 0
+        self.rotation_due = False
+        self.size = 0
+        self.time_ns = 0
+        self._policy: VolumePolicy | None = None
+        self._epochs: list[EpochStart] = []
+        self._members: dict[MemberId, Member] = {}
+        self._joins: dict[MemberId, PendingJoin] = {}
+        self._grants: dict[MemberId, tuple[Grant, ...]] = {}
+        self._ballots = Ballots()
+        self._authors: dict[MemberId, AuthorTail] = {}
+
+    def __repr__(self) -> str:
+        return (
+            f"<Membership of '{self.name}' at {self.size}, {len(self._members)} members, epoch {self.epoch}>"
+        )
+
+    # --- what there is ------------------------------------------------------------------------
+
+    @property
+    def policy(self) -> VolumePolicy:
+        """What the owners agreed on.  Raises: InternalError: nothing is founded yet."""
+        if self._policy is None:
+            raise InternalError(reason="the policy of a volume that is not founded")
+        return self._policy
+
+    @property
+    def members(self) -> Mapping[MemberId, Member]:
+        """Present members."""
+        return MappingProxyType(self._members)
+
+    @property
+    def epochs(self) -> tuple[EpochStart, ...]:
+        """All epochs so far, by number."""
+        return tuple(self._epochs)
+
+    def epoch_start(self, epoch: int) -> EpochStart:
+        """How one of them began."""
+        return self._epochs[epoch]
+
+    def joins(self) -> dict[MemberId, PendingJoin]:
+        """Joins that wait for votes and have not expired by the log's time."""
+        since_ns = self._since_ns(self.time_ns)
+        return {member: join for member, join in self._joins.items() if join.time_ns >= since_ns}
+
+    def votes(self) -> dict[Subject, tuple[MemberId, ...]]:
+        """Open votes that have not expired by the log's time: who voted for what."""
+        return self._ballots.open(self._since_ns(self.time_ns))
+
+    def grants_of(self, member: MemberId) -> tuple[Grant, ...]:
+        """The present epoch's keys as they were wrapped to a member: he tries one after the other.
+
+        Several owners accepted him, and any of them may have wrapped nonsense.
+        """
+        return self._grants.get(member, ())
+
+    def tail(self, author: MemberId) -> AuthorTail:
+        """Where an author's next entry joins on, member or not."""
+        return self._authors.get(author, _NEW_AUTHOR)
+
+    def copy(self) -> Membership:
+        """An independent copy.  Cost: O(members and authors)."""
+        other = Membership()
+        other.__dict__.update(self.__dict__)
+        other._epochs = list(self._epochs)
+        other._members, other._joins = dict(self._members), dict(self._joins)
+        other._grants, other._authors = dict(self._grants), dict(self._authors)
+        other._ballots = self._ballots.copy()
+        return other
+
+    # --- what may follow ----------------------------------------------------------------------
+
+    def check_clock(self, entry: Entry, now_ns: int) -> None:
+        """What only a log service can check, when an entry arrives: its time against the service's clock.
+
+        An author whose clock is behind the log's time takes the log's time, so a log that a wrong clock
+        has led into the future once can still be written.
+
+        Raises: ClockSkewed: more than SKEW_NS_MAX off.
+        """
+        if not now_ns - SKEW_NS_MAX <= entry.time_ns <= max(now_ns + SKEW_NS_MAX, self.time_ns):
+            raise ClockSkewed(skew_s=(entry.time_ns - now_ns) // _SECOND_NS)
+
+    def check(self, signed: SignedEntry) -> None:
+        """Whether this entry may follow; nothing is changed.  Raises: EntryRefused: a leaf that says why."""
+        entry = signed.entry
+        if self.size == 0:
+            self._check_founding(entry)
+            return
+        if entry.volume != self.volume:
+            raise EntryMisplaced(reason="it is of another volume")
+        if entry.seen_size > self.size:
+            raise EntryMisplaced(reason=f"it has seen {entry.seen_size} entries, there are {self.size}")
+        since_ns = self._since_ns(max(self.time_ns, entry.time_ns))
+        role = self._role(entry, since_ns)
+        self._check_tail(entry)
+        if entry.epoch != self.epoch:
+            raise EpochPassed(epoch=entry.epoch, current=self.epoch)
+        behind_ns = self.time_ns - entry.time_ns
+        if behind_ns > 2 * SKEW_NS_MAX:
+            raise EntryTimeWrong(behind_s=behind_ns // _SECOND_NS)
+        if entry.act is not None:
+            self._check_act(entry.author, role, entry.act, since_ns)
+        else:
+            if role is None or not role.writes:
+                raise _forbidden(role, "write")
+            if self.rotation_due:
+                raise RotationDue(epoch=self.epoch)
+
+    def admit(self, signed: SignedEntry, index: int) -> None:
+        """Fold the next entry.
+
+        Args:
+            signed: verified.
+            index: where it stands; must be `size`.
+        Raises: EntryRefused: as `check`, and then nothing has changed.
+        """
+        if index != self.size:
+            raise InternalError(reason=f"entry {index} given to a fold of {self.size} entries")
+        self.check(signed)
+        entry = signed.entry
+        self.size += 1
+        self.time_ns = max(self.time_ns, entry.time_ns)
+        self._authors[entry.author] = AuthorTail(entry.sequence + 1, signed.hash)
+        if isinstance(entry.act, Found):
+            self._found(signed, entry.act)
+        elif entry.act is not None:
+            self._apply(entry.author, entry.act, index)
+
+    # --- checks -------------------------------------------------------------------------------
+
+    def _check_founding(self, entry: Entry) -> None:
+        act = entry.act
+        if not isinstance(act, Found) or entry.sequence or entry.epoch or entry.seen_size:
+            raise EntryMisplaced(reason="a log begins with the founding of its volume")
+        if act.card.member != entry.author:
+            raise ActRefused(reason="the card is not the author's")
+        if not act.grants[0].fits(Role.OWNER):
+            raise GrantsWrong(reason="the founder gets both keys")
+
+    def _role(self, entry: Entry, since_ns: int) -> Role | None:
+        """The author's role; None for one who may join or take his join back."""
+        member = self._members.get(entry.author)
+        if member is not None:
+            return member.role
+        waits = isinstance(entry.act, Leave) and self._waiting(entry.author, since_ns) is not None
+        if waits or isinstance(entry.act, Join):
+            return None
+        raise NotMember(member=entry.author)
+
+    def _check_tail(self, entry: Entry) -> None:
+        tail = self.tail(entry.author)
+        if (entry.sequence, entry.previous) != (tail.sequence, tail.previous):
+            raise AuthorChainBroken(member=entry.author, expected=tail.sequence, got=entry.sequence)
+
+    def _check_act(self, author: MemberId, role: Role | None, act: Act, since_ns: int) -> None:
+        match act:
+            case Join():
+                self._check_join(author, act, since_ns)
+            case Leave():
+                if role is Role.OWNER and len(self._members) > 1 and self._owners() == 1:
+                    raise LastOwner(member=author)
+            case Rotate(rotation):
+                if role is not Role.OWNER and not (self.rotation_due and role is Role.WRITER):
+                    raise _forbidden(role, "rotate the keys")
+                self._check_rotation(rotation, without=None)
+            case Accept() | Kick() | ChangePolicy():
+                if role is not Role.OWNER:
+                    raise _forbidden(role, "vote")
+                self._check_vote(author, act, since_ns)
+            case Found():  # names no volume, and `check` saw to that
+                raise EntryMisplaced(reason="the volume is founded already")
+
+    def _check_join(self, author: MemberId, act: Join, since_ns: int) -> None:
+        if act.card.member != author:
+            raise ActRefused(reason="the card is not the author's")
+        member = self._members.get(author)
+        if member is not None and act.role >= member.role:
+            raise ActRefused(reason="a member joins again for a higher role only")
+        if self._waiting(author, since_ns) is not None:
+            raise ActRefused(reason="a join of this member waits for votes already")
+        if sum(join.time_ns >= since_ns for join in self._joins.values()) >= MEMBERS_MAX:
+            raise ActRefused(reason="too many joins wait for votes")
+
+    def _check_vote(self, author: MemberId, act: Accept | Kick | ChangePolicy, since_ns: int) -> None:
+        match act:
+            case Accept():
+                join = self._waiting(act.member, since_ns)
+                if join is None:
+                    raise ActRefused(reason="no join of this member waits for votes")
+                if join.role is not act.role:
+                    raise ActRefused(reason=f"the join asks for the role {join.role.name.lower()}")
+                if act.member not in self._members and len(self._members) >= MEMBERS_MAX:
+                    raise ActRefused(reason=f"the volume has {MEMBERS_MAX} members")
+                if not act.grant.fits(act.role):
+                    raise GrantsWrong(reason="not the keys of the role")
+            case Kick():
+                if act.member not in self._members:
+                    raise ActRefused(reason="there is no such member to remove")
+                if act.member == author:
+                    raise ActRefused(reason="nobody removes himself by a vote; he leaves")
+                self._check_rotation(act.rotation, without=act.member)
+            case ChangePolicy():
+                if act.policy == self.policy:
+                    raise ActRefused(reason="this policy is in force")
+        if self._ballots.has(_subject(act), author, since_ns):
+            raise ActRefused(reason="this owner has voted for it already")
+
+    def _check_rotation(self, rotation: Rotation, without: MemberId | None) -> None:
+        """Raise GrantsWrong unless it grants to each remaining member what his role gets."""
+        if [grant.member for grant in rotation.grants] != sorted(self._members.keys() - {without}):
+            raise GrantsWrong(reason="other members than the remaining ones")
+        if not all(grant.fits(self._members[grant.member].role) for grant in rotation.grants):
+            raise GrantsWrong(reason="not the keys of the role")
+
+    # --- effects, of what was checked -----------------------------------------------------------
+
+    def _found(self, signed: SignedEntry, act: Found) -> None:
+        founder = act.card.member
+        self.volume, self.name, self._policy = volume_id(signed.signed), act.name, act.policy
+        self._members[founder] = Member(act.card, Role.OWNER, 0)
+        self._epochs.append(EpochStart(0, act.commitment))
+        self._grants[founder] = act.grants
+
+    def _apply(self, author: MemberId, act: Act, index: int) -> None:
+        match act:
+            case Join(card, role, note):
+                self._forget_expired_joins()
+                self._joins[author] = PendingJoin(card, role, note, index, self.time_ns)
+            case Leave():
+                self._forget_join(author)
+                if self._members.pop(author, None) is not None:
+                    self._ballots.close(Removal(author))
+                    self._ballots.drop(author)
+                    self._grants.pop(author, None)
+                    self.rotation_due = True
+            case Rotate(rotation):
+                self._begin_epoch(rotation, index)
+            case Accept() | Kick() | ChangePolicy():
+                self._vote(author, act, index)
+
+    def _vote(self, author: MemberId, act: Accept | Kick | ChangePolicy, index: int) -> None:
+        subject = _subject(act)
+        grant = act.grant if isinstance(act, Accept) else None
+        self._ballots.cast(subject, Vote(author, self.time_ns, grant))
+        votes = self._ballots.counting(subject, self._since_ns(self.time_ns))
+        if len(votes) < self.policy.quorum.votes(self._owners()):
+            return
+        match act:
+            case Accept(member, role):
+                before = self._members.get(member)
+                since = index if before is None else before.since
+                self._members[member] = Member(self._joins[member].card, role, since)
+                granted = tuple(vote.grant for vote in votes if vote.grant is not None)
+                self._grants[member] = granted + self._grants.get(member, ())
+                self._forget_join(member)
+            case Kick(member, rotation):
+                del self._members[member]
+                self._forget_join(member)
+                self._begin_epoch(rotation, index)
+            case ChangePolicy(policy):
+                self._forget_expired_joins()  # by the old policy: what has expired never counts again
+                self._policy = policy
+                self._ballots.clear()
+
+    def _begin_epoch(self, rotation: Rotation, index: int) -> None:
+        self.epoch += 1
+        self.rotation_due = False
+        self._epochs.append(
+            EpochStart(index, rotation.commitment, rotation.chain_read, rotation.chain_verify)
+        )
+        self._grants = {grant.member: (grant,) for grant in rotation.grants}
+        self._ballots.clear()
+
+    def _forget_join(self, member: MemberId) -> None:
+        """With the votes for it: they are for this join and for no later one."""
+        if self._joins.pop(member, None) is not None:
+            self._ballots.close(*(Acceptance(member, role) for role in Role))
+
+    def _forget_expired_joins(self) -> None:
+        since_ns = self._since_ns(self.time_ns)
+        for member in [member for member, join in self._joins.items() if join.time_ns < since_ns]:
+            self._forget_join(member)
+
+    def _waiting(self, member: MemberId, since_ns: int) -> PendingJoin | None:
+        join = self._joins.get(member)
+        return None if join is None or join.time_ns < since_ns else join
+
+    def _owners(self) -> int:
+        return sum(member.role is Role.OWNER for member in self._members.values())
+
+    def _since_ns(self, now_ns: int) -> int:
+        """What is older than this has expired."""
+        return now_ns - self.policy.vote_lifetime_s * _SECOND_NS
+
+
+def _subject(act: Accept | Kick | ChangePolicy) -> Subject:
+    match act:
+        case Accept(member, role):
+            return Acceptance(member, role)
+        case Kick(member):
+            return Removal(member)
+        case ChangePolicy(policy):
+            return policy
+
+
+def _forbidden(role: Role | None, act: str) -> RoleForbids:
+    return RoleForbids(role="none" if role is None else role.name.lower(), act=act)
