@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
-from muniment.core.tree_state import Inode, Name, Rejection
+from muniment.core.tree_state import Changes, Inode, Name, Rejection, TreeReading
 from muniment.ids import EntryHash, MemberId
 
 
@@ -89,3 +90,31 @@ class Difference:
 
     inodes: tuple[InodeDifference, ...]
     names: tuple[NameDifference, ...]
+
+
+def touched_by(changes: Changes) -> tuple[list[int], list[tuple[int, bytes]]]:
+    """The inodes and the names (with their folders) that an entry touched.
+
+    Whoever changes content changes the inode's version, so extents add nothing; attributes may.
+    """
+    inos = dict.fromkeys(row.inode for one in changes.inodes if (row := one.before or one.after))
+    inos.update(dict.fromkeys(one.inode for one in changes.xattrs))
+    names = [(row.parent, row.name) for one in changes.names if (row := one.before or one.after)]
+    return list(inos), names
+
+
+def difference(
+    before: TreeReading, after: TreeReading, inos: Iterable[int], names: Iterable[tuple[int, bytes]]
+) -> Difference:
+    """What differs between two states among these inodes and names, none of which is given twice."""
+    inodes = []
+    for ino in sorted(inos):
+        was, now = before.inode(ino), after.inode(ino)
+        if was != now or (was is not None and before.xattrs(ino) != after.xattrs(ino)):
+            inodes.append(InodeDifference(ino, was, now))
+    found = []
+    for parent, name in sorted(names):
+        led, leads = before.child(parent, name), after.child(parent, name)
+        if led != leads:
+            found.append(NameDifference(parent, name, led, leads))
+    return Difference(tuple(inodes), tuple(found))
