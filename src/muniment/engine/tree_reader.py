@@ -37,6 +37,21 @@ _ENTRY_BYTES_MAX: Final = 4 * MIB
 
 
 @dataclass(frozen=True, slots=True)
+class LeafPlan:
+    """What goes where in a leaf.
+
+    Attributes:
+        direct_chunks_max: files of more chunks get a manifest of their own.
+        inline_bytes_max: files up to this size live in their entries.
+        entry_bytes_max: paths, links and inline content of one leaf.
+    """
+
+    direct_chunks_max: int = DIRECT_CHUNKS_MAX
+    inline_bytes_max: int = LITERAL_BYTES_MAX
+    entry_bytes_max: int = _ENTRY_BYTES_MAX
+
+
+@dataclass(frozen=True, slots=True)
 class NeedBuffer:
     """Step again with an empty chunk buffer."""
 
@@ -105,6 +120,7 @@ class TreeReader:
     Args:
         folder: its content is stored, not the folder itself.
         chunk_bytes: of every chunk but the last of a file.
+        plan: what goes where in a leaf.
 
     Attributes:
         skipped: what could not be read.
@@ -112,9 +128,10 @@ class TreeReader:
         size_bytes: of them.
     """
 
-    def __init__(self, folder: Path, chunk_bytes: int) -> None:
+    def __init__(self, folder: Path, chunk_bytes: int, plan: LeafPlan | None = None) -> None:
         self._root = os.fsencode(folder)
         self._chunk_bytes = chunk_bytes
+        self._plan = plan or LeafPlan()
         self._leaf = _Leaf()
         self._pack: _Pack | None = None
         self._spare: memoryview | None = None
@@ -153,7 +170,7 @@ class TreeReader:
                 yield from self._read_file(path)
             else:
                 self._skip(path, "neither a file, a folder nor a symbolic link")
-            if len(self._leaf.entries) >= ENTRIES_MAX or self._leaf.entry_bytes >= _ENTRY_BYTES_MAX:
+            if len(self._leaf.entries) >= ENTRIES_MAX or self._leaf.entry_bytes >= self._plan.entry_bytes_max:
                 yield from self._end_leaf()
         yield from self._end_leaf()
 
@@ -238,7 +255,7 @@ class TreeReader:
             os.close(fd)
 
     def _read_small(self, path: bytes, fd: int, facts: os.stat_result) -> _Steps:
-        if facts.st_size <= LITERAL_BYTES_MAX:
+        if facts.st_size <= self._plan.inline_bytes_max:
             content = os.read(fd, facts.st_size)
             self._add(path, EntryType.FILE, facts, size_bytes=len(content), inline=content)
             return
@@ -258,7 +275,7 @@ class TreeReader:
 
     def _read_large(self, path: bytes, fd: int, facts: os.stat_result) -> _Steps:
         chunks = -(-facts.st_size // self._chunk_bytes)
-        nested = chunks > DIRECT_CHUNKS_MAX
+        nested = chunks > self._plan.direct_chunks_max
         yield from self._require_rows(1 if nested else chunks)
         extents: list[Extent] = []
         total = 0

@@ -2,6 +2,7 @@
 
     init_node, run_node                a node in its folder
     init_introducer, run_introducer    an introducer in its folder
+    init_log, run_log                  a log service in its folder
     open_grid, open_sync_grid          a client's grid
 
 A process owns what it opens in this order and gives it back in the opposite one: lock of the folder, store,
@@ -30,7 +31,7 @@ from muniment.crypto.hashing import derive
 from muniment.crypto.identity import Identity
 from muniment.crypto.records import record_text
 from muniment.errors import ConfigInvalid
-from muniment.ids import NodeId
+from muniment.ids import NodeId, id_from_text
 from muniment.net.introducer_client import HttpIntroducer
 from muniment.net.server import HttpServer, free_port
 from muniment.net.tls import server_files
@@ -42,9 +43,11 @@ from muniment.node.books import Books
 from muniment.node.clock import SystemClock
 from muniment.node.config import (
     IntroducerConfig,
+    LogConfig,
     NodeConfig,
     advertised,
     load_introducer_config,
+    load_log_config,
     load_node_config,
 )
 from muniment.node.folder import FolderLock, failed, read_identity
@@ -248,6 +251,56 @@ async def run_introducer(
             await stopping.wait()
             _log.info("introducer stops")
             expiry.cancel()
+
+
+# --- log service ------------------------------------------------------------------------------
+
+
+def init_log(folder: Path, config: LogConfig) -> NodeId:
+    """Make a log service's folder; it is not started.  Raises: as `init_node`."""
+    return files.init_folder(folder, config, os.urandom)
+
+
+async def run_log(folder: Path, *, ready: Ready | None = None, stop: asyncio.Event | None = None) -> None:
+    """Serve until SIGTERM, SIGINT or `stop`; then end gracefully.
+
+    Raises: ConfigInvalid, FolderBusy, StoreFailed, DiskFull: it could not start.
+    """
+    from muniment.node.log_api import LogApi
+    from muniment.node.log_host import LogHost
+
+    async with contextlib.AsyncExitStack() as stack:
+        stopping = _stop_signals(stack, stop)
+        stack.callback(FolderLock(folder).close)
+        config, identity = load_log_config(folder), read_identity(folder / files.KEY_FILE)
+        _allow_open_files()
+        founders = {id_from_text(text) for text in config.founders}
+        host = LogHost(
+            folder / files.LOGS_FOLDER,
+            identity,
+            SystemClock(),
+            may_found=lambda member: not founders or member in founders,
+            volumes_max=config.volumes,
+        )
+        stack.push_async_callback(host.aclose)
+        port = config.port or free_port(config.host)
+        certificate, key = _tls_files(folder, identity)
+        server = HttpServer(
+            LogApi(host, version=program_version()).router(),
+            host=config.host,
+            port=port,
+            certificate=certificate,
+            key=key,
+            requests_max=config.requests,
+        )
+        await _listen(server, stack, config.stop_grace_s)
+        stack.callback(host.release_waiting)  # runs before the server waits for its requests
+        address = PeerAddress(PeerKind.LOG, identity.node, advertised(config, port)[0])
+        _log.info("log service %s serves", address)
+        if ready is not None:
+            ready(address)
+        await stopping.wait()
+        _log.info("log service stops")
 
 
 async def _expire_records(service: IntroducerService, file: RosterFile) -> None:

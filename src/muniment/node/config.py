@@ -1,4 +1,4 @@
-"""Configuration of a node and of an introducer: one TOML file in the process's folder, checked whole.
+"""Configuration of a node, an introducer or a log service: one TOML file in its folder, checked whole.
 
 The structs are the schema: names, types, bounds and defaults stand here and nowhere else.  A mistake is one
 `ConfigInvalid` that names the file and the key.  docs/node.md section 2 explains each key to operators.
@@ -25,7 +25,9 @@ from muniment.spec.wire import IdText
 KEY_FILE: Final = "key"
 NODE_FILE: Final = "node.toml"
 INTRODUCER_FILE: Final = "introducer.toml"
+LOG_FILE: Final = "log.toml"
 LEDGER_FILE: Final = "ledger.sqlite"
+LOGS_FOLDER: Final = "logs"
 ROSTER_FILE: Final = "roster.json"
 STORE_FOLDER: Final = "store"
 SPOOL_FOLDER: Final = "spool"
@@ -150,7 +152,32 @@ class IntroducerConfig(_Settings, frozen=True):
     stop_grace_s: Annotated[int, msgspec.Meta(ge=0, le=600)] = 10
 
 
-_Config = TypeVar("_Config", NodeConfig, IntroducerConfig)
+class LogConfig(_Settings, frozen=True):
+    """All of `log.toml`; `host`, `port` and `advertise` as in `NodeConfig`.
+
+    Attributes:
+        founders: members (`muni identity show`) who may found volumes here; empty for everybody.
+        volumes: logs kept at most.
+        requests: requests served at once, waiting members included.
+        stop_grace_s: requests under way at a graceful stop may take this long to finish.
+    """
+
+    host: Host = "127.0.0.1"
+    port: Port = 0
+    advertise: Annotated[list[Address], msgspec.Meta(max_length=ADDRESSES_MAX)] = []
+    founders: Annotated[list[IdText], msgspec.Meta(max_length=10_000)] = []
+    volumes: Annotated[int, msgspec.Meta(ge=1, le=100_000)] = 1000
+    requests: Annotated[int, msgspec.Meta(ge=1, le=100_000)] = 1000
+    stop_grace_s: Annotated[int, msgspec.Meta(ge=0, le=600)] = 10
+
+
+_Config = TypeVar("_Config", NodeConfig, IntroducerConfig, LogConfig)
+AnyConfig = NodeConfig | IntroducerConfig | LogConfig
+_FILES: Final[dict[type[AnyConfig], str]] = {
+    NodeConfig: NODE_FILE,
+    IntroducerConfig: INTRODUCER_FILE,
+    LogConfig: LOG_FILE,
+}
 
 
 def load_node_config(folder: Path) -> NodeConfig:
@@ -164,6 +191,20 @@ def load_introducer_config(folder: Path) -> IntroducerConfig:
     path = folder / INTRODUCER_FILE
     config = _load(path, IntroducerConfig)
     _check_reachable(config, path)
+    return config
+
+
+def load_log_config(folder: Path) -> LogConfig:
+    """Read and check `log.toml`.  Raises: ConfigInvalid."""
+    path = folder / LOG_FILE
+    return check_log_config(_load(path, LogConfig), path)
+
+
+def check_log_config(config: LogConfig, path: Path) -> LogConfig:
+    """What types cannot say.  Raises: ConfigInvalid."""
+    _check_reachable(config, path)
+    for index, text in enumerate(config.founders):
+        _check(path, f"founders[{index}]", id_from_text, text)
     return config
 
 
@@ -190,10 +231,8 @@ def check_node_config(config: NodeConfig, path: Path) -> NodeConfig:
     return config
 
 
-def init_folder(
-    folder: Path, config: NodeConfig | IntroducerConfig, entropy: Callable[[int], bytes]
-) -> NodeId:
-    """Make the folder of a new node or introducer: its key (0600) and its configuration.
+def init_folder(folder: Path, config: AnyConfig, entropy: Callable[[int], bytes]) -> NodeId:
+    """Make the folder of a new node, introducer or log service: its key (0600) and its configuration.
 
     The configuration file is written last, so a folder that has one is whole.  An interrupted attempt may be
     repeated in the same folder; any other folder that is not empty is refused.
@@ -202,11 +241,14 @@ def init_folder(
     Raises: ConfigInvalid: the folder is not empty, or the configuration is wrong; FolderBusy; DiskFull;
         StoreFailed.
     """
-    name = NODE_FILE if isinstance(config, NodeConfig) else INTRODUCER_FILE
-    if isinstance(config, NodeConfig):
-        check_node_config(config, folder / name)
-    else:
-        _check_reachable(config, folder / name)
+    name = _FILES[type(config)]
+    match config:
+        case NodeConfig():
+            check_node_config(config, folder / name)
+        case LogConfig():
+            check_log_config(config, folder / name)
+        case IntroducerConfig():
+            _check_reachable(config, folder / name)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -226,7 +268,7 @@ def init_folder(
     return identity.node
 
 
-def advertised(config: NodeConfig | IntroducerConfig, port: int) -> tuple[str, ...]:
+def advertised(config: AnyConfig, port: int) -> tuple[str, ...]:
     """The addresses others use, once the port is known."""
     if config.advertise:
         return tuple(config.advertise)
@@ -234,7 +276,7 @@ def advertised(config: NodeConfig | IntroducerConfig, port: int) -> tuple[str, .
     return (f"{host}:{port}",)
 
 
-def _encode(config: NodeConfig | IntroducerConfig) -> bytes:
+def _encode(config: AnyConfig) -> bytes:
     text = "# docs/node.md explains every key.  Times are in seconds, sizes in bytes, and -1 is no quota.\n"
     return (text + tomli_w.dumps(msgspec.to_builtins(config))).encode()
 
@@ -265,7 +307,7 @@ def _plain(text: str) -> str:
     return text.replace("`", "'")
 
 
-def _check_reachable(config: NodeConfig | IntroducerConfig, path: Path) -> None:
+def _check_reachable(config: AnyConfig, path: Path) -> None:
     for index, text in enumerate(config.advertise):
         _check(path, f"advertise[{index}]", _host_port, text)
     if config.host in ("0.0.0.0", "::") and not config.advertise:  # noqa: S104 - compared, not bound

@@ -63,6 +63,24 @@ class Root:
         node = compose.init_introducer(folder, settings)
         return str(PeerAddress(PeerKind.INTRODUCER, node, config.advertised(settings, settings.port)[0]))
 
+    def init_log(self, folder: Path, *, host: str, port: int, advertise: str, founders: list[str]) -> str:
+        from muniment.node import compose, config
+        from muniment.spec.address import PeerAddress, PeerKind
+
+        settings = config.LogConfig(
+            host=host,
+            port=port or self._free_port(host),
+            advertise=[advertise] if advertise else [],
+            founders=founders,
+        )
+        node = compose.init_log(folder, settings)
+        return str(PeerAddress(PeerKind.LOG, node, config.advertised(settings, settings.port)[0]))
+
+    def run_log(self, folder: Path, ready: Ready) -> None:
+        from muniment.node import compose
+
+        compose.run_process(compose.run_log(folder, ready=lambda address: ready(str(address))))
+
     def run_node(self, folder: Path, ready: Ready) -> None:
         from muniment.node import compose
 

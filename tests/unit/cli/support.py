@@ -22,6 +22,7 @@ from muniment.spec.wire import NodeStatus
 from muniment.testing.fake_grid import FakeGrid
 
 NODE_ADDRESS = "mun:node:" + "a" * 52 + "@host:1"
+LOG_ADDRESS = "mun:log:" + "a" * 52 + "@host:1"
 INTRODUCER_ADDRESS = "mun:introducer:" + "a" * 52 + "@host:1"
 
 
@@ -49,6 +50,13 @@ class FakeComposition:
 
     def init_introducer(self, folder: Path, *, host: str, port: int, advertise: str) -> str:
         return INTRODUCER_ADDRESS
+
+    def init_log(self, folder: Path, *, host: str, port: int, advertise: str, founders: list[str]) -> str:
+        return LOG_ADDRESS
+
+    def run_log(self, folder: Path, ready: Ready) -> None:
+        self._fail()
+        ready(LOG_ADDRESS)
 
     def run_node(self, folder: Path, ready: Ready) -> None:
         self._fail()

@@ -34,7 +34,8 @@ ALL = list(commands(app.muni))
 def test_these_are_the_commands() -> None:
     assert {" ".join(words) for words, _ in ALL} == {
         "demo", "put", "get", "check", "cap verify", "cap show", "grid join", "grid account", "grid status",
-        "node init", "node run", "node status", "introducer init", "introducer run", "version",
+        "node init", "node run", "node status", "introducer init", "introducer run", "log init", "log run",
+        "version",
     }  # fmt: skip
 
 

@@ -96,6 +96,7 @@ def test_the_documents_are_those_that_are_printed(name: str, tmp_path: Path) -> 
         "put": [tree], "get": [cap, tmp_path / "back"], "check": [cap], "cap verify": [cap],
         "cap show": [cap], "grid join": [INTRODUCER_ADDRESS], "node init": ["n"], "node run": [tree],
         "node status": [tree], "introducer init": ["i"], "introducer run": [tree],
+        "log init": ["l"], "log run": [tree],
     }  # fmt: skip
     printed = muni(world, *name.split(), *words.get(name, []), "--json").json
     told = json.loads(SECTIONS[name].split("```json\n")[1].split("```")[0])

@@ -53,6 +53,14 @@ class Composition(Protocol):
         """Make an introducer's folder; returns its address."""
         ...
 
+    def init_log(self, folder: Path, *, host: str, port: int, advertise: str, founders: list[str]) -> str:
+        """Make a log service's folder; returns its address."""
+        ...
+
+    def run_log(self, folder: Path, ready: Ready) -> None:
+        """Serve until SIGTERM or SIGINT."""
+        ...
+
     def run_node(self, folder: Path, ready: Ready) -> None:
         """Serve until SIGTERM or SIGINT."""
         ...

@@ -1,4 +1,4 @@
-"""`muni node` and `muni introducer`: the long-running processes."""
+"""`muni node`, `muni introducer` and `muni log`: the long-running processes."""
 
 from __future__ import annotations
 
@@ -181,6 +181,48 @@ def _require(folder: Path, kind: str) -> None:
         raise ConfigInvalid(
             where=str(folder), reason=f"there is no such folder; 'muni {kind} init {folder}' makes one"
         )
+
+
+@click.group()
+def log() -> None:
+    """Run a log service: orders the changes of volumes."""
+
+
+@log.command("init")
+@_FOLDER
+@_HOST
+@_PORT
+@_ADVERTISE
+@click.option(
+    "--founder",
+    "founders",
+    multiple=True,
+    metavar="MEMBER",
+    help="Only these may make volumes here ('muni identity show' prints one's own).",
+)
+@json_option
+@pass_context
+def log_init(
+    context: Context, folder: Path, host: str, port: int, advertise: str, founders: tuple[str, ...]
+) -> None:
+    """Make the folder of a new log service: its key and configuration."""
+    address = context.composition.init_log(
+        folder, host=host, port=port, advertise=advertise, founders=list(founders)
+    )
+    context.emit({"address": address, "folder": str(folder)}, address)
+    context.remark(f"start it with: muni log run {folder}")
+
+
+@log.command("run")
+@_FOLDER
+@json_option
+@pass_context
+def log_run(context: Context, folder: Path) -> None:
+    """Serve until stopped by Ctrl-C or SIGTERM.
+
+    Prints its address as soon as it serves.
+    """
+    context.composition.run_log(folder, lambda address: _serving(context, address))
 
 
 def _serving(context: Context, address: str) -> None:

@@ -1,0 +1,262 @@
+"""The log service of one volume: verifies entries, orders them, answers when they are durable.
+
+It holds no key of the volume: what it can check is the clear part (signature, membership, author chain,
+epoch, size, clock), and that is what every member checks again.  It runs in the process of a single user
+(`engine.local_log`) as well as in a server (`node.log_api`).
+
+Concurrency: `append` runs on one event loop and only queues.  One batch at a time is judged
+and written by the one thread of `threads`; entries that arrive meanwhile are the next batch and share its
+flush.  Only that thread touches the membership and the frontier.  Readers go to the store directly.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Final, TypeVar
+
+from muniment.core.membership import Membership
+from muniment.crypto.checkpoints import merge_cosignatures, sign_checkpoint
+from muniment.crypto.entries import open_entry
+from muniment.crypto.identity import Identity
+from muniment.errors import MunimentError, Overloaded, StoreFailed
+from muniment.ids import EntryHash, VolumeId
+from muniment.merkle.log_tree import Frontier
+from muniment.ports import Appended, Clock, LoggedEntry, LogStore
+from muniment.spec.checkpoint import Checkpoint, origin_of, witness_of
+from muniment.spec.entry import ENTRY_BYTES_MAX
+from muniment.spec.limits import MIB
+
+QUEUE_ENTRIES_MAX: Final = 4096
+QUEUE_BYTES_MAX: Final = 64 * MIB
+"""Entries that wait; more are refused as Overloaded, and their authors come again later."""
+
+_T = TypeVar("_T")
+_BATCH_ENTRIES: Final = 1024
+_BATCH_BYTES: Final = 16 * MIB
+_REPLAY_BYTES: Final = 4 * MIB
+
+
+@dataclass(eq=False, slots=True)
+class _Waiting:
+    """A request in the queue: its entries and where its answer goes."""
+
+    signed: Sequence[bytes]
+    answer: asyncio.Future[list[Appended | MunimentError]]
+
+    @property
+    def size_bytes(self) -> int:
+        return sum(map(len, self.signed))
+
+
+class Sequencer:
+    """Orders the entries of one volume.
+
+    Args:
+        volume: which one.
+        store: its log; not empty (`found` makes one).
+        identity: signs checkpoints.
+        clock: entries whose time is far off it are refused.
+        thread: one thread, shared by nobody else.
+    """
+
+    def __init__(
+        self, volume: VolumeId, store: LogStore, identity: Identity, clock: Clock, thread: ThreadPoolExecutor
+    ) -> None:
+        self.volume = volume
+        self._store = store
+        self._identity = identity
+        self._clock = clock
+        self._thread = thread
+        self._queue: list[_Waiting] = []
+        self._queued_bytes = 0
+        self._flushing: asyncio.Task[None] | None = None
+        self._grown = asyncio.Event()
+        self._released = False
+        self._state: tuple[Membership, Frontier] | None = None
+
+    @property
+    def store(self) -> LogStore:
+        """For reading."""
+        return self._store
+
+    async def append(self, signed: Sequence[bytes]) -> list[Appended | MunimentError]:
+        """Order entries behind each other.
+
+        Returns: for each entry its place and a checkpoint that covers it, durable; or why it may not follow.
+            What is in the log already keeps its place.
+        Raises: Overloaded: too much waits.  Cancelled, the entries may or may not get into the log.
+        """
+        waiting = _Waiting(signed, asyncio.get_running_loop().create_future())
+        size_bytes = waiting.size_bytes
+        if len(self._queue) >= QUEUE_ENTRIES_MAX or self._queued_bytes + size_bytes > QUEUE_BYTES_MAX:
+            raise Overloaded(limit=f"{QUEUE_ENTRIES_MAX} waiting entries or {QUEUE_BYTES_MAX} bytes of them")
+        self._queue.append(waiting)
+        self._queued_bytes += size_bytes
+        if self._flushing is None:
+            self._flushing = asyncio.create_task(self._flush(), name="log sequencer")
+        return await waiting.answer
+
+    async def wait_beyond(self, size: int, wait_s: float) -> bytes:
+        """The checkpoint once the log has more than `size` entries, or the newest after `wait_s`."""
+        try:
+            async with asyncio.timeout(wait_s):
+                while self._store.size <= size and not self._released:
+                    grown = self._grown
+                    await grown.wait()
+        except TimeoutError:
+            pass
+        return await asyncio.get_running_loop().run_in_executor(None, self._store.checkpoint)
+
+    async def cosign(self, note: bytes) -> None:
+        """Add the cosignatures of members to the newest checkpoint.
+
+        Raises: MalformedRecord, InvalidRequest: they are not on the newest checkpoint.
+        """
+
+        def work() -> None:
+            # In the batches' thread, so that none puts another checkpoint in between.
+            membership, _ = self._known()
+            witnesses = {witness_of(member): bytes(member) for member in membership.members}
+            newest = self._store.checkpoint()
+            merged = merge_cosignatures(newest, note, witnesses)
+            if merged != newest:
+                self._store.replace_checkpoint(merged)
+
+        await self.in_thread(work)
+
+    def release_waiting(self) -> None:
+        """Let all `wait_beyond` return now, and those to come at once."""
+        self._released = True
+        self._grown.set()
+
+    async def in_thread(self, work: Callable[[], _T]) -> _T:
+        """Run blocking work between two batches."""
+        return await asyncio.get_running_loop().run_in_executor(self._thread, work)
+
+    async def aclose(self) -> None:
+        """Let what is queued become durable.  The store stays open."""
+        while self._flushing is not None:
+            await asyncio.wait([self._flushing])
+
+    # --- batches ------------------------------------------------------------------------------
+
+    async def _flush(self) -> None:
+        loop = asyncio.get_running_loop()
+        try:
+            while self._queue:
+                batch = self._take()
+                try:
+                    outcomes = await loop.run_in_executor(self._thread, self._order, batch)
+                except MunimentError as error:
+                    outcomes = [[error for _ in waiting.signed] for waiting in batch]
+                except BaseException as error:
+                    for waiting in batch:
+                        if not waiting.answer.done():
+                            waiting.answer.set_exception(error)
+                    raise
+                for waiting, outcome in zip(batch, outcomes, strict=True):
+                    if not waiting.answer.done():
+                        waiting.answer.set_result(outcome)
+                grown, self._grown = self._grown, asyncio.Event()
+                grown.set()
+        finally:
+            self._flushing = None
+
+    def _take(self) -> list[_Waiting]:
+        """What is written together next: at least one request."""
+        entries = size_bytes = 0
+        for at, waiting in enumerate(self._queue):
+            entries += len(waiting.signed)
+            size_bytes += waiting.size_bytes
+            if at and (entries > _BATCH_ENTRIES or size_bytes > _BATCH_BYTES):
+                break
+        else:
+            at = len(self._queue)
+        batch, self._queue = self._queue[:at], self._queue[at:]
+        self._queued_bytes -= sum(waiting.size_bytes for waiting in batch)
+        return batch
+
+    def _known(self) -> tuple[Membership, Frontier]:
+        """In the thread: the state after what is durable."""
+        if self._state is None:
+            self._state = replay(self._store)
+        return self._state
+
+    def _order(self, batch: list[_Waiting]) -> list[list[Appended | MunimentError]]:
+        """In the thread: judge each entry, write those that may follow, answer all."""
+        membership, frontier = self._known()
+        # Until the batch is durable there is no state: a failed flush is judged anew from the store.
+        self._state = None
+        size = self._store.size
+        fresh: list[LoggedEntry] = []
+        places: dict[EntryHash, int] = {}
+        judged: list[list[int | MunimentError]] = []
+        now_ns = int(self._clock.now_s() * 1e9)
+        for waiting in batch:
+            outcome: list[int | MunimentError] = []
+            for signed in waiting.signed:
+                try:
+                    entry = open_entry(signed)
+                    place = places.get(entry.hash)
+                    if place is None:
+                        place = self._store.find(entry.hash)
+                    if place is None:
+                        membership.check_clock(entry.entry, now_ns)
+                        membership.admit(entry, size + len(fresh))
+                        place = places[entry.hash] = size + len(fresh)
+                        fresh.append(LoggedEntry(entry.hash, signed))
+                except MunimentError as error:
+                    # What comes behind it in the same request is of the same author and cannot follow.
+                    outcome.append(error)
+                    break
+                outcome.append(place)
+            judged.append(outcome)
+        if fresh:
+            frontier, nodes = frontier.extend(entry.hash for entry in fresh)
+            checkpoint = Checkpoint(origin_of(self.volume), frontier.size, frontier.root())
+            self._store.append(fresh, nodes, sign_checkpoint(self._identity, checkpoint))
+        self._state = membership, frontier
+        note = self._store.checkpoint()
+        return [
+            [Appended(place, note) if isinstance(place, int) else place for place in outcome]
+            for outcome in judged
+        ]
+
+
+def replay(store: LogStore) -> tuple[Membership, Frontier]:
+    """Membership and frontier at the end of a log of one's own, whose entries were verified when they came.
+
+    Raises: StoreFailed: the store's content is not a log.  Cost: O(entries).
+    """
+    membership, size, at = Membership(), store.size, 0
+    try:
+        while at < size:
+            for signed in store.read(at, size, bytes_max=_REPLAY_BYTES):
+                membership.admit(open_entry(signed), at)
+                at += 1
+        frontier = Frontier.at(size, store.node)
+    except StoreFailed:
+        raise
+    except MunimentError as error:
+        raise StoreFailed(where="the log", reason=f"entry {at} does not verify: {error}") from error
+    return membership, frontier
+
+
+def found(signed: bytes, store: LogStore, identity: Identity) -> VolumeId:
+    """Begin a log with its first entry in an empty store; durable on return.
+
+    Raises: MalformedRecord, EntryRefused: it founds no volume.
+    """
+    entry = open_entry(signed)
+    membership = Membership()
+    membership.admit(entry, 0)
+    frontier, nodes = Frontier().append(entry.hash)
+    checkpoint = Checkpoint(origin_of(membership.volume), 1, frontier.root())
+    store.append([LoggedEntry(entry.hash, signed)], nodes, sign_checkpoint(identity, checkpoint))
+    return membership.volume
+
+
+assert ENTRY_BYTES_MAX < QUEUE_BYTES_MAX

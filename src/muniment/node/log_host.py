@@ -1,0 +1,134 @@
+"""The logs that one process serves: a file for each volume, opened when it is first asked for.
+
+A log is made by its first entry, which its founder signs; who may found is the operator's choice.  After
+that an entry is admitted by what it says itself, and whoever knows a VolumeId, which every capability of the
+volume holds and nobody can guess, may read: the content is encrypted for members.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Final, TypeVar
+
+from muniment.crypto.entries import open_entry, volume_id
+from muniment.crypto.identity import Identity
+from muniment.engine.sequencer import Sequencer, found
+from muniment.errors import AccountRefused, Overloaded, VolumeUnknown
+from muniment.ids import MemberId, VolumeId, id_text
+from muniment.logs.sqlite import SqliteLog
+from muniment.ports import Clock
+
+SUFFIX: Final = ".log"
+_T = TypeVar("_T")
+
+
+class LogHost:
+    """All logs of one folder.  Belongs to one event loop.
+
+    Args:
+        folder: holds `<VolumeId>.log` files; made if missing.
+        identity: signs the checkpoints of all.
+        clock: for entries' times.
+        may_found: whether this member may found a volume here.
+        volumes_max: logs kept at most.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        identity: Identity,
+        clock: Clock,
+        *,
+        may_found: Callable[[MemberId], bool],
+        volumes_max: int,
+    ) -> None:
+        folder.mkdir(mode=0o700, exist_ok=True)
+        self._folder, self.identity, self.clock = folder, identity, clock
+        self._may_found, self._volumes_max = may_found, volumes_max
+        self._open: dict[VolumeId, asyncio.Task[Sequencer]] = {}
+        self._founding = asyncio.Lock()
+        self._threads: list[ThreadPoolExecutor] = []
+
+    async def found(self, signed: bytes) -> Sequencer:
+        """Make a volume's log of its first entry, durably; one that exists already is returned.
+
+        Raises: MalformedRecord, EntryRefused: it founds none; AccountRefused: its author may not here;
+            Overloaded: there are too many.
+        """
+        volume, author = volume_id(signed), open_entry(signed).entry.author
+        async with self._founding:
+            if not self._path(volume).exists():
+                if not self._may_found(author):
+                    raise AccountRefused(account=author, reason="it is not among the founders")
+                await self._in_thread(self._make, signed, volume)
+        return await self.sequencer(volume)
+
+    def _make(self, signed: bytes, volume: VolumeId) -> None:
+        if len(list(self._folder.glob(f"*{SUFFIX}"))) >= self._volumes_max:
+            raise Overloaded(limit=f"{self._volumes_max} volumes")
+        # Under another name until it is whole: a file without a first entry would be no log.
+        part = self._folder / f"{id_text(volume)}.new"
+        for leftover in self._folder.glob(f"{part.name}*"):
+            leftover.unlink()
+        store = SqliteLog(part)
+        try:
+            found(signed, store, self.identity)
+            store.backup(self._path(volume))
+        finally:
+            store.close()
+            for leftover in self._folder.glob(f"{part.name}*"):
+                leftover.unlink()
+
+    async def sequencer(self, volume: VolumeId) -> Sequencer:
+        """The service of one volume.  Raises: VolumeUnknown, StoreFailed."""
+        task = self._open.get(volume)
+        if task is None or (task.done() and task.exception() is not None):
+            if not self._path(volume).exists():
+                raise VolumeUnknown(volume=id_text(volume))
+            task = asyncio.create_task(self._started(volume), name=f"open log {id_text(volume)[:12]}")
+            self._open[volume] = task
+        return await asyncio.shield(task)
+
+    async def _started(self, volume: VolumeId) -> Sequencer:
+        thread = ThreadPoolExecutor(1, thread_name_prefix="log")
+        self._threads.append(thread)
+        loop = asyncio.get_running_loop()
+        store = await loop.run_in_executor(thread, SqliteLog, self._path(volume))
+        return Sequencer(volume, store, self.identity, self.clock, thread)
+
+    async def cosign(self, volume: VolumeId, note: bytes) -> None:
+        """Add a witness's cosignature to the newest checkpoint.
+
+        Raises: VolumeUnknown; MalformedRecord, InvalidRequest: it is not one of the newest checkpoint.
+        """
+        sequencer = await self.sequencer(volume)
+
+        await sequencer.cosign(note)
+
+    def release_waiting(self) -> None:
+        """Answer everybody who waits for a log to grow: the service stops."""
+        for task in self._open.values():
+            if task.done() and task.exception() is None:
+                task.result().release_waiting()
+
+    async def _in_thread(self, work: Callable[..., _T], *arguments: object) -> _T:
+        return await asyncio.get_running_loop().run_in_executor(None, work, *arguments)
+
+    def _path(self, volume: VolumeId) -> Path:
+        return self._folder / f"{id_text(volume)}{SUFFIX}"
+
+    async def aclose(self) -> None:
+        """Let queued entries become durable and close all logs."""
+        for task in self._open.values():
+            try:
+                sequencer = await task
+            except Exception:  # noqa: BLE001, S112 - it was told to who asked for it; nothing is open
+                continue
+            await sequencer.aclose()
+            sequencer.store.close()
+        self._open.clear()
+        for thread in self._threads:
+            thread.shutdown()
