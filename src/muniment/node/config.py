@@ -231,7 +231,7 @@ def check_node_config(config: NodeConfig, path: Path) -> NodeConfig:
     return config
 
 
-def init_folder(folder: Path, config: AnyConfig, entropy: Callable[[int], bytes]) -> NodeId:
+def init_folder(folder: Path, config: _Config, entropy: Callable[[int], bytes]) -> NodeId:
     """Make the folder of a new node, introducer or log service: its key (0600) and its configuration.
 
     The configuration file is written last, so a folder that has one is whole.  An interrupted attempt may be
@@ -242,6 +242,7 @@ def init_folder(folder: Path, config: AnyConfig, entropy: Callable[[int], bytes]
         StoreFailed.
     """
     name = _FILES[type(config)]
+    config = _converted(msgspec.to_builtins(config), type(config), folder / name)
     match config:
         case NodeConfig():
             check_node_config(config, folder / name)
@@ -289,6 +290,11 @@ def _load(path: Path, kind: type[_Config]) -> _Config:
         raise ConfigInvalid(where=str(path), reason=f"missing; run 'muni {path.stem} init' first") from error
     except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigInvalid(where=str(path), reason=str(error)) from error
+    return _converted(table, kind, path)
+
+
+def _converted(table: object, kind: type[_Config], path: Path) -> _Config:
+    """The settings a table holds, every bound checked.  Raises: ConfigInvalid: names the key."""
     try:
         return msgspec.convert(table, kind)
     except msgspec.ValidationError as error:

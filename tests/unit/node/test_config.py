@@ -216,3 +216,17 @@ def test_a_file_is_replaced_whole_or_not_at_all(tmp_path: Path, monkeypatch: pyt
 
 def _no_space(descriptor: int) -> None:
     raise OSError(28, "No space left on device")
+
+
+@pytest.mark.parametrize(
+    ("config", "key"),
+    [
+        (NodeConfig(capacity_bytes=1, store="ftp"), "store"),
+        (NodeConfig(capacity_bytes=1, zone="z" * 65), "zone"),
+        (NodeConfig(capacity_bytes=1 << 62), "capacity_bytes"),
+    ],
+)
+def test_what_a_run_would_refuse_is_refused_at_init(tmp_path: Path, config: NodeConfig, key: str) -> None:
+    with pytest.raises(ConfigInvalid, match=key):
+        init_folder(tmp_path / "n", config, os.urandom)
+    assert not (tmp_path / "n").exists()
