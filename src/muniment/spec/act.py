@@ -26,7 +26,7 @@ MEMBERS_MAX: Final = 1024
 LIFETIME_S_MAX: Final = 366 * 24 * 3600
 _FORMAT: Final = "membership act"
 _UNSHOWABLE: Final = re.compile(
-    "[\x00-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff\ud800-\udfff]"
+    "[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff\ud800-\udfff]"
 )
 """Controls, line ends, and what changes the direction of writing.  Not `str.isprintable`: that depends on the
 Unicode version of the interpreter, and all members must agree on what an entry is."""

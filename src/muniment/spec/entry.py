@@ -113,7 +113,7 @@ def decode_payload(payload: bytes) -> Entry:
         case [int(version), *_] if version != VERSION:
             raise UnknownVersion(format=_FORMAT, version=version)
         case [
-            _,
+            int(),
             bytes(volume),
             int(epoch),
             bytes(author),

@@ -82,7 +82,7 @@ def decode_payload(payload: bytes) -> NodeRecord:
         case [int(version), *_] if version != VERSION:
             raise UnknownVersion(format=_FORMAT, version=version)
         case [
-            _,
+            int(),
             bytes(node),
             bytes(key),
             list(addresses),

@@ -94,7 +94,7 @@ def decode_transaction(plain: bytes, verify_plain: bytes) -> Transaction:
     match load(plain, format=_FORMAT):
         case [int(version), *_] if version != VERSION:
             raise UnknownVersion(format=_FORMAT, version=version)
-        case [_, bytes(read_half), list(operations), str(message)] if len(operations) <= OPERATIONS_MAX:
+        case [int(), bytes(read_half), list(operations), str(message)] if len(operations) <= OPERATIONS_MAX:
             pass
         case _:
             raise _malformed("fields do not fit")
