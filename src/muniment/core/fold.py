@@ -39,7 +39,7 @@ from muniment.spec.operation import (
 from muniment.spec.transaction import Transaction
 
 LEVELS_MAX: Final = 2048
-"""How far below the root a folder with folders in it can be moved.  A path of that length is longer than
+"""Levels between the root and the folder into which one with folders in it can be moved.  A path of that length is longer than
 PATH_MAX of Linux; without a limit, one member's deep chain of folders makes every rename slow for all."""
 
 
@@ -208,7 +208,7 @@ class _Fold:
             self._reject(Why.INTO_ITSELF, "a folder cannot be moved into itself")
         if self._node(moved.inode).links == 2:
             return  # no folder in it, so none that it could be moved below
-        for _ in range(LEVELS_MAX):
+        for _ in range(LEVELS_MAX + 1):
             if folder.inode == ROOT:
                 return
             if folder.parent == moved.inode:
@@ -329,10 +329,8 @@ class _Fold:
     # --- expectations -------------------------------------------------------------------------
 
     def _number(self, reference: int) -> int:
-        """The inode that an operation names; 0 for what nothing made."""
-        if reference >= 0:
-            return reference
-        return self._made[-reference - 1] if -reference <= len(self._made) else 0
+        """The inode that an operation names; a transaction refers back only."""
+        return reference if reference >= 0 else self._made[-reference - 1]
 
     def _node(self, reference: int) -> Node:
         node = self.tree.node(self._number(reference))
