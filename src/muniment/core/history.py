@@ -99,7 +99,7 @@ def touched_by(changes: Changes) -> tuple[list[int], list[tuple[int, bytes]]]:
     """
     inos = dict.fromkeys(row.inode for one in changes.inodes if (row := one.before or one.after))
     inos.update(dict.fromkeys(one.inode for one in changes.xattrs))
-    names = [(row.parent, row.name) for one in changes.names if (row := one.before or one.after)]
+    names = [(name.parent, name.name) for one in changes.names if (name := one.before or one.after)]
     return list(inos), names
 
 

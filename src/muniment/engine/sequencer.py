@@ -19,14 +19,14 @@ from typing import Final, TypeVar
 
 from muniment.core.membership import Membership
 from muniment.crypto.checkpoints import merge_cosignatures, sign_checkpoint
-from muniment.crypto.entries import open_entry
+from muniment.crypto.entries import known_entry, open_entry
 from muniment.crypto.identity import Identity
-from muniment.errors import MunimentError, Overloaded, StoreFailed
+from muniment.errors import EntryMisplaced, MunimentError, Overloaded, StoreFailed
 from muniment.ids import EntryHash, VolumeId
 from muniment.merkle.log_tree import Frontier
 from muniment.ports import Appended, Clock, LoggedEntry, LogStore
 from muniment.spec.checkpoint import Checkpoint, origin_of, witness_of
-from muniment.spec.entry import ENTRY_BYTES_MAX
+from muniment.spec.entry import ENTRY_BYTES_MAX, Entry
 from muniment.spec.limits import MIB
 
 QUEUE_ENTRIES_MAX: Final = 4096
@@ -204,6 +204,7 @@ class Sequencer:
                     if place is None:
                         place = self._store.find(entry.hash)
                     if place is None:
+                        self._check_seen(entry.entry)
                         membership.check_clock(entry.entry, now_ns)
                         membership.admit(entry, size + len(fresh))
                         place = places[entry.hash] = size + len(fresh)
@@ -225,6 +226,12 @@ class Sequencer:
             for outcome in judged
         ]
 
+    def _check_seen(self, entry: Entry) -> None:
+        """An author who has seen another tree of this size was shown another log."""
+        size = entry.seen_size
+        if 0 < size <= self._store.size and Frontier.at(size, self._store.node).root() != entry.seen_root:
+            raise EntryMisplaced(reason=f"its author has seen another log of {size} entries")
+
 
 def replay(store: LogStore) -> tuple[Membership, Frontier]:
     """Membership and frontier at the end of a log of one's own, whose entries were verified when they came.
@@ -235,7 +242,7 @@ def replay(store: LogStore) -> tuple[Membership, Frontier]:
     try:
         while at < size:
             for signed in store.read(at, size, bytes_max=_REPLAY_BYTES):
-                membership.admit(open_entry(signed), at)
+                membership.admit(known_entry(signed), at)
                 at += 1
         frontier = Frontier.at(size, store.node)
     except StoreFailed:

@@ -1,0 +1,254 @@
+"""One volume as a member uses it: follow the log, read any state, change it by transactions.
+
+    volume = Volume(follower, secret, log, clock, os.urandom)
+    await volume.sync()
+    await volume.commit(lambda state: Transaction((Make(ROOT, b"books", Kind.FOLDER, 0o755),)))
+
+A change is planned on the newest state that is known, signed, ordered by the log service, and folded here as
+everywhere: `commit` returns when that is done, and raises what the fold says if somebody was faster.
+
+Concurrency: one thread belongs to the follower, and all its work runs there in turn; `_turn` keeps two
+changes of this member apart, because his entries form a chain.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Final, TypeVar
+
+from muniment.core.entries import Place, seal_transaction
+from muniment.core.keys import rotation
+from muniment.core.membership import Membership
+from muniment.core.tree_state import TreeReading
+from muniment.crypto.entries import sign_entry
+from muniment.crypto.member import MemberSecret
+from muniment.engine.follower import Follower
+from muniment.errors import (
+    AuthorChainBroken,
+    EntryMisplaced,
+    EpochPassed,
+    GrantsWrong,
+    NotCapable,
+    OperationRejected,
+    ProtocolViolation,
+    RotationDue,
+    UnavailableError,
+)
+from muniment.ids import VolumeId
+from muniment.ports import Appended, Clock, LogClient, VolumeView
+from muniment.spec.act import Act, Rotate
+from muniment.spec.entry import Entry
+from muniment.spec.transaction import Transaction
+
+Plan = Callable[[TreeReading], Transaction]
+"""Makes a transaction for a state; called again with a newer one if somebody was faster."""
+
+ActPlan = Callable[[Membership], Act]
+
+_TRIES: Final = 8
+_PAUSE_S: Final = 0.05
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True, slots=True)
+class Committed:
+    """A change that is in the log and was folded.
+
+    Attributes:
+        index: of its entry.
+        checkpoint: a signed one that covers it.
+    """
+
+    index: int
+    checkpoint: bytes
+
+
+class Volume:
+    """A member's volume.
+
+    Args:
+        follower: what is known of it; belongs to the volume from now on.
+        secret: to write; None for one who only reads.
+        log: the log service.
+        clock: times of entries.
+        entropy: for nonces and keys.
+    """
+
+    def __init__(
+        self,
+        follower: Follower,
+        secret: MemberSecret | None,
+        log: LogClient,
+        clock: Clock,
+        entropy: Callable[[int], bytes],
+    ) -> None:
+        self._follower = follower
+        self._secret = secret
+        self._log = log
+        self._clock = clock
+        self._entropy = entropy
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="volume")
+        self._turn = asyncio.Lock()
+        self._jitter = random.SystemRandom().random
+
+    @property
+    def id(self) -> VolumeId:
+        """Which volume it is."""
+        return self._follower.volume
+
+    @property
+    def membership(self) -> Membership:
+        """Members, policy and votes, as far as the log was followed; do not change it."""
+        return self._follower.membership
+
+    @property
+    def view(self) -> VolumeView:
+        """The states; may be read from any thread."""
+        return self._follower.view
+
+    @property
+    def follower(self) -> Follower:
+        """For audits; its methods run in this volume's thread."""
+        return self._follower
+
+    async def run(self, work: Callable[[], _T]) -> _T:
+        """Run blocking work on the view or the follower in this volume's thread."""
+        return await asyncio.get_running_loop().run_in_executor(self._thread, work)
+
+    async def aclose(self) -> None:
+        """End the thread and close replica and view."""
+        await self._log.aclose()
+        await self.run(self._close)
+        self._thread.shutdown()
+
+    def _close(self) -> None:
+        self._follower.view.close()
+        self._follower.replica.close()
+
+    # --- following ----------------------------------------------------------------------------
+
+    async def sync(self) -> int:
+        """Follow the log to its newest checkpoint; returns how many entries are known then.
+
+        Raises: LogForked; as `LogClient`.
+        """
+        async with self._turn:
+            return await self._follow(await self._log.checkpoint())
+
+    async def wait_change(self, wait_s: float) -> bool:
+        """Follow the log as soon as it has something new; False if it had not within `wait_s`."""
+        known = self._follower.frontier.size
+        note = await self._log.wait_beyond(known, wait_s)
+        async with self._turn:
+            return await self._follow(note) > known
+
+    async def _follow(self, note: bytes) -> int:
+        follows = await self.run(lambda: self._follower.follows(note))
+        checkpoint, at = follows.checkpoint, follows.start
+        while at < follows.stop:
+            signed = await self._log.entries(at, follows.stop)
+            at += len(signed)
+            if at > follows.stop:
+                raise ProtocolViolation(node=b"", reason="more entries than were asked for")
+            proof = () if at == follows.stop else await self._log.consistency(at, follows.stop)
+            await self.run(lambda s=signed, p=proof: self._follower.take(s, note, checkpoint, p))  # type: ignore[misc]
+        return max(at, follows.start)
+
+    # --- changing -----------------------------------------------------------------------------
+
+    async def commit(self, plan: Plan) -> Committed:
+        """Make one change.
+
+        Args:
+            plan: called in the volume's thread, again if others changed the volume's keys meanwhile.
+        Returns: when the entry is durable at the log service and folded here.
+
+        Cancelled, the change may or may not be made.
+        Raises: OperationRejected: the fold found something else than planned; NotCapable: no right to write;
+            EntryRefused, LogForked; as `LogClient`; what `plan` raises.
+        """
+
+        def make(place: Place) -> Entry:
+            transaction = plan(self.view.reading())
+            keys = self._follower.ring.keys(place.epoch)
+            return seal_transaction(place, transaction, keys, self._entropy)
+
+        async with self._turn:
+            done = await self._append(make)
+        (folded,) = await self.run(lambda: self.view.entries(done.index, done.index + 1))
+        if folded.rejection is not None:
+            why = folded.rejection
+            raise OperationRejected(why=why.code, operation=why.operation or 0, reason=why.reason)
+        return done
+
+    async def act(self, plan: ActPlan) -> Committed:
+        """Make one membership act.  Raises: as `commit`."""
+        async with self._turn:
+            return await self._append(lambda place: place.entry(plan(self.membership)))
+
+    async def _append(self, make: Callable[[Place], Entry]) -> Committed:
+        """Sign, order and follow; what changed under us is planned anew, what was lost is sent again."""
+        for attempt in range(_TRIES):
+            if attempt:
+                await asyncio.sleep(_PAUSE_S * 2**attempt * self._jitter())
+                await self._follow(await self._log.checkpoint())
+            signed = await self.run(lambda: self._signed(make))
+            try:
+                (done,) = await self._send([signed])
+            except RotationDue:
+                await self._rotate()
+                continue
+            except (EpochPassed, AuthorChainBroken, EntryMisplaced):
+                if attempt == _TRIES - 1:
+                    raise
+                continue
+            await self._follow(done.checkpoint)
+            return Committed(done.index, done.checkpoint)
+        raise AssertionError
+
+    async def _send(self, signed: Sequence[bytes]) -> list[Appended]:
+        """Have entries ordered; a call whose answer was lost is repeated as it was."""
+        for attempt in range(_TRIES):
+            try:
+                return await self._log.append(signed)
+            except UnavailableError:
+                if attempt >= _TRIES // 2:
+                    raise
+                await asyncio.sleep(_PAUSE_S * 2**attempt * (1 + self._jitter()))
+        raise AssertionError
+
+    def _signed(self, make: Callable[[Place], Entry]) -> bytes:
+        """In the thread: the next entry of this member."""
+        if self._secret is None:
+            raise NotCapable(needed="volume write", given="volume read")
+        frontier = self._follower.frontier
+        place = Place.next(
+            self.membership,
+            self._secret.member,
+            seen_size=frontier.size,
+            seen_root=frontier.root(),
+            now_ns=int(self._clock.now_s() * 1e9),
+        )
+        return sign_entry(self._secret.identity, make(place))
+
+    async def _rotate(self) -> None:
+        """Begin a new epoch after a member left: until then nobody can write."""
+        await self._follow(await self._log.checkpoint())
+        if not self.membership.rotation_due:
+            return  # somebody else was faster
+
+        def make(place: Place) -> Entry:
+            old = self._follower.ring.keys(place.epoch)
+            fresh, _ = rotation(self.membership, old, self._entropy)
+            return place.entry(Rotate(fresh))
+
+        signed = await self.run(lambda: self._signed(make))
+        try:
+            (done,) = await self._send([signed])
+        except (EpochPassed, AuthorChainBroken, GrantsWrong):
+            return  # somebody else was faster, or another one left
+        await self._follow(done.checkpoint)

@@ -1,0 +1,119 @@
+"""A volume with real members, keys and folds over a log service in this process."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+
+from muniment.core.keys import EpochKeys, grant, rotation
+from muniment.core.membership import Membership
+from muniment.crypto.entries import sign_entry, volume_id
+from muniment.crypto.hashing import derive
+from muniment.crypto.identity import Identity
+from muniment.crypto.member import MemberSecret
+from muniment.engine.follower import Follower
+from muniment.engine.local_log import LocalLog
+from muniment.engine.sequencer import Sequencer, found
+from muniment.engine.volume import Volume
+from muniment.ids import VolumeId
+from muniment.logs.memory import MemoryLog
+from muniment.merkle.log_tree import EMPTY_ROOT
+from muniment.ports import LogClient, LogStore
+from muniment.spec.act import Accept, Act, Found, Join, Kick, Quorum, Role, VolumePolicy
+from muniment.spec.entry import NO_ENTRY, NO_VOLUME, Entry
+from muniment.spec.operation import ROOT, Kind, Make, Operation
+from muniment.spec.transaction import Transaction
+from muniment.views.memory import MemoryView
+
+POLICY = VolumePolicy(Quorum.MAJORITY, 7 * 24 * 3600, "2/3", 2, 1 << 20)
+LOG_KEY = Identity.from_seed(b"l" * 32)
+
+
+class Now:
+    """The real clock."""
+
+    def now_s(self) -> float:
+        return time.time()
+
+    def monotonic_s(self) -> float:
+        return time.monotonic()
+
+
+def member(name: str) -> MemberSecret:
+    return MemberSecret(derive("tests of volumes", name.encode()))
+
+
+def transaction(*operations: Operation, message: str = "") -> Transaction:
+    return Transaction(operations, message=message)
+
+
+def folder(name: bytes, parent: int = ROOT) -> Make:
+    return Make(parent, name, Kind.FOLDER, 0o755)
+
+
+@dataclass
+class World:
+    """One log service and the members' volumes over it.
+
+    Attributes:
+        volume: founded by "anna".
+        store: what the service keeps.
+        log: the client that members get; a test may put a lying one in its place.
+    """
+
+    sequencer: Sequencer
+    store: LogStore
+    volume: VolumeId
+    log: LogClient
+    stack: contextlib.AsyncExitStack
+    open: dict[str, Volume] = field(default_factory=dict)
+
+    async def member(self, name: str, *, log: LogClient | None = None) -> Volume:
+        """The volume of one who holds this secret, in step with the log; members or not."""
+        secret = member(name)
+        follower = Follower(self.volume, secret.read, LOG_KEY.public_key, MemoryLog(), MemoryView())
+        volume = Volume(follower, secret, log or self.log, Now(), os.urandom)
+        self.stack.push_async_callback(volume.aclose)
+        await volume.sync()
+        return volume
+
+    async def join(self, name: str, role: Role, by: Volume) -> Volume:
+        """Ask for membership, and have it accepted by one owner."""
+        volume, secret = await self.member(name), member(name)
+        await volume.act(lambda _: Join(secret.card(name), role, ""))
+        await by.sync()
+        await by.act(lambda state: accept(state, by, secret, role))
+        await volume.sync()
+        return volume
+
+
+def accept(state: Membership, by: Volume, joiner: MemberSecret, role: Role) -> Act:
+    card = state.joins()[joiner.member].card
+    return Accept(joiner.member, role, grant(by.id, by.follower.ring.keys(state.epoch), card, role))
+
+
+def kick(state: Membership, by: Volume, whom: MemberSecret) -> Act:
+    fresh, _ = rotation(state, by.follower.ring.keys(state.epoch), os.urandom, without=whom.member)
+    return Kick(whom.member, fresh)
+
+
+@contextlib.asynccontextmanager
+async def world(policy: VolumePolicy = POLICY) -> AsyncIterator[World]:
+    secret, keys = member("anna"), EpochKeys.generate(0, os.urandom)
+    card = secret.card("anna")
+    granted = (grant(NO_VOLUME, keys, card, Role.OWNER),)
+    act = Found("books", os.urandom(16), policy, card, keys.commitment, granted)
+    founding = Entry(NO_VOLUME, 0, secret.member, 0, NO_ENTRY, 0, EMPTY_ROOT, time.time_ns(), act)
+    signed, store = sign_entry(secret.identity, founding), MemoryLog()
+    volume = found(signed, store, LOG_KEY)
+    assert volume == volume_id(signed)
+    async with contextlib.AsyncExitStack() as stack:
+        thread = ThreadPoolExecutor(1)
+        stack.callback(thread.shutdown)
+        sequencer = Sequencer(volume, store, LOG_KEY, Now(), thread)
+        stack.push_async_callback(sequencer.aclose)
+        yield World(sequencer, store, volume, LocalLog(sequencer), stack)

@@ -1,0 +1,244 @@
+"""Volumes of real members over one log: agreement, order, rejection, rotation, and a service that lies."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+
+import pytest
+from tests.unit.volume.support import LOG_KEY, World, folder, kick, member, transaction, world
+
+from muniment.crypto.checkpoints import sign_checkpoint
+from muniment.engine.volume import Volume
+from muniment.errors import (
+    LogForked,
+    MalformedRecord,
+    NotMember,
+    OperationRejected,
+    RoleForbids,
+)
+from muniment.merkle.log_tree import Frontier
+from muniment.ports import Appended, LogClient
+from muniment.spec.act import Leave, Role
+from muniment.spec.checkpoint import Checkpoint, origin_of
+from muniment.spec.operation import ROOT, Unlink
+
+
+@pytest.fixture
+async def grid() -> AsyncIterator[World]:
+    async with world() as grid:
+        yield grid
+
+
+def names(volume: Volume, at: int | None = None) -> list[bytes]:
+    return [child.name for child in volume.view.reading(at).children(ROOT, b"", 1000)]
+
+
+async def make(volume: Volume, name: bytes) -> int:
+    return (await volume.commit(lambda _: transaction(folder(name)))).index
+
+
+async def test_what_one_writes_the_others_read(grid: World) -> None:
+    anna = await grid.member("anna")
+    bert = await grid.join("bert", Role.WRITER, anna)
+    await make(anna, b"of anna")
+    index = await make(bert, b"of bert")
+    assert names(bert) == [b"of anna", b"of bert"]
+    await anna.sync()
+    assert names(anna) == names(bert)
+    assert names(anna, index - 1) == [b"of anna"]
+    assert anna.view.state_hash().digest() == bert.view.state_hash().digest()
+
+
+async def test_a_newcomer_folds_to_the_same_state(grid: World) -> None:
+    anna = await grid.member("anna")
+    for at in range(30):
+        await make(anna, b"%d" % at)
+    again = await grid.member("anna")
+    assert again.view.state_hash().digest() == anna.view.state_hash().digest()
+    assert again.follower.frontier == anna.follower.frontier
+
+
+async def test_two_who_make_the_same_name_at_once(grid: World) -> None:
+    anna = await grid.member("anna")
+    bert = await grid.join("bert", Role.WRITER, anna)
+    outcomes = await asyncio.gather(make(anna, b"x"), make(bert, b"x"), return_exceptions=True)
+    rejected = [one for one in outcomes if isinstance(one, OperationRejected)]
+    assert len(rejected) == 1
+    assert rejected[0].why == "exists"
+    await anna.sync()
+    await bert.sync()
+    assert anna.view.state_hash().digest() == bert.view.state_hash().digest()
+
+
+async def test_many_changes_at_once_are_all_made(grid: World) -> None:
+    anna = await grid.member("anna")
+    writers = [anna, *[await grid.join(f"writer {at}", Role.WRITER, anna) for at in range(3)]]
+    await asyncio.gather(*[make(one, b"%d-%d" % (at, n)) for at, one in enumerate(writers) for n in range(5)])
+    for one in writers:
+        await one.sync()
+    assert len({one.view.state_hash().digest() for one in writers}) == 1
+    assert len(names(anna)) == 20
+
+
+async def test_a_plan_sees_the_newest_state(grid: World) -> None:
+    anna = await grid.member("anna")
+    await make(anna, b"x")
+    inode = anna.view.lookup([b"x"])
+    assert inode is not None
+    with pytest.raises(OperationRejected, match="is-a-folder"):
+        await anna.commit(lambda _: transaction(Unlink(ROOT, b"x", inode.inode)))
+    assert names(anna) == [b"x"]
+
+
+async def test_rights_are_kept_by_the_service(grid: World) -> None:
+    anna, stranger = await grid.member("anna"), await grid.member("stranger")
+    with pytest.raises(NotMember):
+        await stranger.act(lambda _: Leave())
+    reader = await grid.join("rita", Role.READER, anna)
+    with pytest.raises(RoleForbids):
+        await make(reader, b"x")
+
+
+async def test_roles_see_what_they_may(grid: World) -> None:
+    anna = await grid.member("anna")
+    await make(anna, b"x")
+    reader, auditor = await grid.join("r", Role.READER, anna), await grid.join("a", Role.AUDITOR, anna)
+    assert names(reader) == [b"x"]
+    assert names(auditor) == []
+
+
+async def test_a_removed_member_reads_nothing_more(grid: World) -> None:
+    anna = await grid.member("anna")
+    bert = await grid.join("bert", Role.WRITER, anna)
+    await make(bert, b"before")
+    await anna.sync()
+    await anna.act(lambda state: kick(state, anna, member("bert")))
+    await make(anna, b"after")
+    with pytest.raises(NotMember):
+        await make(bert, b"mine")
+    assert names(bert) == [b"before"]
+    assert names(anna) == [b"before", b"after"] or names(anna) == [b"after", b"before"]
+
+
+async def test_who_leaves_is_followed_by_new_keys(grid: World) -> None:
+    anna = await grid.member("anna")
+    bert = await grid.join("bert", Role.WRITER, anna)
+    await bert.act(lambda _: Leave())
+    await make(anna, b"after")
+    await bert.sync()
+    assert anna.membership.epoch == 1
+    assert names(bert) == []
+    assert names(anna) == [b"after"]
+
+
+async def test_it_follows_as_soon_as_there_is_news(grid: World) -> None:
+    anna, again = await grid.member("anna"), await grid.member("anna")
+    waiting = asyncio.create_task(again.wait_change(10))
+    await make(anna, b"x")
+    assert await waiting
+    assert names(again) == [b"x"]
+    assert not await again.wait_change(0.01)
+
+
+# --- a service that lies --------------------------------------------------------------------------
+
+
+class LyingLog:
+    """Answers as another log does, but for what a test puts in place of it."""
+
+    def __init__(self, inner: LogClient) -> None:
+        self.inner = inner
+        self.note: bytes | None = None
+        self.drops_first_answer = False
+        self.damage: int | None = None
+
+    async def append(self, signed: Sequence[bytes]) -> list[Appended]:
+        done = await self.inner.append(signed)
+        if self.drops_first_answer:
+            self.drops_first_answer = False
+            from muniment.errors import NodeUnreachable
+
+            raise NodeUnreachable(node=b"", reason="the connection broke")
+        return done
+
+    async def checkpoint(self) -> bytes:
+        return self.note or await self.inner.checkpoint()
+
+    async def entries(self, start: int, stop: int) -> list[bytes]:
+        found = await self.inner.entries(start, stop)
+        if self.damage is not None and start <= self.damage < stop:
+            entry = bytearray(found[self.damage - start])
+            entry[len(entry) // 2] ^= 1
+            found[self.damage - start] = bytes(entry)
+        return found
+
+    async def inclusion(self, index: int, size: int) -> tuple[bytes, ...]:
+        return await self.inner.inclusion(index, size)
+
+    async def consistency(self, old: int, new: int) -> tuple[bytes, ...]:
+        return await self.inner.consistency(old, new)
+
+    async def wait_beyond(self, size: int, wait_s: float) -> bytes:
+        return await self.inner.wait_beyond(size, wait_s)
+
+    async def cosign(self, note: bytes) -> None:
+        await self.inner.cosign(note)
+
+    async def aclose(self) -> None:
+        await self.inner.aclose()
+
+
+@pytest.fixture
+def liar(grid: World) -> LyingLog:
+    return LyingLog(grid.log)
+
+
+def signed_as(grid: World, size: int, root: bytes) -> bytes:
+    return sign_checkpoint(LOG_KEY, Checkpoint(origin_of(grid.volume), size, root))
+
+
+async def test_an_answer_that_was_lost_makes_no_second_change(grid: World, liar: LyingLog) -> None:
+    anna = await grid.member("anna", log=liar)
+    liar.drops_first_answer = True
+    assert await make(anna, b"x") == 1
+    assert grid.store.size == 2
+
+
+async def test_a_log_that_forgets_is_refused(grid: World, liar: LyingLog) -> None:
+    anna = await grid.member("anna", log=liar)
+    await make(anna, b"x")
+    liar.note = signed_as(grid, 1, Frontier.at(1, grid.store.node).root())
+    with pytest.raises(LogForked, match="had signed for 2"):
+        await anna.sync()
+
+
+@pytest.mark.parametrize("size", [1, 2, 3])
+async def test_a_log_that_shows_another_tree_is_refused(grid: World, liar: LyingLog, size: int) -> None:
+    anna, other = await grid.member("anna", log=liar), await grid.member("anna")
+    await make(anna, b"x")
+    await other.sync()
+    await make(other, b"y")
+    liar.note = signed_as(grid, size, b"r" * 32)
+    with pytest.raises(LogForked):
+        await anna.sync()
+    assert names(anna) == [b"x"]
+
+
+async def test_a_checkpoint_of_somebody_else_is_refused(grid: World, liar: LyingLog) -> None:
+    anna = await grid.member("anna", log=liar)
+    forger = member("forger").identity
+    liar.note = sign_checkpoint(forger, Checkpoint(origin_of(grid.volume), 1, anna.follower.root(1)))
+    with pytest.raises(MalformedRecord):
+        await anna.sync()
+
+
+async def test_one_flipped_bit_in_an_entry_is_refused(grid: World, liar: LyingLog) -> None:
+    anna, other = await grid.member("anna", log=liar), await grid.member("anna")
+    await make(other, b"x")
+    liar.damage = 1
+    with pytest.raises(LogForked):
+        await anna.sync()
+    liar.damage = None
+    await anna.sync()
+    assert names(anna) == [b"x"]
