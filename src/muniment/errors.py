@@ -5,7 +5,7 @@
     |   +-- InvalidCap, NotCapable, InvalidCoding, InvalidRequest, RangeOutOfBounds
     |   +-- TokenRejected, ClockSkewed, AccountRefused, ReservationMissing, BodyTooLarge, ShareUnknown
     |   +-- OperationRejected
-    |   +-- VolumeUnknown, PassphraseWrong
+    |   +-- VolumeUnknown, PathUnknown, PassphraseWrong
     |   +-- EntryRefused   an entry may not follow in its log
     |       +-- EntryMisplaced, AuthorChainBroken, EpochPassed, EntryTimeWrong, RotationDue
     |       +-- NotMember, RoleForbids, ActRefused, GrantsWrong, LastOwner
@@ -218,6 +218,16 @@ class PassphraseWrong(CallerError):
     code = "passphrase-wrong"
     says = "the passphrase does not open {file}"
     hint = "type it again and mind the keyboard's layout; a forgotten passphrase cannot be recovered"
+
+
+@dataclass(eq=False)
+class PathUnknown(CallerError):
+    """The volume has nothing under this path in the state that was asked about."""
+
+    path: str
+    code = "path-unknown"
+    says = "there is no {path} in the volume"
+    hint = "'muni ls' shows what there is; --at looks at an earlier state"
 
 
 @dataclass(eq=False)

@@ -13,7 +13,7 @@ share memory, connections and what is known of the nodes.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import AsyncGenerator, Callable, Iterable
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -95,6 +95,7 @@ class Grid:
         self._policy = policy or Policy()
         self._limits = limits or Limits()
         self._started = False
+        self._other_kernels: dict[bytes, Kernels] = {}
 
     async def start(self) -> Self:
         """Load the roster and make ready.  Raises: RosterEmpty: no node is known, now or from earlier."""
@@ -120,6 +121,9 @@ class Grid:
             await self._fetcher.aclose()
             await self._nodes.aclose()
             self._kernels.close()
+            for kernels in self._other_kernels.values():
+                kernels.close()
+            self._other_kernels.clear()
             self._files.close()
         await self._roster.aclose()
 
@@ -316,6 +320,36 @@ class Grid:
                 finally:
                     thread.close()
         return get_result(writer.size_bytes, tally, files=writer.files, skipped=tuple(writer.skipped))
+
+    # --- for volumes
+
+    def blob_writer(self, secret: bytes, policy: Policy, tally: UploadTally) -> BlobWriter:
+        """What stores blobs under another convergence secret than the account's.  Raises: RosterEmpty."""
+        self._nodes.require_nodes()
+        kernels = self._other_kernels.get(secret)
+        if kernels is None:
+            kernels = self._other_kernels[secret] = Kernels(secret, self._clock)
+        return BlobWriter(kernels, self._sender, policy, tally)
+
+    async def read_parts(
+        self,
+        parts: AsyncGenerator[Part, None],
+        thread: Threads,
+        tally: DownloadTally,
+        total_bytes: int,
+        progress: ProgressCallback | None,
+    ) -> int:
+        """Fetch blobs ahead and hand their bytes over in order; returns how many bytes.
+
+        Raises: TooFewShares, BlobCorrupt; what the parts' writers raise.
+        """
+        async with self._streams:
+            return await Download(self._fetcher, thread, tally, lambda: total_bytes, progress).run(parts)
+
+    @property
+    def clock(self) -> Clock:
+        """What stages are measured with."""
+        return self._clock
 
     # --- looking
 

@@ -125,6 +125,21 @@ class TreeWriter:
         except OSError as error:
             raise local_error(self._folder / os.fsdecode(file.entry.path), error) from error
 
+    def hole(self, file: RestoredFile, offset: int, length: int) -> None:
+        """Leave a part of a file unwritten; it reads as zeros."""
+        if file.fd < 0 and not file.skipped:
+            self._open_file(file)
+        if file.skipped:
+            return
+        try:
+            if os.fstat(file.fd).st_size < offset + length:
+                os.ftruncate(file.fd, offset + length)
+            file.left_bytes -= length
+            if file.left_bytes == 0:
+                self._finish_file(file)
+        except OSError as error:
+            raise local_error(self._folder / os.fsdecode(file.entry.path), error) from error
+
     def finish(self) -> None:
         """Links, permissions and times; then everything is made durable and appears under its name."""
         assert self._new is not None

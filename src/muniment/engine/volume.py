@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from typing import Final, TypeVar
 
 from muniment.core.entries import Place, seal_transaction
-from muniment.core.keys import rotation
+from muniment.core.keys import EpochKeys, rotation
 from muniment.core.membership import Membership
 from muniment.core.tree_state import TreeReading
 from muniment.crypto.entries import sign_entry
@@ -114,6 +114,10 @@ class Volume:
     def follower(self) -> Follower:
         """For audits; its methods run in this volume's thread."""
         return self._follower
+
+    def newest_keys(self) -> EpochKeys:
+        """Of the present epoch; in this volume's thread.  Raises: NotCapable: they were not granted."""
+        return self._follower.ring.keys(self.membership.epoch)
 
     async def run(self, work: Callable[[], _T]) -> _T:
         """Run blocking work on the view or the follower in this volume's thread."""
