@@ -39,8 +39,8 @@ from muniment.spec.operation import (
 from muniment.spec.transaction import Transaction
 
 LEVELS_MAX: Final = 2048
-"""Levels between the root and the folder into which one with folders in it can be moved.  A path of that length is longer than
-PATH_MAX of Linux; without a limit, one member's deep chain of folders makes every rename slow for all."""
+"""Levels between the root and a folder into which one with folders in it can be moved.  Such a path is as
+long as Linux's PATH_MAX; without a limit, one member's deep chain of folders makes renaming slow for all."""
 
 
 class Why(enum.StrEnum):
