@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Final, TypeVar
 
 from muniment.engine.sequencer import Sequencer
@@ -19,15 +19,15 @@ class LocalLog:
     """The client of a sequencer in this process.
 
     Args:
-        sequencer: of the volume; closed by its owner.
+        sequencer: gives that of the volume; closed by its owner.
     """
 
-    def __init__(self, sequencer: Sequencer) -> None:
+    def __init__(self, sequencer: Callable[[], Awaitable[Sequencer]]) -> None:
         self._sequencer = sequencer
 
     async def append(self, signed: Sequence[bytes]) -> list[Appended]:
         appended = []
-        for outcome in await self._sequencer.append(signed):
+        for outcome in await (await self._sequencer()).append(signed):
             if not isinstance(outcome, Appended):
                 raise outcome
             appended.append(outcome)
@@ -46,13 +46,14 @@ class LocalLog:
         return await self._read(lambda store: consistency_path(old, new, store.node))
 
     async def wait_beyond(self, size: int, wait_s: float) -> bytes:
-        return await self._sequencer.wait_beyond(size, wait_s)
+        return await (await self._sequencer()).wait_beyond(size, wait_s)
 
     async def cosign(self, note: bytes) -> None:
-        await self._sequencer.cosign(note)
+        await (await self._sequencer()).cosign(note)
 
     async def aclose(self) -> None:
         """Nothing of its own."""
 
     async def _read(self, work: Callable[[LogStore], _T]) -> _T:
-        return await asyncio.get_running_loop().run_in_executor(None, work, self._sequencer.store)
+        store = (await self._sequencer()).store
+        return await asyncio.get_running_loop().run_in_executor(None, work, store)

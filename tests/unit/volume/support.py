@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
@@ -91,6 +91,13 @@ class World:
         return volume
 
 
+def _always(sequencer: Sequencer) -> Callable[[], Awaitable[Sequencer]]:
+    async def give() -> Sequencer:
+        return sequencer
+
+    return give
+
+
 def accept(state: Membership, by: Volume, joiner: MemberSecret, role: Role) -> Act:
     card = state.joins()[joiner.member].card
     return Accept(joiner.member, role, grant(by.id, by.follower.ring.keys(state.epoch), card, role))
@@ -116,4 +123,4 @@ async def world(policy: VolumePolicy = POLICY) -> AsyncIterator[World]:
         stack.callback(thread.shutdown)
         sequencer = Sequencer(volume, store, LOG_KEY, Now(), thread)
         stack.push_async_callback(sequencer.aclose)
-        yield World(sequencer, store, volume, LocalLog(sequencer), stack)
+        yield World(sequencer, store, volume, LocalLog(_always(sequencer)), stack)

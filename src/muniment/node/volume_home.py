@@ -1,0 +1,243 @@
+"""A user's identity and volumes in his home folder.
+
+identity.key                 his seed, locked by a passphrase (docs/spec/key_file.md)
+volumes/<VolumeId>/
+volume.json                name, log service, what the secret grants
+secret                     a capability's text, mode 0600; missing where the identity is the member
+log.sqlite                 replica of the log: as precious as the log service's own copy
+view.sqlite                what the log folds to; may be deleted
+logs/, log.key               logs that this machine itself orders, and the key that signs them
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Literal
+
+import msgspec
+
+from muniment.crypto.key_file import is_locked, lock_seed, unlock_seed
+from muniment.crypto.member import MemberSecret, ReadSecret, VerifySecret
+from muniment.errors import ConfigInvalid, InvalidRequest, MunimentError, NotCapable, VolumeUnknown
+from muniment.ids import MemberId, VolumeId, id_from_text, id_text
+from muniment.node.folder import failed, flush_folder, write_whole
+from muniment.spec.volume_cap import Right, VolumeCap, parse_volume_cap, volume_cap_text
+from muniment.spec.wire import IdText
+
+IDENTITY_FILE: Final = "identity.key"
+VOLUMES_FOLDER: Final = "volumes"
+SETTINGS_FILE: Final = "volume.json"
+SECRET_FILE: Final = "secret"  # noqa: S105 - the name of a file
+REPLICA_FILE: Final = "log.sqlite"
+VIEW_FILE: Final = "view.sqlite"
+LOCAL: Final = "local"
+"""Instead of an address: this machine orders the log itself."""
+
+_PREFIX_CHARS_MIN: Final = 6
+
+Passphrase = Callable[[], str]
+"""Asks for the identity's passphrase, when it is needed."""
+
+Holding = MemberSecret | ReadSecret | VerifySecret
+"""What a user holds of a volume."""
+
+
+class _Settings(msgspec.Struct, forbid_unknown_fields=True):
+    """volume.json.
+
+    Attributes:
+        log: `mun:log:...`, or `local`.
+        log_key: Ed25519, hex; signs the checkpoints that are accepted.
+    """
+
+    format: Literal[1]
+    volume: IdText
+    name: str
+    log: str
+    log_key: str
+
+
+@dataclass(frozen=True, slots=True)
+class KnownVolume:
+    """A volume that the home knows.
+
+    Attributes:
+        name: the user's own for it.
+        log: address of the log service, or LOCAL.
+        log_key: that signs its checkpoints.
+        folder: with its files.
+    """
+
+    volume: VolumeId
+    name: str
+    log: str
+    log_key: bytes
+    folder: Path
+
+
+# --- identity -------------------------------------------------------------------------------------
+
+
+def has_identity(home: Path) -> bool:
+    """Whether the home has an identity."""
+    return (home / IDENTITY_FILE).exists()
+
+
+def make_identity(home: Path, passphrase: str, seed: bytes | None = None) -> MemberSecret:
+    """Make the home's identity, or keep the one of a seed; empty passphrase: not locked.
+
+    Raises: InvalidRequest: there is one already; DiskFull, StoreFailed.
+    """
+    if has_identity(home):
+        raise InvalidRequest(reason="this home has an identity already; 'muni identity show' prints it")
+    secret = MemberSecret.generate(os.urandom) if seed is None else MemberSecret(seed)
+    try:
+        home.mkdir(parents=True, exist_ok=True, mode=0o700)
+    except OSError as error:
+        raise failed(home, error) from error
+    _write_identity(home, secret.seed, passphrase)
+    return secret
+
+
+def read_identity(home: Path, passphrase: Passphrase) -> MemberSecret:
+    """The home's identity.
+
+    Args:
+        passphrase: asked only if the file is locked.
+    Raises: ConfigInvalid: there is none, it is damaged or readable by others; PassphraseWrong.
+    """
+    path = home / IDENTITY_FILE
+    try:
+        if path.stat().st_mode & 0o077:
+            raise ConfigInvalid(where=str(path), reason="the key is readable by others; run chmod 600 on it")
+        data = path.read_bytes()
+    except FileNotFoundError as error:
+        reason = "there is no identity yet; make one with 'muni identity new'"
+        raise ConfigInvalid(where=str(path), reason=reason) from error
+    except OSError as error:
+        raise failed(path, error) from error
+    return MemberSecret(unlock_seed(data, passphrase() if is_locked(data) else "", file=str(path)))
+
+
+def change_passphrase(home: Path, old: Passphrase, new: str) -> None:
+    """Lock the identity by another passphrase.  Raises: as `read_identity`."""
+    _write_identity(home, read_identity(home, old).seed, new)
+
+
+def identity_locked(home: Path) -> bool:
+    """Whether using the identity needs a passphrase.  Raises: ConfigInvalid: there is none."""
+    path = home / IDENTITY_FILE
+    try:
+        return is_locked(path.read_bytes())
+    except OSError as error:
+        raise ConfigInvalid(where=str(path), reason="make an identity with 'muni identity new'") from error
+
+
+def _write_identity(home: Path, seed: bytes, passphrase: str) -> None:
+    write_whole(home / IDENTITY_FILE, lock_seed(seed, passphrase, entropy=os.urandom), mode=0o600)
+
+
+# --- volumes --------------------------------------------------------------------------------------
+
+
+def volumes(home: Path) -> list[KnownVolume]:
+    """All volumes of a home, by name."""
+    folder = home / VOLUMES_FOLDER
+    folders = folder.iterdir() if folder.exists() else iter(())
+    found = [_known(one) for one in folders if (one / SETTINGS_FILE).exists()]
+    return sorted(found, key=lambda one: (one.name, one.volume))
+
+
+def find_volume(home: Path, text: str) -> KnownVolume:
+    """The volume of this name, or whose id begins so.
+
+    Raises: VolumeUnknown; InvalidRequest: several have the name.
+    """
+    known = volumes(home)
+    found = [one for one in known if one.name == text] or [
+        one for one in known if len(text) >= _PREFIX_CHARS_MIN and id_text(one.volume).startswith(text)
+    ]
+    if not found:
+        raise VolumeUnknown(volume=text)
+    if len(found) > 1:
+        ids = ", ".join(id_text(one.volume)[:12] for one in found)
+        raise InvalidRequest(reason=f"several volumes are called {text!r}: use one of the ids {ids}")
+    return found[0]
+
+
+def keep_volume(
+    home: Path, volume: VolumeId, name: str, log: str, log_key: bytes, cap: VolumeCap | None
+) -> KnownVolume:
+    """Remember a volume, durably.
+
+    Args:
+        cap: what is held of it; None where the home's identity is the member.
+    Raises: InvalidRequest: the name is another volume's; DiskFull, StoreFailed.
+    """
+    if any(one.name == name and one.volume != volume for one in volumes(home)):
+        raise InvalidRequest(reason=f"another volume is called {name!r} here; choose another name")
+    folder = home / VOLUMES_FOLDER / id_text(volume)
+    try:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        if cap is not None:
+            write_whole(folder / SECRET_FILE, f"{volume_cap_text(cap)}\n".encode(), mode=0o600)
+        settings = _Settings(1, id_text(volume), name, log, log_key.hex())
+        write_whole(folder / SETTINGS_FILE, msgspec.json.format(msgspec.json.encode(settings)))
+        flush_folder(folder.parent)
+    except OSError as error:
+        raise failed(folder, error) from error
+    return _known(folder)
+
+
+def holding(home: Path, known: KnownVolume, passphrase: Passphrase) -> Holding:
+    """What the user holds of a volume: a capability's secret, else his identity."""
+    path = known.folder / SECRET_FILE
+    try:
+        text = path.read_text(encoding="ascii")
+    except FileNotFoundError:
+        return read_identity(home, passphrase)
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigInvalid(where=str(path), reason=f"it cannot be read: {type(error).__name__}") from None
+    cap = parse_volume_cap(text)
+    if not isinstance(cap, VolumeCap) or cap.volume != known.volume:
+        raise ConfigInvalid(where=str(path), reason="this is not a capability of this volume")
+    return secret_of(cap)
+
+
+def secret_of(cap: VolumeCap) -> Holding:
+    """The secret in a capability."""
+    match cap.right:
+        case Right.WRITE:
+            return MemberSecret(cap.seed)
+        case Right.READ:
+            return ReadSecret(cap.member, cap.seed)
+        case Right.VERIFY:
+            return VerifySecret(cap.member, cap.seed)
+
+
+def weakened(held: Holding, right: Right) -> tuple[MemberId, bytes]:
+    """The member and the seed of a right, out of what is held.  Raises: NotCapable: it grants less."""
+    levels: dict[Right, MemberSecret | ReadSecret | VerifySecret] = {}
+    if isinstance(held, MemberSecret):
+        levels[Right.WRITE] = held
+        held = held.read
+    if isinstance(held, ReadSecret):
+        levels[Right.READ] = held
+        held = held.verify
+    levels[Right.VERIFY] = held
+    if right not in levels:
+        raise NotCapable(needed=f"volume {right.value}", given=f"volume {next(iter(levels)).value}")
+    return levels[right].member, levels[right].seed
+
+
+def _known(folder: Path) -> KnownVolume:
+    path = folder / SETTINGS_FILE
+    try:
+        settings = msgspec.json.decode(path.read_bytes(), type=_Settings)
+        volume, key = VolumeId(id_from_text(settings.volume)), bytes.fromhex(settings.log_key)
+    except (OSError, msgspec.DecodeError, ValueError, MunimentError) as error:
+        raise ConfigInvalid(where=str(path), reason=str(error)) from error
+    return KnownVolume(volume, settings.name, settings.log, key, folder)

@@ -1,0 +1,242 @@
+"""The composition root's part for volumes: which log client, replica, view and grid make one.
+
+create_volume    found one at a log service, or on this machine
+join_volume      ask for membership by an invitation, or recover a volume by a capability
+open_volume      follow its log
+open_files       the same with the grid that has its content
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from muniment.crypto.entries import volume_id
+from muniment.crypto.identity import Identity
+from muniment.crypto.member import MemberSecret
+from muniment.engine.follower import Follower
+from muniment.engine.local_log import LocalLog
+from muniment.engine.members import Members, founding_entry
+from muniment.engine.volume import Volume
+from muniment.engine.volume_files import VolumeFiles
+from muniment.errors import InvalidRequest
+from muniment.ids import VolumeId
+from muniment.logs.sqlite import SqliteLog
+from muniment.net.log_client import HttpLogService
+from muniment.node import compose
+from muniment.node.clock import SystemClock
+from muniment.node.folder import FolderLock, make_identity, read_identity
+from muniment.node.log_host import LogHost
+from muniment.node.volume_home import (
+    LOCAL,
+    REPLICA_FILE,
+    VIEW_FILE,
+    Holding,
+    KnownVolume,
+    Passphrase,
+    find_volume,
+    holding,
+    keep_volume,
+    secret_of,
+)
+from muniment.node.volume_home import (
+    read_identity as read_member,
+)
+from muniment.ports import LogClient
+from muniment.spec.act import Role, VolumePolicy
+from muniment.spec.address import PeerKind, parse_address
+from muniment.spec.volume_cap import Invitation, VolumeCap, parse_volume_cap
+from muniment.views.sqlite import SqliteView
+
+_LOG_KEY_FILE = "log.key"
+_LOGS_FOLDER = "logs"
+
+
+@dataclass(frozen=True, slots=True)
+class OpenVolume:
+    """A volume in use.
+
+    Attributes:
+        known: what the home knows of it.
+        held: the user's secret for it.
+        volume: follows the log; synced once.
+        members: acts of membership.
+    """
+
+    known: KnownVolume
+    held: Holding
+    volume: Volume
+    members: Members
+
+
+async def create_volume(
+    home: Path,
+    name: str,
+    log: str,
+    policy: VolumePolicy,
+    *,
+    own_name: str,
+    passphrase: Passphrase,
+) -> KnownVolume:
+    """Found a volume whose first owner is the home's identity; durable on return.
+
+    Args:
+        log: `mun:log:...`, or `local`: this machine orders the log itself.
+    Raises: AccountRefused: one may not found there; InvalidRequest: the name is taken here.
+    """
+    secret, clock = read_member(home, passphrase), SystemClock()
+    signed = founding_entry(secret, name, own_name, policy, clock, os.urandom)
+    async with _log_service(home, log) as service:
+        volume, log_key = await service.found(signed)
+    return keep_volume(home, volume, name, log, log_key, None)
+
+
+async def join_volume(
+    home: Path,
+    text: str,
+    *,
+    name: str | None,
+    role: Role,
+    own_name: str,
+    note: str,
+    passphrase: Passphrase,
+) -> KnownVolume:
+    """Ask for membership by an invitation, or use a volume by a capability; remembered on return.
+
+    Args:
+        text: of the invitation or capability.
+        name: what the volume is called here; its own name if None.
+    Raises: InvalidCap; EntryRefused: a member already; VolumeUnknown.
+    """
+    cap = parse_volume_cap(text)
+    held = secret_of(cap) if isinstance(cap, VolumeCap) else read_member(home, passphrase)
+    log = str(cap.log)
+    async with _log_service(home, log) as service:
+        log_key = await service.log_key()
+        kept = cap if isinstance(cap, VolumeCap) else None
+        known = keep_volume(home, cap.volume, name or f"volume-{cap.volume.hex()[:8]}", log, log_key, kept)
+        async with _opened(known, held, service.client(cap.volume)) as opened:
+            if name is None:
+                known = _named(home, known, opened.volume.membership.name, kept)
+            if isinstance(cap, Invitation):
+                assert isinstance(held, MemberSecret)
+                await opened.members.join(held, own_name, role, note)
+    return known
+
+
+def _named(home: Path, known: KnownVolume, name: str, cap: VolumeCap | None) -> KnownVolume:
+    """Call it what its members call it, unless something else is called so here."""
+    with contextlib.suppress(InvalidRequest):
+        return keep_volume(home, known.volume, name, known.log, known.log_key, cap)
+    return known
+
+
+@contextlib.asynccontextmanager
+async def open_volume(home: Path, name: str, passphrase: Passphrase) -> AsyncIterator[OpenVolume]:
+    """A volume of the home, in step with its log.
+
+    Waits for another process that uses it.
+    Raises: VolumeUnknown, PassphraseWrong; LogForked; as `LogClient`.
+    """
+    known = find_volume(home, name)
+    held = holding(home, known, passphrase)
+    async with (
+        _log_service(home, known.log) as service,
+        _opened(known, held, service.client(known.volume)) as opened,
+    ):
+        yield opened
+
+
+@contextlib.asynccontextmanager
+async def open_files(
+    home: Path, name: str, roster: str | None, passphrase: Passphrase
+) -> AsyncIterator[tuple[OpenVolume, VolumeFiles]]:
+    """As `open_volume`, with the grid.  Raises: also GridUnknown, RosterEmpty."""
+    async with open_volume(home, name, passphrase) as opened, compose.open_grid(home, roster) as grid:
+        yield opened, VolumeFiles(opened.volume, grid)
+
+
+@contextlib.asynccontextmanager
+async def _opened(known: KnownVolume, held: Holding, log: LogClient) -> AsyncIterator[OpenVolume]:
+    with contextlib.ExitStack() as stack:
+        lock = await asyncio.to_thread(FolderLock, known.folder, wait=True)
+        stack.callback(lock.close)
+        secret = held.read if isinstance(held, MemberSecret) else held
+        replica = SqliteLog(known.folder / REPLICA_FILE)
+        stack.callback(replica.close)
+        view = SqliteView(known.folder / VIEW_FILE)
+        stack.callback(view.close)
+        follower = Follower(known.volume, secret, known.log_key, replica, view)
+        writer = held if isinstance(held, MemberSecret) else None
+        volume = Volume(follower, writer, log, SystemClock(), os.urandom)
+        stack.pop_all()  # from here on they are closed below
+    try:
+        await volume.sync()
+        yield OpenVolume(known, held, volume, Members(volume, os.urandom))
+    finally:
+        await volume.aclose()
+        lock.close()
+
+
+# --- log services ---------------------------------------------------------------------------------
+
+
+class _Remote:
+    """A log service somewhere."""
+
+    def __init__(self, service: HttpLogService) -> None:
+        self._service = service
+
+    async def log_key(self) -> bytes:
+        return await self._service.public_key()
+
+    async def found(self, signed: bytes) -> tuple[VolumeId, bytes]:
+        key = await self._service.public_key()
+        await self._service.found(signed)
+        return volume_id(signed), key
+
+    def client(self, volume: VolumeId) -> LogClient:
+        return self._service.volume(volume)
+
+
+class _Local:
+    """Logs in the home itself."""
+
+    def __init__(self, host: LogHost) -> None:
+        self._host = host
+
+    async def log_key(self) -> bytes:
+        return self._host.identity.public_key
+
+    async def found(self, signed: bytes) -> tuple[VolumeId, bytes]:
+        return (await self._host.found(signed)).volume, self._host.identity.public_key
+
+    def client(self, volume: VolumeId) -> LogClient:
+        return LocalLog(lambda: self._host.sequencer(volume))
+
+
+@contextlib.asynccontextmanager
+async def _log_service(home: Path, log: str) -> AsyncIterator[_Remote | _Local]:
+    if log != LOCAL:
+        service = HttpLogService(parse_address(log, PeerKind.LOG))
+        try:
+            yield _Remote(service)
+        finally:
+            await service.aclose()
+        return
+    host = LogHost(
+        home / _LOGS_FOLDER, _local_key(home), SystemClock(), may_found=lambda _: True, volumes_max=1000
+    )
+    try:
+        yield _Local(host)
+    finally:
+        await host.aclose()
+
+
+def _local_key(home: Path) -> Identity:
+    path = home / _LOG_KEY_FILE
+    return read_identity(path) if path.exists() else make_identity(path, os.urandom)
