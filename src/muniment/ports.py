@@ -351,6 +351,34 @@ class LogStore(Protocol):
     def close(self) -> None: ...
 
 
+class CheckpointStore(Protocol):
+    """Every signed checkpoint of one volume's log that a member has seen, from its service or from others.
+
+    Blocking; one thread at a time.  Keeps notes and judges none: who keeps one has verified it.
+    """
+
+    def keep(self, size: int, note: bytes) -> None:
+        """Add a note of a log of `size` entries; one that is there already changes nothing.
+
+        Not durable before `flush`.  Raises: DiskFull, StoreFailed.
+        """
+        ...
+
+    def notes(self, start: int = 0) -> Iterator[bytes]:
+        """Those of at least `start` entries, smaller logs first."""
+        ...
+
+    def newest(self) -> bytes:
+        """The last kept of the largest log; empty if there is none."""
+        ...
+
+    def flush(self) -> None:
+        """On return all that was kept survives power loss.  Raises: DiskFull, StoreFailed."""
+        ...
+
+    def close(self) -> None: ...
+
+
 @dataclass(frozen=True, slots=True)
 class Appended:
     """An entry is in the log: where, and a signed checkpoint that covers it."""

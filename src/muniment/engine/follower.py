@@ -2,7 +2,7 @@
 
 Everything that comes from the log service is verified here before it is kept: the checkpoint's signature,
 that it extends what was kept before, every entry's signature and right to follow, and what its author had
-seen.  A log that fails is refused from then on, with evidence where there is some (docs/spec/log.md).
+seen.  A log against which there is evidence is refused from then on (docs/spec/evidence.md).
 
 Blocking; used by one thread at a time (`engine.volume` owns it).
 """
@@ -10,7 +10,7 @@ Blocking; used by one thread at a time (`engine.volume` owns it).
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Final
@@ -22,8 +22,10 @@ from muniment.core.keys import KeyRing
 from muniment.core.membership import Membership
 from muniment.core.tree_state import Changes, Rejection
 from muniment.crypto.checkpoints import open_checkpoint
-from muniment.crypto.entries import SignedEntry, known_entry, open_entry
+from muniment.crypto.entries import SignedEntry, entry_hash, known_entry, open_entry
 from muniment.crypto.member import ReadSecret, VerifySecret
+from muniment.engine.accusing import Suspicion, charge_of
+from muniment.engine.evidence import make_evidence
 from muniment.errors import (
     EntryRefused,
     LogForked,
@@ -33,9 +35,10 @@ from muniment.errors import (
     StoreFailed,
 )
 from muniment.ids import VolumeId
-from muniment.merkle.log_tree import EMPTY_ROOT, Frontier, Subtree, check_consistency
-from muniment.ports import LoggedEntry, LogStore, ViewBatch, VolumeView
-from muniment.spec.checkpoint import Checkpoint, origin_of
+from muniment.merkle.log_tree import EMPTY_ROOT, Frontier, Subtree, check_consistency, inclusion_path
+from muniment.ports import CheckpointStore, LoggedEntry, LogStore, ViewBatch, VolumeView
+from muniment.spec.checkpoint import Checkpoint, decode_checkpoint, decode_note, origin_of
+from muniment.spec.evidence import LeafProof
 from muniment.spec.limits import MIB
 
 UNREADABLE: Final = "unreadable"
@@ -44,6 +47,10 @@ UNREADABLE: Final = "unreadable"
 _REPLAY_BYTES: Final = 4 * MIB
 _FOLD_ENTRIES: Final = 1024
 _ROOTS_KEPT: Final = 4096
+_AHEAD_MAX: Final = 1024
+
+EvidenceSink = Callable[[bytes], str]
+"""Stores an evidence file durably and returns its name; its owner gives that back as `refused` later."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,11 +75,17 @@ class Follower:
         log_key: Ed25519 key of the log service.
         replica: may be empty.
         view: folds are recorded there; may lag behind the replica.
+        checkpoints: keeps every checkpoint that was seen; without one, those ahead of the replica are
+            forgotten at the end.
+        evidence_sink: takes evidence against the log service.
+        refused: the name of the evidence for which this log service is refused already.
 
     Attributes:
         membership: after the replica's entries.
         ring: the member's keys.
         frontier: of the replica.
+        refused: as given, or of the evidence found since; nothing is taken from the service any more.
+        suspicion: what the last LogForked without evidence needs to become some; None if nothing can help.
     """
 
     def __init__(
@@ -82,16 +95,32 @@ class Follower:
         log_key: bytes,
         replica: LogStore,
         view: VolumeView,
+        *,
+        checkpoints: CheckpointStore | None = None,
+        evidence_sink: EvidenceSink | None = None,
+        refused: str = "",
     ) -> None:
         self.volume = volume
         self.replica = replica
         self.view = view
         self.membership = Membership()
         self.ring = KeyRing(secret)
+        self.refused = refused
+        self.suspicion: Suspicion | None = None
         self._log_key = log_key
+        self._checkpoints = checkpoints
+        self._evidence_sink = evidence_sink
+        self._ahead: dict[int, tuple[bytes, bytes]] = {}  # size -> root, note; larger than the replica
         self._roots: OrderedDict[int, bytes] = OrderedDict([(0, EMPTY_ROOT)])
         self.frontier = Frontier.at(replica.size, replica.node)
         self._open()
+
+    def close(self) -> None:
+        """Close view, replica and checkpoints."""
+        self.view.close()
+        self.replica.close()
+        if self._checkpoints is not None:
+            self._checkpoints.close()
 
     def _open(self) -> None:
         """Replay the replica's clear part, and fold what the view has not."""
@@ -107,6 +136,9 @@ class Follower:
             if entry.entry.act is not None:
                 self.ring.follow(self.membership)
         self._fold(self._kept(self.view.size))
+        for note in self._known_notes(self.frontier.size + 1):
+            checkpoint = _of_own(note)
+            self._ahead.setdefault(checkpoint.size, (checkpoint.root, note))
 
     def _kept(self, at: int) -> Iterator[SignedEntry]:
         while at < self.replica.size:
@@ -120,22 +152,78 @@ class Follower:
         """A checkpoint of this log, its signature verified.  Raises: MalformedRecord."""
         return open_checkpoint(note, self._log_key, origin=origin_of(self.volume))
 
+    @property
+    def seen_size(self) -> int:
+        """Entries of the largest log that its service is known to have signed for."""
+        return max(self.frontier.size, *self._ahead) if self._ahead else self.frontier.size
+
     def follows(self, note: bytes) -> Follows:
-        """What is to be fetched to reach a checkpoint.
+        """What is to be fetched to reach a checkpoint that the service gave as its newest.
 
         Raises: MalformedRecord; LogForked: the service has forgotten or changed what it signed before.
         """
+        checkpoint = self.compare(note)
+        if checkpoint.size < self.seen_size:
+            # It may have signed this note once, in good faith: no evidence.
+            raise self._forked(f"it has {checkpoint.size} entries and had signed for {self.seen_size}")
+        return Follows(checkpoint, self.frontier.size)
+
+    def compare(self, note: bytes) -> Checkpoint:
+        """Look at a checkpoint that anybody shows, and keep it.
+
+        One of a larger log than the replica is compared when the replica has grown to its size.
+
+        Raises: MalformedRecord: it is not this log's; LogForked: it is of another history, or was refused.
+        """
+        self._check_refused()
         checkpoint = self.open_note(note)
+        size, root = checkpoint.size, checkpoint.root
+        if size <= self.frontier.size:
+            if root != self.root(size):
+                self._contradiction(note, checkpoint, f"it shows two different logs of {size} entries")
+        elif size in self._ahead and self._ahead[size][0] != root:
+            other = self._ahead[size][1]
+            reason = f"it signed two different logs of {size} entries"
+            raise self._accused(Suspicion(reason, (other, note), size, ()), {})
+        self._see(note, checkpoint)
+        return checkpoint
+
+    def is_stale(self, note: bytes) -> bool:
+        """Whether a larger log than this checkpoint's has been seen.  Raises: MalformedRecord."""
+        return self.open_note(note).size < self.seen_size
+
+    def newest_note(self) -> bytes:
+        """The checkpoint to show to others: of the largest log seen; empty before the first."""
+        if self._ahead:
+            return self._ahead[max(self._ahead)][1]
+        return self.replica.checkpoint()
+
+    def accept_host(self, note: bytes, new_log_key: bytes, proof: Sequence[bytes] = ()) -> None:
+        """Follow another log service from now on, if it continues the log that was seen.
+
+        Args:
+            note: the newest checkpoint of the new service.
+            new_log_key: its Ed25519 key, learnt from a person or member who is trusted to name it.
+            proof: that the checkpoint extends the replica; empty if it is of the same size.
+        Raises: MalformedRecord: the note is not signed by this key; LogForked: the new log lacks entries that
+            this member has seen (`engine.rehost.resend`), or is another one.
+        """
+        checkpoint = open_checkpoint(note, new_log_key, origin=origin_of(self.volume))
         size = self.frontier.size
-        if checkpoint.size < size:
-            if checkpoint.root != self.root(checkpoint.size):
-                raise self._forked(f"its tree of {checkpoint.size} entries is not the one seen before")
-            newest = self.replica.checkpoint()
-            if newest and self.open_note(newest).size > checkpoint.size:
-                raise self._forked(f"it has {checkpoint.size} entries and had signed for {size}")
-        if checkpoint.size == size and checkpoint.root != self.frontier.root():
-            raise self._forked(f"it shows two different logs of {size} entries")
-        return Follows(checkpoint, size)
+        if checkpoint.size < self.seen_size:
+            raise self._forked(
+                f"the new service has {checkpoint.size} of {self.seen_size} entries; it lacks what was seen"
+            )
+        try:
+            check_consistency(size, self.frontier.root(), checkpoint.size, checkpoint.root, proof)
+        except MalformedRecord as error:
+            raise self._forked(f"the new service's log is not that of {size} entries seen before") from error
+        if self._ahead.get(checkpoint.size, (checkpoint.root,))[0] != checkpoint.root:
+            raise self._forked(f"the new service has another log of {checkpoint.size} entries")
+        if checkpoint.size == size:
+            self.replica.replace_checkpoint(note)
+        self._log_key, self.refused, self.suspicion = new_log_key, "", None
+        self._see(note, checkpoint)
 
     def take(
         self, signed: Sequence[bytes], note: bytes, checkpoint: Checkpoint, proof: Sequence[bytes]
@@ -149,34 +237,52 @@ class Follower:
             proof: that it extends the log up to the last of them; empty if they reach it.
         Raises: LogForked: the log is not what its service signed, or holds what may not stand there.
         """
-        try:
-            entries = [open_entry(one) for one in signed]
-        except MalformedRecord as error:
-            raise self._forked(f"behind entry {self.frontier.size - 1}: {error}") from error
+        self._check_refused()
+        start = self.frontier.size
         frontier, nodes, roots = self.frontier, list[Subtree](), dict[int, bytes]()
-        for entry in entries:
-            frontier, completed = frontier.append(entry.hash)
+        hashes = [entry_hash(one) for one in signed]
+        for leaf in hashes:
+            frontier, completed = frontier.append(leaf)
             nodes += completed
             roots[frontier.size] = frontier.root()
+        known = {(node.level, node.index): node.hash for node in nodes}
         try:
             check_consistency(frontier.size, frontier.root(), checkpoint.size, checkpoint.root, proof)
         except MalformedRecord as error:
-            raise self._forked("the entries are not those of its checkpoint") from error
+            self._not_its_entries(note, checkpoint, error)
+        for size in sorted(self._ahead.keys() & roots.keys()):
+            if self._ahead[size][0] != roots[size]:
+                reason = f"it had signed for another log of {size} entries"
+                pair = (self._ahead[size][1], note)
+                raise self._accused(Suspicion(reason, pair, checkpoint.size, (size - 1,)), known)
+        entries: list[SignedEntry] = []
         membership = self.membership.copy()
-        for at, entry in enumerate(entries, self.frontier.size):
-            seen = entry.entry.seen_size
+        for at, one in enumerate(signed, start):
             try:
+                entry = open_entry(one)
+                entries.append(entry)
                 membership.admit(entry, at)
+            except MalformedRecord as error:
+                reason = f"entry {at} is signed by nobody: {error}"
+                raise self._accused(
+                    Suspicion.of_entry(reason, note, checkpoint.size, at, one), known
+                ) from error
             except EntryRefused as error:
-                raise self._forked(f"entry {at} may not stand there: {error}") from error
+                before = list(signed[: at - start + 1])
+                reason = f"entry {at} may not stand there: {error}"
+                suspicion = Suspicion.of_history(reason, note, checkpoint.size, at, before)
+                raise self._accused(suspicion, known) from error
+            seen = entry.entry.seen_size
             if seen and (roots.get(seen) or self.root(seen)) != entry.entry.seen_root:
-                raise self._forked(f"the author of entry {at} was shown another log of {seen} entries")
+                reason = f"the author of entry {at} was shown another log of {seen} entries"
+                raise self._accused(Suspicion.of_entry(reason, note, checkpoint.size, at, one, seen), known)
             if entry.entry.act is not None:
                 self.ring.follow(membership)
         self.replica.append([LoggedEntry(entry.hash, entry.signed) for entry in entries], nodes, note)
         self.membership, self.frontier = membership, frontier
         for size, root in roots.items():
             self._keep_root(size, root)
+            self._ahead.pop(size, None)
         behind = self.view.size < self.frontier.size - len(entries)
         self._fold(self._kept(self.view.size) if behind else iter(entries))
 
@@ -193,7 +299,106 @@ class Follower:
         while len(self._roots) > _ROOTS_KEPT:
             self._roots.popitem(last=False)
 
+    # --- what it signed -----------------------------------------------------------------------
+
+    def _see(self, note: bytes, checkpoint: Checkpoint) -> None:
+        if self._checkpoints is not None:
+            self._checkpoints.keep(checkpoint.size, note)
+        if checkpoint.size > self.frontier.size and len(self._ahead) < _AHEAD_MAX:
+            self._ahead[checkpoint.size] = checkpoint.root, note
+
+    def _known_notes(self, start: int) -> Iterator[bytes]:
+        """Those of at least `start` entries; the replica's own is among them."""
+        own = self.replica.checkpoint()
+        if own and _of_own(own).size >= start:
+            yield own
+        if self._checkpoints is not None:
+            yield from self._checkpoints.notes(start)
+
+    def _contradiction(self, note: bytes, checkpoint: Checkpoint, reason: str) -> None:
+        """It signed a note for another past than the replica's; what it signed of that one contradicts it."""
+        largest = None
+        for other in self._known_notes(checkpoint.size):
+            largest, size = other, _of_own(other).size
+            if size <= self.frontier.size:
+                raise self._accused(Suspicion(reason, (note, other), size, (checkpoint.size - 1,)), {})
+        if largest is None:
+            raise self._forked(reason)
+        size = _of_own(largest).size
+        raise self._accused(Suspicion(reason, (note, largest), size, (checkpoint.size - 1,)), None)
+
+    def _not_its_entries(self, note: bytes, checkpoint: Checkpoint, error: MalformedRecord) -> None:
+        """What it sent is not what it signed.  If it can show what it signed, that may be another log."""
+        reason = "the entries are not those of its checkpoint"
+        known = [other for other in self._known_notes(1) if _of_own(other).size <= self.frontier.size]
+        if not known:
+            raise self._forked(reason) from error
+        own = max(known, key=lambda other: _of_own(other).size)
+        last = _of_own(own).size - 1
+        raise self._accused(Suspicion(reason, (own, note), checkpoint.size, (last,)), None) from error
+
+    def _accused(self, suspicion: Suspicion, known: dict[tuple[int, int], bytes] | None) -> LogForked:
+        """The error, with evidence if the proofs for it can be made here.
+
+        Args:
+            suspicion: what is wrong.
+            known: complete subtrees behind the replica's of the tree that the proofs are of; None if that
+                tree is not the replica's.
+        """
+
+        def node(level: int, index: int) -> bytes:
+            return (known or {}).get((level, index)) or self.replica.node(level, index)
+
+        if known is None:
+            return self._suspected(suspicion)
+        try:
+            proofs = [
+                LeafProof(node(0, at), inclusion_path(at, suspicion.size, node)) for at in suspicion.asks
+            ]
+        except StoreFailed:  # the checkpoint is of more entries than are here
+            return self._suspected(suspicion)
+        return self.convict(suspicion, proofs)
+
+    def _suspected(self, suspicion: Suspicion) -> LogForked:
+        """The service may give the proofs."""
+        forked = self._forked(suspicion.reason)
+        self.suspicion = suspicion
+        return forked
+
+    def convict(self, suspicion: Suspicion, proofs: Sequence[LeafProof]) -> LogForked:
+        """Make evidence of a suspicion.
+
+        Args:
+            suspicion: of this follower.
+            proofs: of the entries it asks for, in order, from anybody.
+        Returns: the error to raise.  If there is evidence, it is stored, and the service is refused from now.
+        """
+        try:
+            charge = charge_of(suspicion, proofs, self._prefix)
+            evidence = make_evidence(self.volume, self._log_key, charge)
+        except (MalformedRecord, StoreFailed):
+            return self._forked(suspicion.reason)
+        self.refused = self._evidence_sink(evidence) if self._evidence_sink else "not kept"
+        return self._forked(f"{suspicion.reason}; evidence: {self.refused}")
+
+    def _prefix(self, bytes_max: int) -> list[bytes]:
+        """All entries of the replica, for a history that is evidence.  Raises: MalformedRecord: too long."""
+        found: list[bytes] = []
+        while len(found) < self.replica.size:
+            part = self.replica.read(len(found), self.replica.size, bytes_max=_REPLAY_BYTES)
+            bytes_max -= sum(map(len, part))
+            if bytes_max < 0:
+                raise MalformedRecord(format="evidence", reason="the history is too long")
+            found += part
+        return found
+
+    def _check_refused(self) -> None:
+        if self.refused:
+            raise self._forked(f"it was refused before; evidence: {self.refused}")
+
     def _forked(self, reason: str) -> LogForked:
+        """One that no proof can make evidence of."""
+        self.suspicion = None
         return LogForked(volume=self.volume, reason=reason)
 
     # --- folding ------------------------------------------------------------------------------
@@ -227,3 +432,8 @@ class Follower:
             return transaction.message, apply(batch.state, transaction, index=index, time_ns=entry.time_ns)
         except OperationRejected as error:
             return transaction.message, Rejection.of(error)
+
+
+def _of_own(note: bytes) -> Checkpoint:
+    """What a note of one's own store says; its signature was verified when it came."""
+    return decode_checkpoint(decode_note(note).text)

@@ -24,14 +24,18 @@ from muniment.core.entries import Place, seal_transaction
 from muniment.core.keys import EpochKeys, rotation
 from muniment.core.membership import Membership
 from muniment.core.tree_state import TreeReading
+from muniment.crypto.checkpoints import open_checkpoint
 from muniment.crypto.entries import sign_entry
 from muniment.crypto.member import MemberSecret
+from muniment.engine.accusing import gather
 from muniment.engine.follower import Follower
 from muniment.errors import (
     AuthorChainBroken,
     EntryMisplaced,
     EpochPassed,
     GrantsWrong,
+    LogForked,
+    MunimentError,
     NotCapable,
     OperationRejected,
     ProtocolViolation,
@@ -41,6 +45,7 @@ from muniment.errors import (
 from muniment.ids import VolumeId
 from muniment.ports import Appended, Clock, LogClient, VolumeView
 from muniment.spec.act import Act, Rotate
+from muniment.spec.checkpoint import origin_of
 from muniment.spec.entry import Entry
 from muniment.spec.transaction import Transaction
 
@@ -124,14 +129,10 @@ class Volume:
         return await asyncio.get_running_loop().run_in_executor(self._thread, work)
 
     async def aclose(self) -> None:
-        """End the thread and close replica and view."""
+        """End the thread and close what the follower keeps."""
         await self._log.aclose()
-        await self.run(self._close)
+        await self.run(self._follower.close)
         self._thread.shutdown()
-
-    def _close(self) -> None:
-        self._follower.view.close()
-        self._follower.replica.close()
 
     # --- following ----------------------------------------------------------------------------
 
@@ -148,10 +149,38 @@ class Volume:
         known = self._follower.frontier.size
         note = await self._log.wait_beyond(known, wait_s)
         async with self._turn:
+            if await self.run(lambda: self._follower.is_stale(note)):
+                note = await self._log.checkpoint()  # another call went further while this one waited
             return await self._follow(note) > known
 
+    async def exchange(self, notes: Sequence[bytes]) -> bytes:
+        """Compare checkpoints that another member shows, and show the newest of one's own.
+
+        Returns: a signed note; empty before the first.
+        Raises: LogForked: the log service showed him another log; MalformedRecord: not its checkpoints.
+        """
+        async with self._turn:
+            for note in notes:
+                await self._judge(lambda n=note: self._follower.compare(n))  # type: ignore[misc]
+            return await self.run(self._follower.newest_note)
+
+    async def move_to(self, log: LogClient, log_key: bytes) -> None:
+        """Follow another log service from now on, if it continues the log that was seen.
+
+        Raises: as `Follower.accept_host`, and then nothing has changed; as `LogClient`.
+        """
+        async with self._turn:
+            note = await log.checkpoint()
+            old = self._follower.frontier.size
+            new = open_checkpoint(note, log_key, origin=origin_of(self.id)).size
+            proof = await log.consistency(old, new) if old < new else ()
+            await self.run(lambda: self._follower.accept_host(note, log_key, proof))
+            self._log, left = log, self._log
+            await left.aclose()
+            await self._follow(note)
+
     async def _follow(self, note: bytes) -> int:
-        follows = await self.run(lambda: self._follower.follows(note))
+        follows = await self._judge(lambda: self._follower.follows(note))
         checkpoint, at = follows.checkpoint, follows.start
         while at < follows.stop:
             signed = await self._log.entries(at, follows.stop)
@@ -159,8 +188,22 @@ class Volume:
             if at > follows.stop:
                 raise ProtocolViolation(node=b"", reason="more entries than were asked for")
             proof = () if at == follows.stop else await self._log.consistency(at, follows.stop)
-            await self.run(lambda s=signed, p=proof: self._follower.take(s, note, checkpoint, p))  # type: ignore[misc]
+            await self._judge(lambda s=signed, p=proof: self._follower.take(s, note, checkpoint, p))  # type: ignore[misc]
         return max(at, follows.start)
+
+    async def _judge(self, work: Callable[[], _T]) -> _T:
+        """Run work of the follower; if the log forked, ask the service for what is missing as evidence."""
+        try:
+            return await self.run(work)
+        except LogForked as forked:
+            suspicion = self._follower.suspicion
+            if suspicion is None:
+                raise
+            try:
+                proofs = await gather(suspicion, self._log)
+            except MunimentError:
+                raise forked from None
+            raise await self.run(lambda: self._follower.convict(suspicion, proofs)) from forked
 
     # --- changing -----------------------------------------------------------------------------
 

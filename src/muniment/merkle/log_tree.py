@@ -210,6 +210,20 @@ def check_inclusion(leaf: bytes, index: int, size: int, path: Sequence[bytes], r
         raise MalformedRecord(format=_INCLUSION, reason="it leads to another root")
 
 
+def prefix_root(leaf: bytes, size: int, new_size: int, path: Sequence[bytes]) -> bytes:
+    """The root that the first `size` entries of a larger log have, by an inclusion proof of the last of them.
+
+    `check_inclusion(leaf, size - 1, new_size, path, root)` went before.  Those of the path that stand on the
+    left are the rest of the smaller tree, and the larger one's root commits to them: so a log whose root was
+    another at `size` entries is not what this one grew from.
+    """
+    root = leaf
+    for (_, sibling), given in zip(_siblings(0, size - 1, new_size), path, strict=True):
+        if not sibling & 1:
+            root = _parent(given, root)
+    return root
+
+
 def check_consistency(
     old_size: int, old_root: bytes, new_size: int, new_root: bytes, path: Sequence[bytes]
 ) -> None:

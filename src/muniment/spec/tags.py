@@ -9,6 +9,7 @@ from typing import Final
 
 SHARE_MAGIC: Final = b"MUNSHARE"
 MANIFEST_MAGIC: Final = b"MUNMANIF"
+EVIDENCE_MAGIC: Final = b"MUNEVIDE"
 
 NODE_ID: Final = "muniment v1 node id"
 BLOB_ID: Final = "muniment v1 blob id"
