@@ -15,12 +15,17 @@ from typing import TYPE_CHECKING, Final
 
 from muniment.errors import ConfigInvalid
 from muniment.gateways.cli.app import run
-from muniment.gateways.cli.composition import NewNode, Ready
+from muniment.gateways.cli.composition import NewNode, Passphrase, Ready
 
 if TYPE_CHECKING:
+    from muniment.crypto.member import MemberSecret
     from muniment.engine.grid import Grid
+    from muniment.engine.opened import KnownVolume, OpenVolume
     from muniment.engine.policy import Policy
+    from muniment.engine.volume_files import VolumeFiles
+    from muniment.spec.act import Role, VolumePolicy
     from muniment.spec.address import PeerAddress
+    from muniment.spec.volume_cap import Right
     from muniment.spec.wire import NodeStatus
 
 _LASTING_PORTS: Final = range(20_000, 32_768)
@@ -114,6 +119,69 @@ class Root:
         from muniment.node import compose
 
         return compose.open_grid(home, roster, policy)
+
+    def identity(self, home: Path, passphrase: Passphrase) -> MemberSecret:
+        from muniment.node import volume_home
+
+        return volume_home.read_identity(home, passphrase)
+
+    def make_identity(self, home: Path, passphrase: str, seed: bytes | None = None) -> MemberSecret:
+        from muniment.node import volume_home
+
+        return volume_home.make_identity(home, passphrase, seed)
+
+    def change_passphrase(self, home: Path, old: Passphrase, new: str) -> None:
+        from muniment.node import volume_home
+
+        volume_home.change_passphrase(home, old, new)
+
+    def volumes(self, home: Path) -> list[KnownVolume]:
+        from muniment.node import volume_home
+
+        return volume_home.volumes(home)
+
+    async def create_volume(
+        self, home: Path, name: str, log: str, policy: VolumePolicy, *, own_name: str, passphrase: Passphrase
+    ) -> KnownVolume:
+        from muniment.node import volumes
+
+        return await volumes.create_volume(home, name, log, policy, own_name=own_name, passphrase=passphrase)
+
+    async def join_volume(
+        self,
+        home: Path,
+        text: str,
+        *,
+        name: str | None,
+        role: Role,
+        own_name: str,
+        note: str,
+        passphrase: Passphrase,
+    ) -> KnownVolume:
+        from muniment.node import volumes
+
+        return await volumes.join_volume(
+            home, text, name=name, role=role, own_name=own_name, note=note, passphrase=passphrase
+        )
+
+    def volume_cap(self, opened: OpenVolume, right: Right | None) -> str:
+        from muniment.node import volume_home
+
+        return volume_home.cap_of(opened, right)
+
+    def open_volume(
+        self, home: Path, name: str, passphrase: Passphrase
+    ) -> AbstractAsyncContextManager[OpenVolume]:
+        from muniment.node import volumes
+
+        return volumes.open_volume(home, name, passphrase)
+
+    def open_files(
+        self, home: Path, name: str, roster: str | None, passphrase: Passphrase
+    ) -> AbstractAsyncContextManager[tuple[OpenVolume, VolumeFiles]]:
+        from muniment.node import volumes
+
+        return volumes.open_files(home, name, roster, passphrase)
 
     def default_home(self) -> Path:
         from muniment.node.home import default_home

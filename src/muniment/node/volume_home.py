@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
 
@@ -21,10 +20,12 @@ import msgspec
 
 from muniment.crypto.key_file import is_locked, lock_seed, unlock_seed
 from muniment.crypto.member import MemberSecret, ReadSecret, VerifySecret
+from muniment.engine.opened import LOCAL, Holding, KnownVolume, OpenVolume
 from muniment.errors import ConfigInvalid, InvalidRequest, MunimentError, NotCapable, VolumeUnknown
 from muniment.ids import MemberId, VolumeId, id_from_text, id_text
 from muniment.node.folder import failed, flush_folder, write_whole
-from muniment.spec.volume_cap import Right, VolumeCap, parse_volume_cap, volume_cap_text
+from muniment.spec.address import PeerKind, parse_address
+from muniment.spec.volume_cap import Invitation, Right, VolumeCap, parse_volume_cap, volume_cap_text
 from muniment.spec.wire import IdText
 
 IDENTITY_FILE: Final = "identity.key"
@@ -33,16 +34,10 @@ SETTINGS_FILE: Final = "volume.json"
 SECRET_FILE: Final = "secret"  # noqa: S105 - the name of a file
 REPLICA_FILE: Final = "log.sqlite"
 VIEW_FILE: Final = "view.sqlite"
-LOCAL: Final = "local"
-"""Instead of an address: this machine orders the log itself."""
-
 _PREFIX_CHARS_MIN: Final = 6
 
 Passphrase = Callable[[], str]
 """Asks for the identity's passphrase, when it is needed."""
-
-Holding = MemberSecret | ReadSecret | VerifySecret
-"""What a user holds of a volume."""
 
 
 class _Settings(msgspec.Struct, forbid_unknown_fields=True):
@@ -58,24 +53,6 @@ class _Settings(msgspec.Struct, forbid_unknown_fields=True):
     name: str
     log: str
     log_key: str
-
-
-@dataclass(frozen=True, slots=True)
-class KnownVolume:
-    """A volume that the home knows.
-
-    Attributes:
-        name: the user's own for it.
-        log: address of the log service, or LOCAL.
-        log_key: that signs its checkpoints.
-        folder: with its files.
-    """
-
-    volume: VolumeId
-    name: str
-    log: str
-    log_key: bytes
-    folder: Path
 
 
 # --- identity -------------------------------------------------------------------------------------
@@ -231,6 +208,21 @@ def weakened(held: Holding, right: Right) -> tuple[MemberId, bytes]:
     if right not in levels:
         raise NotCapable(needed=f"volume {right.value}", given=f"volume {next(iter(levels)).value}")
     return levels[right].member, levels[right].seed
+
+
+def cap_of(opened: OpenVolume, right: Right | None) -> str:
+    """A capability's text of what is held of a volume; None: the invitation.
+
+    Raises: NotCapable: it grants less; InvalidRequest: nobody else can reach a log on this machine.
+    """
+    if opened.known.log == LOCAL:
+        reason = "its log is on this machine only; 'muni log rehost' moves it to a log service"
+        raise InvalidRequest(reason=reason)
+    log = parse_address(opened.known.log, PeerKind.LOG)
+    if right is None:
+        return volume_cap_text(Invitation(opened.known.volume, log))
+    member, seed = weakened(opened.held, right)
+    return volume_cap_text(VolumeCap(right, opened.known.volume, log, member, seed))
 
 
 def _known(folder: Path) -> KnownVolume:

@@ -12,7 +12,6 @@ import asyncio
 import contextlib
 import os
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
 from pathlib import Path
 
 from muniment.crypto.entries import volume_id
@@ -21,6 +20,7 @@ from muniment.crypto.member import MemberSecret
 from muniment.engine.follower import Follower
 from muniment.engine.local_log import LocalLog
 from muniment.engine.members import Members, founding_entry
+from muniment.engine.opened import LOCAL, Holding, KnownVolume, OpenVolume
 from muniment.engine.volume import Volume
 from muniment.engine.volume_files import VolumeFiles
 from muniment.errors import InvalidRequest
@@ -32,11 +32,8 @@ from muniment.node.clock import SystemClock
 from muniment.node.folder import FolderLock, make_identity, read_identity
 from muniment.node.log_host import LogHost
 from muniment.node.volume_home import (
-    LOCAL,
     REPLICA_FILE,
     VIEW_FILE,
-    Holding,
-    KnownVolume,
     Passphrase,
     find_volume,
     holding,
@@ -54,23 +51,6 @@ from muniment.views.sqlite import SqliteView
 
 _LOG_KEY_FILE = "log.key"
 _LOGS_FOLDER = "logs"
-
-
-@dataclass(frozen=True, slots=True)
-class OpenVolume:
-    """A volume in use.
-
-    Attributes:
-        known: what the home knows of it.
-        held: the user's secret for it.
-        volume: follows the log; synced once.
-        members: acts of membership.
-    """
-
-    known: KnownVolume
-    held: Holding
-    volume: Volume
-    members: Members
 
 
 async def create_volume(

@@ -14,10 +14,13 @@ from click.testing import CliRunner
 
 from muniment.crypto.records import record_text, sign_record
 from muniment.engine.grid import Grid
+from muniment.engine.opened import OpenVolume
 from muniment.engine.policy import Policy
+from muniment.engine.volume_files import VolumeFiles
 from muniment.errors import GridUnknown, MunimentError
 from muniment.gateways.cli.app import run
-from muniment.gateways.cli.composition import NewNode, Ready
+from muniment.gateways.cli.composition import NewNode, Passphrase, Ready
+from muniment.node.main import Root
 from muniment.spec.wire import NodeStatus
 from muniment.testing.fake_grid import FakeGrid
 
@@ -27,8 +30,8 @@ INTRODUCER_ADDRESS = "mun:introducer:" + "a" * 52 + "@host:1"
 
 
 @dataclass
-class FakeComposition:
-    """`Composition` over a `FakeGrid`; remembers what it was asked.
+class FakeComposition(Root):
+    """`Composition` over a `FakeGrid`, with real identities and volumes; remembers what it was asked.
 
     Attributes:
         grid: its nodes.
@@ -83,6 +86,13 @@ class FakeComposition:
             if self.meddle is not None:
                 self.meddle(grid)
             yield grid
+
+    @contextlib.asynccontextmanager
+    async def open_files(
+        self, home: Path, name: str, roster: str | None, passphrase: Passphrase
+    ) -> AsyncIterator[tuple[OpenVolume, VolumeFiles]]:
+        async with self.open_volume(home, name, passphrase) as opened, self.open_grid(home, roster) as grid:
+            yield opened, VolumeFiles(opened.volume, grid)
 
     def default_home(self) -> Path:
         return Path("/the/default/home")

@@ -9,9 +9,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
+    from muniment.crypto.member import MemberSecret
     from muniment.engine.grid import Grid
+    from muniment.engine.opened import KnownVolume, OpenVolume
     from muniment.engine.policy import Policy
+    from muniment.engine.volume_files import VolumeFiles
+    from muniment.spec.act import Role, VolumePolicy
+    from muniment.spec.volume_cap import Right
     from muniment.spec.wire import NodeStatus
+
+Passphrase = Callable[[], str]
+"""Asks for the identity's passphrase, when it is needed."""
 
 Ready = Callable[[str], None]
 """Told the address as soon as the process serves."""
@@ -77,6 +85,61 @@ class Composition(Protocol):
         self, home: Path, roster: str | None, policy: Policy | None = None
     ) -> AbstractAsyncContextManager[Grid]:
         """The grid that `roster` names, or this home has joined.  Raises: GridUnknown, RosterEmpty."""
+        ...
+
+    def identity(self, home: Path, passphrase: Passphrase) -> MemberSecret:
+        """The home's identity.  Raises: ConfigInvalid: none yet; PassphraseWrong."""
+        ...
+
+    def make_identity(self, home: Path, passphrase: str, seed: bytes | None = None) -> MemberSecret:
+        """Make the home's identity; an empty passphrase leaves it unlocked."""
+        ...
+
+    def change_passphrase(self, home: Path, old: Passphrase, new: str) -> None:
+        """Lock the identity by another passphrase."""
+        ...
+
+    def volumes(self, home: Path) -> list[KnownVolume]:
+        """All that the home knows, by name."""
+        ...
+
+    async def create_volume(
+        self, home: Path, name: str, log: str, policy: VolumePolicy, *, own_name: str, passphrase: Passphrase
+    ) -> KnownVolume:
+        """Found a volume at a log service, or with its log on this machine (`local`)."""
+        ...
+
+    async def join_volume(
+        self,
+        home: Path,
+        text: str,
+        *,
+        name: str | None,
+        role: Role,
+        own_name: str,
+        note: str,
+        passphrase: Passphrase,
+    ) -> KnownVolume:
+        """Ask for membership by an invitation, or use a volume by a capability."""
+        ...
+
+    def volume_cap(self, opened: OpenVolume, right: Right | None) -> str:
+        """The text of a capability of what is held, or (None) of an invitation.
+
+        Raises: NotCapable: it grants less; InvalidRequest: nobody else can reach the log.
+        """
+        ...
+
+    def open_volume(
+        self, home: Path, name: str, passphrase: Passphrase
+    ) -> AbstractAsyncContextManager[OpenVolume]:
+        """A volume in step with its log, without the grid.  Raises: VolumeUnknown, LogForked."""
+        ...
+
+    def open_files(
+        self, home: Path, name: str, roster: str | None, passphrase: Passphrase
+    ) -> AbstractAsyncContextManager[tuple[OpenVolume, VolumeFiles]]:
+        """The same with the grid that has its content."""
         ...
 
     def default_home(self) -> Path:
