@@ -11,6 +11,7 @@ logs/, log.key               logs that this machine itself orders, and the key t
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -21,7 +22,14 @@ import msgspec
 from muniment.crypto.key_file import is_locked, lock_seed, unlock_seed
 from muniment.crypto.member import MemberSecret, ReadSecret, VerifySecret
 from muniment.engine.opened import LOCAL, Holding, KnownVolume, OpenVolume
-from muniment.errors import ConfigInvalid, InvalidRequest, MunimentError, NotCapable, VolumeUnknown
+from muniment.errors import (
+    ConfigInvalid,
+    InvalidRequest,
+    MunimentError,
+    NotCapable,
+    StoreFailed,
+    VolumeUnknown,
+)
 from muniment.ids import MemberId, VolumeId, id_from_text, id_text
 from muniment.node.folder import failed, flush_folder, write_whole
 from muniment.spec.address import PeerKind, parse_address
@@ -34,6 +42,8 @@ SETTINGS_FILE: Final = "volume.json"
 SECRET_FILE: Final = "secret"  # noqa: S105 - the name of a file
 REPLICA_FILE: Final = "log.sqlite"
 VIEW_FILE: Final = "view.sqlite"
+CHECKPOINTS_FOLDER: Final = "checkpoints"
+_REFUSED_FILE: Final = "refused"
 _PREFIX_CHARS_MIN: Final = 6
 
 Passphrase = Callable[[], str]
@@ -223,6 +233,28 @@ def cap_of(opened: OpenVolume, right: Right | None) -> str:
         return volume_cap_text(Invitation(opened.known.volume, log))
     member, seed = weakened(opened.held, right)
     return volume_cap_text(VolumeCap(right, opened.known.volume, log, member, seed))
+
+
+def keep_evidence(known: KnownVolume, evidence: bytes) -> str:
+    """Store evidence against a volume's log service, which is refused from then on; returns the file's path.
+
+    Raises: DiskFull, StoreFailed.
+    """
+    path = known.folder / f"evidence-{hashlib.sha256(evidence).hexdigest()[:16]}"
+    write_whole(path, evidence)
+    write_whole(known.folder / _REFUSED_FILE, f"{path.name}\n".encode())
+    return str(path)
+
+
+def refused(known: KnownVolume) -> str:
+    """The evidence for which a volume's log service is refused; empty if it is not.  Raises: StoreFailed."""
+    path = known.folder / _REFUSED_FILE
+    try:
+        return str(known.folder / path.read_text(encoding="ascii").strip())
+    except FileNotFoundError:
+        return ""
+    except (OSError, UnicodeDecodeError) as error:
+        raise StoreFailed(where=str(path), reason=str(error)) from error
 
 
 def _known(folder: Path) -> KnownVolume:

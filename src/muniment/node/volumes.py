@@ -12,6 +12,7 @@ import asyncio
 import contextlib
 import os
 from collections.abc import AsyncIterator
+from functools import partial
 from pathlib import Path
 
 from muniment.crypto.entries import volume_id
@@ -25,6 +26,7 @@ from muniment.engine.volume import Volume
 from muniment.engine.volume_files import VolumeFiles
 from muniment.errors import InvalidRequest
 from muniment.ids import VolumeId
+from muniment.logs.checkpoints import FolderCheckpoints
 from muniment.logs.sqlite import SqliteLog
 from muniment.net.log_client import HttpLogService
 from muniment.node import compose
@@ -32,12 +34,15 @@ from muniment.node.clock import SystemClock
 from muniment.node.folder import FolderLock, make_identity, read_identity
 from muniment.node.log_host import LogHost
 from muniment.node.volume_home import (
+    CHECKPOINTS_FOLDER,
     REPLICA_FILE,
     VIEW_FILE,
     Passphrase,
     find_volume,
     holding,
+    keep_evidence,
     keep_volume,
+    refused,
     secret_of,
 )
 from muniment.node.volume_home import (
@@ -150,7 +155,19 @@ async def _opened(known: KnownVolume, held: Holding, log: LogClient) -> AsyncIte
         stack.callback(replica.close)
         view = SqliteView(known.folder / VIEW_FILE)
         stack.callback(view.close)
-        follower = Follower(known.volume, secret, known.log_key, replica, view)
+        checkpoints = FolderCheckpoints(known.folder / CHECKPOINTS_FOLDER)
+        stack.callback(checkpoints.close)
+        follower = await asyncio.to_thread(
+            Follower,
+            known.volume,
+            secret,
+            known.log_key,
+            replica,
+            view,
+            checkpoints=checkpoints,
+            evidence_sink=partial(keep_evidence, known),
+            refused=refused(known),
+        )
         writer = held if isinstance(held, MemberSecret) else None
         volume = Volume(follower, writer, log, SystemClock(), os.urandom)
         stack.pop_all()  # from here on they are closed below
