@@ -1,0 +1,117 @@
+"""How the passphrase of an identity reaches a command: typed unseen, or from a file; never as an argument.
+
+Other users of a machine see the arguments of a command and, on some systems, its environment, so the variable
+MUNIMENT_PASSPHRASE_FILE names a file and does not hold the passphrase.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import stat
+import sys
+from collections.abc import Callable, Iterator
+from types import FrameType
+from typing import Final
+
+import click
+
+from muniment.errors import ConfigInvalid
+from muniment.gateways.cli.context import Context, Refusal, Stopped
+
+VARIABLE: Final = "MUNIMENT_PASSPHRASE_FILE"
+_BYTES_MAX: Final = 4096
+_OTHERS: Final = 0o077
+_HINT: Final = f"run it on a terminal, or set {VARIABLE} to a file of mode 0600 that holds it"
+
+
+def passphrase_of(context: Context) -> Callable[[], str]:
+    """What asks for the present passphrase of the identity, once for a command.
+
+    The file that MUNIMENT_PASSPHRASE_FILE names is read where it is set; else the person at the terminal is
+    asked, even if standard input is a file, as long as standard error is that terminal.
+    Raises, when it is called: Refusal: nobody can be asked; ConfigInvalid: the file cannot be used.
+    """
+    known: list[str] = []
+
+    def ask() -> str:
+        if not known:
+            stored = _from_file()
+            known.append(_typed(context, "passphrase") if stored is None else stored)
+        return known[0]
+
+    return ask
+
+
+def new_passphrase(context: Context, prompt: str = "passphrase for the new identity") -> str:
+    """A passphrase to lock an identity by, typed twice; empty to leave it unlocked.
+
+    Raises: as `passphrase_of`.
+    """
+    stored = _from_file()
+    if stored is not None:
+        return stored
+    while True:
+        first = _typed(context, f"{prompt} (empty: no lock)")
+        if first == _typed(context, "once more"):
+            return first
+        click.echo("these were not the same", err=True)
+
+
+def _from_file() -> str | None:
+    """The first line of the file that the environment names; None where it names none."""
+    path = os.environ.get(VARIABLE)
+    if not path:
+        return None
+    where = f"{VARIABLE}={path}"
+    try:
+        with open(path, "rb") as file:  # noqa: PTH123 - may be /dev/fd/N of a shell
+            if stat.S_IMODE(os.fstat(file.fileno()).st_mode) & _OTHERS:
+                raise ConfigInvalid(where=where, reason="it is readable by others; run chmod 600 on it")
+            data = file.read(_BYTES_MAX + 1)
+        if len(data) > _BYTES_MAX:
+            raise ConfigInvalid(where=where, reason=f"it is longer than {_BYTES_MAX} bytes")
+        line = data.decode().partition("\n")[0].removesuffix("\r")
+    except OSError as error:
+        raise ConfigInvalid(where=where, reason=error.strerror or str(error)) from error
+    except UnicodeDecodeError:
+        raise ConfigInvalid(where=where, reason="it is not a text") from None  # its cause shows the bytes
+    if not line:
+        raise ConfigInvalid(where=where, reason="its first line is empty")
+    return line
+
+
+def _typed(context: Context, prompt: str) -> str:
+    if context.json or not sys.stderr.isatty() or not _has_terminal():
+        raise Refusal("the identity's passphrase is needed, and nobody can be asked for it", _HINT)
+    with _signals_at_once():
+        typed: str = click.prompt(prompt, default="", show_default=False, hide_input=True, err=True)
+    return typed
+
+
+def _has_terminal() -> bool:
+    try:
+        os.close(os.open("/dev/tty", os.O_RDWR | os.O_NOCTTY))
+    except OSError:
+        return False
+    return True
+
+
+@contextlib.contextmanager
+def _signals_at_once() -> Iterator[None]:
+    """End a question by Ctrl-C or SIGTERM: a loop under it would note them and wait for the answer."""
+
+    def stop(number: int, _: FrameType | None) -> None:
+        raise Stopped(number)
+
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    before = {number: signal.getsignal(number) for number in numbers}
+    asked = [number for number, handler in before.items() if handler not in (None, signal.SIG_IGN)]
+    for number in asked:
+        signal.signal(number, stop)
+    try:
+        yield
+    finally:
+        for number in asked:
+            signal.signal(number, before[number])
