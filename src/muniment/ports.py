@@ -19,7 +19,7 @@ from muniment.core.tree_state import Changes, Inode, Rejection, TreeReading
 from muniment.errors import MunimentError
 from muniment.ids import BlobId, EntryHash, NodeId, ShareKey, ShareNumber
 from muniment.merkle.log_tree import Subtree
-from muniment.spec.blob import BlobRef
+from muniment.spec.blob import BlobName, BlobRef
 from muniment.spec.record import NodeRecord
 from muniment.spec.share import ShareHeader
 from muniment.spec.wire import AccountUsage, NodeStatus, ShareLease, ShareQuarantined
@@ -561,3 +561,100 @@ class ViewHistory(Protocol):
 
 class VolumeView(View, ViewHistory, Protocol):
     """A view with both faces; what drivers implement."""
+
+
+# --- what an audit reads --------------------------------------------------------------------------
+
+
+class Inspectable(Protocol):
+    """A medium that has a check of its own, below what is kept in it."""
+
+    def inspect(self) -> Sequence[str]:
+        """What that check finds wrong, for people; empty if nothing.  Raises: StoreFailed."""
+        ...
+
+
+class AuditedLog(LogStore, Inspectable, Protocol):
+    """A log store that can be audited."""
+
+
+@dataclass(frozen=True, slots=True)
+class RowVersion:
+    """A row of the state with the time of its validity.
+
+    Attributes:
+        row: as `spec.view_row` encodes it; empty where what is stored is no row.
+        since: index of the entry that brought it; -1: before all entries.
+        until: index of the entry that took or replaced it; None: valid still.
+    """
+
+    row: bytes
+    since: int
+    until: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class ViewEntry:
+    """All that a view keeps of an entry.
+
+    Attributes:
+        folded: what `ViewHistory.entries` shows.
+        reached_ns: the largest time of any entry up to this one.
+        next_inode: the counter after it.
+        inodes: that it touched, in the order of `core.history.touched_by`.
+        names: likewise, each with its folder.
+    """
+
+    folded: FoldedEntry
+    reached_ns: int
+    next_inode: int
+    inodes: tuple[int, ...]
+    names: tuple[tuple[int, bytes], ...]
+
+
+class AuditedView(VolumeView, Inspectable, Protocol):
+    """A view that can be audited: it shows all that it keeps, not only what a question asks for."""
+
+    def row_versions(self) -> Iterator[RowVersion]:
+        """Every row that is or was, but for the counter, in no order.  Raises: StoreFailed."""
+        ...
+
+    def entry_rows(self, start: int, stop: int) -> Sequence[ViewEntry]:
+        """Entries from `start` to `stop` - 1, as far as they are folded.
+
+        Raises: StoreFailed: also where what is stored is no entry.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class BlobCondition:
+    """What the nodes have of a blob.
+
+    Attributes:
+        name: the blob.
+        live: distinct shares of which a good copy can be had.
+        damaged: copies of shares that were read and do not verify.
+        missing: shares of which no node has a copy, though all that should have one answer.
+        offline: shares of which nothing is known, because their nodes do not answer.
+    """
+
+    name: BlobName
+    live: int
+    damaged: int
+    missing: int
+    offline: int
+
+
+class BlobChecker(Protocol):
+    """Asks the nodes for blobs; the verify right is enough."""
+
+    async def check_blobs(self, names: Sequence[BlobName], *, verify: bool) -> Sequence[BlobCondition]:
+        """The condition of each blob, in order.
+
+        Args:
+            names: any number.
+            verify: read every share and hold it against the BlobId instead of believing the nodes.
+        Raises: RosterEmpty.
+        """
+        ...

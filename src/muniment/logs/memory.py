@@ -59,5 +59,9 @@ class MemoryLog:
     def replace_checkpoint(self, checkpoint: bytes) -> None:
         self._checkpoint = checkpoint
 
+    def inspect(self) -> Sequence[str]:
+        """There is nothing below what it keeps."""
+        return ()
+
     def close(self) -> None:
         """Nothing to give back."""

@@ -46,6 +46,8 @@ PRAGMA user_version = {_SCHEMA_VERSION};
 COMMIT;
 """
 
+_TABLES: Final = "SELECT type, name, tbl_name, sql FROM sqlite_schema ORDER BY name"
+
 
 class SqliteLog:
     """One log.
@@ -114,7 +116,8 @@ class SqliteLog:
             rows = self._reader.execute(
                 "SELECT signed FROM entries WHERE idx >= ? AND idx < ? ORDER BY idx", (start, stop)
             )
-            for (signed,) in rows:
+            for (value,) in rows:
+                signed = self._bytes(value)
                 total += len(signed)
                 if found and total > bytes_max:
                     rows.close()
@@ -138,11 +141,25 @@ class SqliteLog:
             row = self._row("SELECT hash FROM entries WHERE idx = ?", index)
         if row is None:
             raise StoreFailed(where=str(self._path), reason=f"tree node {level}/{index} is missing")
-        return bytes(row[0])
+        return self._bytes(row[0])
 
     def checkpoint(self) -> bytes:
         row = self._row("SELECT checkpoint FROM head")
-        return b"" if row is None else bytes(row[0])
+        return b"" if row is None else self._bytes(row[0])
+
+    def inspect(self) -> Sequence[str]:
+        """See the port `Inspectable`: SQLite's integrity check, and whether the tables are the log's."""
+        fresh = sqlite3.connect(":memory:")
+        try:
+            fresh.executescript(_SCHEMA)
+            tables = fresh.execute(_TABLES).fetchall()
+        finally:
+            fresh.close()
+        with self._read_lock:
+            found = self._run(lambda: self._reader.execute("PRAGMA integrity_check").fetchall())
+            same = self._run(lambda: self._reader.execute(_TABLES).fetchall()) == tables
+        problems = [str(line) for (line,) in found if line != "ok"]
+        return problems if same else [*problems, "the tables are not those of a log"]
 
     def replace_checkpoint(self, checkpoint: bytes) -> None:
         with self._write_lock:
@@ -182,6 +199,12 @@ class SqliteLog:
         with self._read_lock:
             row: tuple[Any, ...] | None = self._run(lambda: self._reader.execute(sql, values).fetchone())
             return row
+
+    def _bytes(self, value: object) -> bytes:
+        """A column's value; a damaged file may have one of any type there, whatever its table says."""
+        if not isinstance(value, bytes):
+            raise StoreFailed(where=str(self._path), reason="the log's file has a number or text for bytes")
+        return value
 
     def _run(self, work: Callable[[], _T]) -> _T:
         """Foreign errors are translated here; nothing above sees `sqlite3.Error`."""

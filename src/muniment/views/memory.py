@@ -22,7 +22,15 @@ from muniment.core.history import (
     difference,
     touched_by,
 )
-from muniment.core.state_hash import StateHash, added_rows, initial, removed_rows
+from muniment.core.state_hash import (
+    StateHash,
+    added_rows,
+    initial,
+    removed_rows,
+    row_of_extent,
+    row_of_inode,
+    row_of_name,
+)
 from muniment.core.tree_state import (
     FIRST_INODE,
     ROOT_INODE,
@@ -33,10 +41,11 @@ from muniment.core.tree_state import (
     StoredExtent,
     TreeReading,
 )
-from muniment.ports import ViewBatch
+from muniment.ports import RowVersion, ViewBatch, ViewEntry
 from muniment.spec.blob import BlobRef
 from muniment.spec.limits import CHUNK_BYTES_MAX
 from muniment.spec.operation import ROOT
+from muniment.spec.view_row import snapshot_row, xattr_row
 from muniment.views.recording import EMPTY_AT, check_at, check_between, check_next
 
 _K = TypeVar("_K", bound=Hashable)
@@ -70,6 +79,15 @@ class _Table(Generic[_K, _R]):
     def versions(self, key: _K, at: int) -> list[tuple[int, _R | None]]:
         """All up to the entry `at`."""
         return [pair for pair in zip(*self._versions.get(key, ([], [])), strict=True) if pair[0] <= at]
+
+    def row_versions(self, at: int, encoded: Callable[[_K, _R], bytes]) -> Iterator[RowVersion]:
+        """Every version up to the entry `at`, from when to when it was valid."""
+        for key in self._versions:
+            found = self.versions(key, at)
+            ends = [index for index, _ in found[1:]]
+            for (since, row), until in zip(found, [*ends, None], strict=True):
+                if row is not None:
+                    yield RowVersion(encoded(key, row), since, until)
 
 
 _S = TypeVar("_S", bytes, int)
@@ -119,6 +137,16 @@ class _Tables:
         self.xattrs_of: _Order[bytes] = _Order()
         self.snapshots: dict[bytes, int] = {}
         self.inodes.put(ROOT, EMPTY_AT, ROOT_INODE)
+
+    def row_versions(self, at: int) -> Iterator[RowVersion]:
+        """All rows that were valid at some time up to the entry `at`."""
+        yield from self.inodes.row_versions(at, lambda _, row: row_of_inode(row))
+        yield from self.names.row_versions(at, lambda _, row: row_of_name(row))
+        yield from self.extents.row_versions(at, lambda key, row: row_of_extent(key[0], row))
+        yield from self.xattrs.row_versions(at, lambda key, value: xattr_row(*key, value))
+        for name, index in self.snapshots.items():
+            if index <= at:
+                yield RowVersion(snapshot_row(name, index), index, None)
 
 
 class MemoryView:
@@ -185,6 +213,26 @@ class MemoryView:
 
     def close(self) -> None:
         """Nothing to release."""
+
+    # --- audit --------------------------------------------------------------------------------
+
+    def inspect(self) -> Sequence[str]:
+        """There is nothing below what it keeps."""
+        return ()
+
+    def row_versions(self) -> Iterator[RowVersion]:
+        with self._tables.lock:
+            found = list(self._tables.row_versions(self._size - 1))
+        return iter(found)
+
+    def entry_rows(self, start: int, stop: int) -> Sequence[ViewEntry]:
+        with self._tables.lock:
+            some = self._tables.entries[max(start, 0) : min(stop, self._size)]
+        rows = []
+        for one in some:
+            inodes, names = touched_by(one.changes) if one.changes else ([], [])
+            rows.append(ViewEntry(one.folded, one.reached_ns, one.next_inode, tuple(inodes), tuple(names)))
+        return rows
 
     # --- history ------------------------------------------------------------------------------
 

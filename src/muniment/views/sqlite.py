@@ -19,11 +19,12 @@ from muniment.core.history import Difference, EntryMeta, FileVersion, FoldedEntr
 from muniment.core.state_hash import StateHash
 from muniment.core.tree_state import Inode, Rejection, TreeReading
 from muniment.ids import EntryHash, MemberId
-from muniment.ports import ViewBatch
+from muniment.ports import RowVersion, ViewBatch, ViewEntry
 from muniment.spec.blob import BlobRef
 from muniment.spec.operation import ROOT
 from muniment.views.recording import check_at, check_between
 from muniment.views.sqlite_batch import SqliteBatch
+from muniment.views.sqlite_content import entry_rows, inspect, row_versions
 from muniment.views.sqlite_file import SqliteFile, make_private
 from muniment.views.sqlite_reading import NOW, SqliteReading
 from muniment.views.sqlite_rows import BLOB_COLUMNS, Row, blob_of
@@ -123,6 +124,17 @@ class SqliteView:
         """End both connections; what is recorded stays."""
         self._reader.close()
         self._writer.close()
+
+    # --- audit --------------------------------------------------------------------------------
+
+    def inspect(self) -> Sequence[str]:
+        return inspect(self._reader)
+
+    def row_versions(self) -> Iterator[RowVersion]:
+        return row_versions(self._reader)
+
+    def entry_rows(self, start: int, stop: int) -> Sequence[ViewEntry]:
+        return entry_rows(self._reader, start, stop)
 
     # --- history ------------------------------------------------------------------------------
 

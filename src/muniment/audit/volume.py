@@ -1,0 +1,186 @@
+"""The audit of a volume by one of its members: log, content, view and blobs in one walk (docs/audit.md).
+
+    report = await audit_volume(volume, secret.read, log_key, log=lambda: SqliteLog(path), blobs=grid)
+
+The log is read once, in one thread that nothing else uses; the nodes are asked between its pages.  Nothing is
+written.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable, Generator, Iterator, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Final, TypeVar
+
+from muniment.audit.blob_check import BlobAudit
+from muniment.audit.log_check import LogAudit
+from muniment.audit.report import AuditReport
+from muniment.audit.view_check import Refold, ViewAudit
+from muniment.core.entries import open_names
+from muniment.core.keys import KeyRing
+from muniment.crypto.entries import SignedEntry, known_entry
+from muniment.crypto.member import ReadSecret, VerifySecret
+from muniment.errors import IntegrityError, MalformedRecord, NotCapable, StoreFailed
+from muniment.ids import VolumeId
+from muniment.ports import AuditedLog, AuditedView, BlobChecker, RowVersion
+from muniment.spec.blob import BlobName
+from muniment.spec.limits import MIB
+
+SAMPLES: Final = 4
+"""Past states of a view that are read back row by row."""
+
+_KEY_BYTES: Final = 32
+_TURN_ENTRIES: Final = 256
+_READ_BYTES: Final = MIB
+_P = TypeVar("_P", AuditedLog, AuditedView)
+
+
+async def audit_volume(
+    volume: VolumeId,
+    secret: ReadSecret | VerifySecret,
+    log_key: bytes,
+    *,
+    log: Callable[[], AuditedLog],
+    view: Callable[[], AuditedView] | None = None,
+    notes: Sequence[bytes] = (),
+    blobs: BlobChecker | None = None,
+    deep: bool = False,
+    samples: int = SAMPLES,
+    executor: Executor | None = None,
+    entropy: Callable[[int], bytes] = os.urandom,
+) -> AuditReport:
+    """Audit everything that the holder of `secret` can look into.
+
+    Args:
+        volume: whose log it must be.
+        secret: of a member; a VerifySecret audits all but the content, and the report says so.
+        log_key: Ed25519 key of the log service.
+        log: opens the log, or a member's replica of it; it is closed again.
+        view: opens the view that is to be compared with the log; None: none is.
+        notes: further signed checkpoints of this log, such as the member has kept or got from others.
+        blobs: asks the nodes; None: nobody is asked, and the audit needs no network.
+        deep: read and verify every share.
+        samples: how many past states of the view are read back.
+        executor: processes that verify signatures besides; functions and bytes are sent there.
+        entropy: for the key under which the view is summed up.
+    Returns: what was found; damage and forgery of any kind are findings, not errors.
+    Raises: FileFailed: a file cannot be opened at all; what `blobs` raises beyond UnavailableError.
+    Cancellation: ends behind the page that is being read, with everything closed.
+    Cost: O(entries), most of it for signatures; memory for the present tree, not for the log.
+    """
+    report = AuditReport(volume)
+    asked = None if blobs is None else BlobAudit(blobs, report, deep=deep)
+    loop = asyncio.get_running_loop()
+    audit = _Audit(volume, secret, log_key, notes, report, samples, executor, entropy)
+    thread = ThreadPoolExecutor(1, thread_name_prefix="audit")
+    try:
+        turns = audit.run(log, view)
+        try:
+            while (names := await loop.run_in_executor(thread, next, turns, None)) is not None:
+                if asked is not None:
+                    asked.note(names)
+                    await asked.ask()
+            if asked is not None:
+                await asked.ask(least=1)
+        finally:
+            await asyncio.shield(loop.run_in_executor(thread, turns.close))
+    finally:
+        thread.shutdown(wait=False)
+    return report
+
+
+@dataclass(slots=True)
+class _Audit:
+    """One audit; all of it but the asking of nodes, in one thread."""
+
+    volume: VolumeId
+    secret: ReadSecret | VerifySecret
+    log_key: bytes
+    notes: Sequence[bytes]
+    report: AuditReport
+    samples: int
+    executor: Executor | None
+    entropy: Callable[[int], bytes]
+
+    def run(
+        self, open_log: Callable[[], AuditedLog], open_view: Callable[[], AuditedView] | None
+    ) -> Generator[list[BlobName], None, None]:
+        """The audit by turns, each with the blobs that were named in it."""
+        log = self._opened("the log's file", open_log)
+        if log is None:
+            self.report.content = "there is no log"
+            return
+        try:
+            view = None if open_view is None else self._opened("the view's file", open_view)
+            try:
+                yield from self._walk(log, view)
+            finally:
+                if view is not None:
+                    view.close()
+        finally:
+            log.close()
+
+    def _opened(self, place: str, opens: Callable[[], _P]) -> _P | None:
+        try:
+            return opens()
+        except (StoreFailed, IntegrityError) as error:
+            self.report.damaged(
+                place,
+                f"it does not open: {error}",
+                "nothing in it can be used; get it again, or fold it anew",
+            )
+            return None
+
+    def _walk(self, log: AuditedLog, view: AuditedView | None) -> Iterator[list[BlobName]]:
+        report, ring = self.report, KeyRing(self.secret)
+        walk = LogAudit(log, self.volume, self.log_key, self.notes, report, self.executor)
+        refold = Refold(ring, report)
+        compared = None
+        if view is not None:
+            compared = ViewAudit(view, report, self.entropy(_KEY_BYTES), self.samples)
+            compared.start(refold.state)
+        named: list[BlobName] = []
+        for at, signed in enumerate(walk.walk(), 1):
+            if signed.entry.act is not None:
+                ring.follow(walk.membership)
+            done = refold.take(signed)
+            if done is None:
+                named += _names(signed, ring)
+            else:
+                kept, gone, names = done
+                named += names
+                if compared is not None:
+                    compared.take(kept, gone, refold.state)
+            if at % _TURN_ENTRIES == 0:
+                yield named
+                named = []
+        report.state_hash = refold.state.state_hash().digest()
+        if compared is not None:
+            compared.end(refold.size, whole=walk.whole)
+            compared.differing_rows(lambda size: _versions(log, ring, size))
+        yield named
+
+
+def _names(signed: SignedEntry, ring: KeyRing) -> tuple[BlobName, ...]:
+    """The blobs of an entry whose content is closed to the holder, as far as its names are not."""
+    if signed.entry.act is not None:
+        return ()
+    try:
+        return open_names(signed.entry, ring)
+    except (MalformedRecord, NotCapable):
+        return ()
+
+
+def _versions(log: AuditedLog, ring: KeyRing, size: int) -> Iterator[RowVersion]:
+    """All versions of rows of a log that was audited, up to the entry `size` - 1."""
+    refold, at = Refold(ring), 0
+    while at < size:
+        for signed in log.read(at, size, bytes_max=_READ_BYTES):
+            done = refold.take(known_entry(signed))
+            at += 1
+            if done is not None:
+                yield from done[1]
+    yield from refold.state.open_rows()
