@@ -14,13 +14,10 @@ from __future__ import annotations
 import asyncio
 import os
 import stat
-from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
 
-from muniment.core.history import FileVersion
 from muniment.core.tree_state import Inode, TreeReading
 from muniment.engine.blobs import BlobWriter
 from muniment.engine.grid import Grid
@@ -32,39 +29,15 @@ from muniment.engine.threads import Threads
 from muniment.engine.tree_writer import TreeWriter
 from muniment.engine.volume import Committed, Volume
 from muniment.engine.volume_content import OrderedContent, store_stream
-from muniment.engine.volume_plans import (
-    copied,
-    folder_made,
-    into,
-    merged,
-    named,
-    present,
-    replaced,
-    root_restored,
-    written,
-)
+from muniment.engine.volume_names import VolumeNames
+from muniment.engine.volume_plans import folder_made, merged, written
 from muniment.engine.volume_restore import restored_entries, tree_parts
-from muniment.engine.volume_tree import Listed, children, find, link_target, locate, path_text, walk
+from muniment.engine.volume_tree import find, locate, path_text
 from muniment.engine.volume_upload import VolumeUpload
 from muniment.erasure.codec import Coding
 from muniment.errors import FileFailed, InvalidRequest, PathUnknown, RangeOutOfBounds
-from muniment.spec.blob import BlobRef
-from muniment.spec.operation import (
-    Extent,
-    Kind,
-    Link,
-    Make,
-    Operation,
-    RemoveTree,
-    Rename,
-    Rmdir,
-    SetAttributes,
-    Snapshot,
-    Unlink,
-)
+from muniment.spec.operation import Kind
 from muniment.spec.transaction import Transaction
-
-_T = TypeVar("_T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +68,7 @@ class Fetched:
     skipped: tuple[Skipped, ...] = ()
 
 
-class VolumeFiles:
+class VolumeFiles(VolumeNames):
     """The tree of one volume over a grid.
 
     Args:
@@ -104,55 +77,8 @@ class VolumeFiles:
     """
 
     def __init__(self, volume: Volume, grid: Grid) -> None:
-        self._volume = volume
+        super().__init__(volume)
         self._grid = grid
-
-    # --- looking ------------------------------------------------------------------------------
-
-    async def find(self, path: bytes, *, at: int | None = None, follow: bool = True) -> Inode:
-        """What stands under a path, now or after the entry `at`.  Raises: PathUnknown, InvalidRequest."""
-        return await self._on(at, lambda state: find(state, path, follow=follow))
-
-    async def listing(self, path: bytes, *, at: int | None = None) -> list[Listed]:
-        """What a folder holds; of anything else, itself under its own name."""
-
-        def look(state: TreeReading) -> list[Listed]:
-            place = present(locate(state, path), path)
-            assert place.inode is not None
-            if place.inode.kind is Kind.FOLDER:
-                return list(children(state, place.inode))
-            return [Listed(place.name, place.inode)]
-
-        return await self._on(at, look)
-
-    async def walk(self, path: bytes, *, at: int | None = None) -> list[Listed]:
-        """Everything below a folder, itself first under the empty path."""
-
-        def look(state: TreeReading) -> list[Listed]:
-            top = find(state, path)
-            below = walk(state, top) if top.kind is Kind.FOLDER else iter(())
-            return [Listed(b"", top), *below]
-
-        return await self._on(at, look)
-
-    async def target(self, path: bytes, *, at: int | None = None) -> bytes:
-        """Where a symbolic link points to."""
-
-        def look(state: TreeReading) -> bytes:
-            inode = find(state, path, follow=False)
-            if inode.kind is not Kind.SYMLINK:
-                raise InvalidRequest(reason=f"{path_text(path)} is not a symbolic link")
-            return link_target(state, inode)
-
-        return await self._on(at, look)
-
-    async def history(self, path: bytes) -> list[FileVersion]:
-        """All contents that a file has had, the oldest first."""
-        inode = await self.find(path)
-        return list(await self._volume.run(lambda: self._volume.view.history(inode.inode)))
-
-    async def _on(self, at: int | None, look: Callable[[TreeReading], _T]) -> _T:
-        return await self._volume.run(lambda: look(self._volume.view.reading(at)))
 
     # --- putting ------------------------------------------------------------------------------
 
@@ -250,7 +176,7 @@ class VolumeFiles:
                 raise InvalidRequest(reason=f"{path_text(path)} is not a file")
             return inode, list(state.extents(inode.inode, start, inode.size if stop is None else stop))
 
-        inode, extents = await self._on(at, look)
+        inode, extents = await self.look(look, at=at)
         last = inode.size if stop is None else stop
         if not 0 <= start <= last <= inode.size:
             raise RangeOutOfBounds(start=start, stop=last, size_bytes=inode.size)
@@ -286,7 +212,7 @@ class VolumeFiles:
         writer = TreeWriter(folder, replace=replace)
         try:
             await thread.run(writer.begin)
-            uses, total = await self._on(at, lambda state: restored_entries(state, path, writer))
+            uses, total = await self.look(lambda state: restored_entries(state, path, writer), at=at)
             parts = tree_parts(uses, writer)
             await self._grid.read_parts(parts, thread, tally, total, progress)
             await thread.run(writer.finish)
@@ -296,135 +222,6 @@ class VolumeFiles:
             finally:
                 thread.close()
         return Fetched(writer.size_bytes, writer.files, tuple(writer.skipped))
-
-    # --- changing -----------------------------------------------------------------------------
-
-    async def change(
-        self, make: Callable[[TreeReading], Iterable[Operation]], message: str = ""
-    ) -> Committed:
-        """Any operations as one transaction.  Raises: as `Volume.commit`."""
-        return await self._volume.commit(lambda state: Transaction(tuple(make(state)), message=message))
-
-    async def make_folder(self, path: bytes, *, mode: int = 0o755, parents: bool = False) -> Committed:
-        """Make a folder; with `parents`, also those above it, and no matter if it is there."""
-
-        def make(state: TreeReading) -> Iterable[Operation]:
-            if not parents:
-                place = locate(state, path)
-                return [Make(place.parent, place.name, Kind.FOLDER, mode)]
-            return folder_made(state, path, mode, "").operations
-
-        return await self.change(make)
-
-    async def remove(self, path: bytes, *, recursive: bool = False) -> Committed:
-        """Remove a name; with `recursive` all below it too, in one transaction.
-
-        Raises: PathUnknown; OperationRejected: a folder that is not empty.
-        """
-
-        def make(state: TreeReading) -> Iterable[Operation]:
-            place = named(locate(state, path, follow=False), path)
-            assert place.inode is not None
-            if recursive:
-                return [RemoveTree(place.parent, place.name, place.inode.inode)]
-            kind = Rmdir if place.inode.kind is Kind.FOLDER else Unlink
-            return [kind(place.parent, place.name, place.inode.inode)]
-
-        return await self.change(make)
-
-    async def move(self, path: bytes, new_path: bytes, *, replace: bool = True) -> Committed:
-        """Give something another name, into a folder if that is what `new_path` is; one transaction.
-
-        Raises: PathUnknown; OperationRejected: into itself, or the new name is taken.
-        """
-
-        def make(state: TreeReading) -> Iterable[Operation]:
-            old = named(locate(state, path, follow=False), path)
-            new = into(state, locate(state, new_path, follow=False), old.name)
-            assert old.inode is not None
-            replaced = new.inode.inode if new.inode is not None and replace else 0
-            return [Rename(old.parent, old.name, old.inode.inode, new.parent, new.name, replaced)]
-
-        return await self.change(make)
-
-    async def copy(self, path: bytes, new_path: bytes, *, at: int | None = None) -> Committed:
-        """Copy a file, link or folder within the volume: names and references only, no content moves."""
-
-        def plan(state: TreeReading) -> Transaction:
-            past = state if at is None else self._volume.view.reading(at)
-            old = named(locate(past, path, follow=False), path)
-            assert old.inode is not None
-            new = into(state, locate(state, new_path, follow=False), old.name)
-            blobs: dict[BlobRef, int] = {}
-            if new.inode is not None and not (new.inode.kind is Kind.FILE and old.inode.kind is Kind.FILE):
-                raise InvalidRequest(reason=f"{path_text(new_path)} is there already")
-            ops = list(copied(past, old.inode, new, blobs))
-            return Transaction(tuple(ops), tuple(blobs))
-
-        return await self._volume.commit(plan)
-
-    async def restore(self, path: bytes, at: int, *, message: str = "") -> Committed:
-        """Bring a file or folder back to what it was after the entry `at`, in one transaction.
-
-        What stands there now is replaced, and stays in the history.  Raises: PathUnknown: it was not there.
-        """
-
-        def plan(state: TreeReading) -> Transaction:
-            past = self._volume.view.reading(at)
-            old = locate(past, path, follow=False)
-            if old.inode is None:
-                raise PathUnknown(path=path_text(path))
-            blobs: dict[BlobRef, int] = {}
-            if not old.name:
-                ops = list(root_restored(past, state, blobs))
-            else:
-                now = locate(state, path, follow=False)
-                ops = list(replaced(past, old.inode, now, blobs))
-            if not ops:
-                raise InvalidRequest(reason=f"{path_text(path)} is as it was then")
-            return Transaction(tuple(ops), tuple(blobs), message)
-
-        return await self._volume.commit(plan)
-
-    async def link(self, path: bytes, new_path: bytes) -> Committed:
-        """Another name for a file."""
-
-        def make(state: TreeReading) -> Iterable[Operation]:
-            inode, new = find(state, path), locate(state, new_path, follow=False)
-            return [Link(inode.inode, new.parent, new.name)]
-
-        return await self.change(make)
-
-    async def symlink(self, target: bytes, path: bytes) -> Committed:
-        """A symbolic link under `path`."""
-
-        def make(state: TreeReading) -> Iterable[Operation]:
-            place = locate(state, path, follow=False)
-            content = (Extent(0, len(target), target),)
-            return [Make(place.parent, place.name, Kind.SYMLINK, 0o777, content=content, size=len(target))]
-
-        return await self.change(make)
-
-    async def set_attributes(
-        self,
-        path: bytes,
-        *,
-        mode: int | None = None,
-        uid: int | None = None,
-        gid: int | None = None,
-        atime_ns: int | None = None,
-        mtime_ns: int | None = None,
-    ) -> Committed:
-        """Change what is not None."""
-
-        def make(state: TreeReading) -> Iterable[Operation]:
-            return [SetAttributes(find(state, path).inode, mode, uid, gid, atime_ns, mtime_ns)]
-
-        return await self.change(make)
-
-    async def snapshot(self, name: bytes) -> Committed:
-        """Give the present state a name.  Raises: OperationRejected: the name is used."""
-        return await self.change(lambda _: [Snapshot(name)])
 
 
 def _facts(path: Path) -> os.stat_result:

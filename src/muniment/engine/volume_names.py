@@ -1,0 +1,281 @@
+"""Names of a volume by their paths: looking, moving, copying, removing, restoring; no node is asked.
+
+    names = VolumeNames(volume)
+    await names.move([b"books/draft.pdf"], b"books/final.pdf")
+
+Every change is one transaction, whatever number of names it touches.  Content stays where it is;
+`VolumeFiles` adds what needs the grid.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import TypeVar
+
+from muniment.core.history import FileVersion
+from muniment.core.tree_state import Inode, TreeReading
+from muniment.engine.volume import Committed, Volume
+from muniment.engine.volume_plans import copied, folder_made, into, named, present, replaced, root_restored
+from muniment.engine.volume_tree import Listed, Place, children, find, link_target, locate, path_text, walk
+from muniment.errors import InvalidRequest, PathUnknown
+from muniment.spec.blob import BlobRef
+from muniment.spec.operation import (
+    Extent,
+    Kind,
+    Link,
+    Make,
+    Operation,
+    RemoveTree,
+    Rename,
+    Rmdir,
+    SetAttributes,
+    Snapshot,
+    Unlink,
+)
+from muniment.spec.transaction import Transaction
+
+_T = TypeVar("_T")
+
+
+class VolumeNames:
+    """The tree of one volume.
+
+    Args:
+        volume: followed by whoever calls; changes follow it themselves.
+    """
+
+    def __init__(self, volume: Volume) -> None:
+        self._volume = volume
+
+    # --- looking ------------------------------------------------------------------------------
+
+    async def look(self, look: Callable[[TreeReading], _T], *, at: int | None = None) -> _T:
+        """What `look` finds in the present state, or after the entry `at`; in the volume's thread."""
+        return await self._volume.run(lambda: look(self._volume.view.reading(at)))
+
+    async def find(self, path: bytes, *, at: int | None = None, follow: bool = True) -> Inode:
+        """What stands under a path, now or after the entry `at`.  Raises: PathUnknown, InvalidRequest."""
+        return await self.look(lambda state: find(state, path, follow=follow), at=at)
+
+    async def listing(self, path: bytes, *, at: int | None = None) -> list[Listed]:
+        """What a folder holds; of anything else, itself under its own name."""
+
+        def look(state: TreeReading) -> list[Listed]:
+            place = present(locate(state, path), path)
+            assert place.inode is not None
+            if place.inode.kind is Kind.FOLDER:
+                return list(children(state, place.inode))
+            return [Listed(place.name, place.inode)]
+
+        return await self.look(look, at=at)
+
+    async def walk(self, path: bytes, *, at: int | None = None) -> list[Listed]:
+        """Everything below a folder, itself first under the empty path."""
+
+        def look(state: TreeReading) -> list[Listed]:
+            top = find(state, path)
+            below = walk(state, top) if top.kind is Kind.FOLDER else iter(())
+            return [Listed(b"", top), *below]
+
+        return await self.look(look, at=at)
+
+    async def target(self, path: bytes, *, at: int | None = None) -> bytes:
+        """Where a symbolic link points to."""
+
+        def look(state: TreeReading) -> bytes:
+            inode = find(state, path, follow=False)
+            if inode.kind is not Kind.SYMLINK:
+                raise InvalidRequest(reason=f"{path_text(path)} is not a symbolic link")
+            return link_target(state, inode)
+
+        return await self.look(look, at=at)
+
+    async def history(self, path: bytes) -> list[FileVersion]:
+        """All contents that a file has had, the oldest first."""
+        inode = await self.find(path)
+        return list(await self._volume.run(lambda: self._volume.view.history(inode.inode)))
+
+    # --- changing -----------------------------------------------------------------------------
+
+    async def change(
+        self, make: Callable[[TreeReading], Iterable[Operation]], message: str = ""
+    ) -> Committed:
+        """Any operations as one transaction.  Raises: as `Volume.commit`."""
+        return await self._volume.commit(lambda state: Transaction(tuple(make(state)), message=message))
+
+    async def make_folder(self, path: bytes, *, mode: int = 0o755, parents: bool = False) -> Committed:
+        """Make a folder; with `parents`, also those above it, and no matter if it is there."""
+
+        def make(state: TreeReading) -> Iterable[Operation]:
+            if not parents:
+                place = locate(state, path)
+                return [Make(place.parent, place.name, Kind.FOLDER, mode)]
+            return folder_made(state, path, mode, "").operations
+
+        return await self.change(make)
+
+    async def remove(self, *paths: bytes, recursive: bool = False) -> Committed:
+        """Remove names; with `recursive` all below them too; one transaction.
+
+        Raises: PathUnknown; OperationRejected: a folder that is not empty.
+        """
+
+        def make(state: TreeReading) -> Iterable[Operation]:
+            for path in paths:
+                place = named(locate(state, path, follow=False), path)
+                assert place.inode is not None
+                kind: type[RemoveTree | Rmdir | Unlink] = RemoveTree
+                if not recursive:
+                    kind = Rmdir if place.inode.kind is Kind.FOLDER else Unlink
+                yield kind(place.parent, place.name, place.inode.inode)
+
+        return await self.change(make)
+
+    async def move(
+        self, path: bytes | Sequence[bytes], new_path: bytes, *, replace: bool = True
+    ) -> Committed:
+        """Give something another name, into a folder if that is what `new_path` is; one transaction.
+
+        Args:
+            path: several must go into a folder.
+        Raises: PathUnknown; OperationRejected: into itself, or the new name is taken.
+        """
+        paths = [path] if isinstance(path, bytes) else path
+
+        def make(state: TreeReading) -> Iterable[Operation]:
+            target = _target(state, new_path)
+            if len(paths) > 1 and (target.inode is None or target.inode.kind is not Kind.FOLDER):
+                raise InvalidRequest(reason=f"{path_text(new_path)} is not a folder")
+            for one in paths:
+                old = named(locate(state, one, follow=False), one)
+                new = into(state, target, old.name)
+                assert old.inode is not None
+                replaced = new.inode.inode if new.inode is not None and replace else 0
+                yield Rename(old.parent, old.name, old.inode.inode, new.parent, new.name, replaced)
+
+        return await self.change(make)
+
+    async def copy(self, path: bytes, new_path: bytes, *, at: int | None = None) -> Committed:
+        """Copy a file, link or folder within the volume: names and references only, no content moves."""
+
+        def plan(state: TreeReading) -> Transaction:
+            past = state if at is None else self._volume.view.reading(at)
+            old = named(locate(past, path, follow=False), path)
+            assert old.inode is not None
+            new = into(state, _target(state, new_path), old.name)
+            blobs: dict[BlobRef, int] = {}
+            if new.inode is not None and not (new.inode.kind is Kind.FILE and old.inode.kind is Kind.FILE):
+                raise InvalidRequest(reason=f"{path_text(new_path)} is there already")
+            ops = list(copied(past, old.inode, new, blobs))
+            return Transaction(tuple(ops), tuple(blobs))
+
+        return await self._volume.commit(plan)
+
+    async def restore(self, path: bytes, at: int, *, message: str = "") -> Committed:
+        """Bring a file or folder back to what it was after the entry `at`, in one transaction.
+
+        What stands there now is replaced, and stays in the history.  Raises: PathUnknown: it was not there.
+        """
+
+        def plan(state: TreeReading) -> Transaction:
+            past = self._volume.view.reading(at)
+            old = locate(past, path, follow=False)
+            if old.inode is None:
+                raise PathUnknown(path=path_text(path))
+            blobs: dict[BlobRef, int] = {}
+            if not old.name:
+                ops = list(root_restored(past, state, blobs))
+            else:
+                now = locate(state, path, follow=False)
+                ops = list(replaced(past, old.inode, now, blobs))
+            if not ops:
+                raise InvalidRequest(reason=f"{path_text(path)} is as it was then")
+            return Transaction(tuple(ops), tuple(blobs), message)
+
+        return await self._volume.commit(plan)
+
+    async def link(self, path: bytes, new_path: bytes) -> Committed:
+        """Another name for a file."""
+
+        def make(state: TreeReading) -> Iterable[Operation]:
+            inode, new = find(state, path), locate(state, new_path, follow=False)
+            return [Link(inode.inode, new.parent, new.name)]
+
+        return await self.change(make)
+
+    async def symlink(self, target: bytes, path: bytes) -> Committed:
+        """A symbolic link under `path`."""
+
+        def make(state: TreeReading) -> Iterable[Operation]:
+            place = locate(state, path, follow=False)
+            content = (Extent(0, len(target), target),)
+            return [Make(place.parent, place.name, Kind.SYMLINK, 0o777, content=content, size=len(target))]
+
+        return await self.change(make)
+
+    async def set_attributes(
+        self,
+        path: bytes,
+        *,
+        mode: int | None = None,
+        uid: int | None = None,
+        gid: int | None = None,
+        atime_ns: int | None = None,
+        mtime_ns: int | None = None,
+    ) -> Committed:
+        """Change what is not None."""
+
+        def make(state: TreeReading) -> Iterable[Operation]:
+            return [SetAttributes(find(state, path).inode, mode, uid, gid, atime_ns, mtime_ns)]
+
+        return await self.change(make)
+
+    async def set_modes(
+        self, paths: Sequence[bytes], mode_of: Callable[[Inode], int], *, recursive: bool = False
+    ) -> Committed:
+        """Change permissions; with `recursive` of all below too; one transaction."""
+
+        def make(state: TreeReading) -> Iterable[Operation]:
+            for path in paths:
+                top = find(state, path)
+                below = walk(state, top) if recursive and top.kind is Kind.FOLDER else iter(())
+                for inode in (top, *(one.inode for one in below)):
+                    if inode.kind is not Kind.SYMLINK:
+                        yield SetAttributes(inode.inode, mode=mode_of(inode))
+
+        return await self.change(make)
+
+    async def touch(self, paths: Sequence[bytes], mtime_ns: int, *, create: bool = True) -> Committed | None:
+        """Set the time of files and folders, and make empty files where there is nothing; one transaction.
+
+        Returns: None if nothing was to do.
+        """
+
+        def touched(state: TreeReading) -> Iterable[Operation]:
+            for path in paths:
+                place = locate(state, path)
+                if place.inode is not None:
+                    yield SetAttributes(place.inode.inode, mtime_ns=mtime_ns)
+                elif create:
+                    yield Make(place.parent, place.name, Kind.FILE, 0o644, mtime_ns=mtime_ns)
+
+        if not await self.look(lambda state: any(True for _ in touched(state))):
+            return None
+        return await self.change(touched)
+
+    async def snapshot(self, name: bytes) -> Committed:
+        """Give the present state a name.  Raises: OperationRejected: the name is used."""
+        return await self.change(lambda _: [Snapshot(name)])
+
+
+def _target(state: TreeReading, path: bytes) -> Place:
+    """Where something is to go: a link that leads to a folder is followed, any other may be replaced."""
+    place = locate(state, path, follow=False)
+    if place.inode is not None and place.inode.kind is Kind.SYMLINK:
+        try:
+            behind = locate(state, path)
+        except (PathUnknown, InvalidRequest):
+            return place
+        if behind.inode is not None and behind.inode.kind is Kind.FOLDER:
+            return behind
+    return place
