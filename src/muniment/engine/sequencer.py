@@ -60,11 +60,16 @@ class Sequencer:
         identity: signs checkpoints.
         clock: entries whose time is far off it are refused.
         thread: one thread, shared by nobody else.
+
+    Attributes:
+        restoring: entries of long ago are taken as well, because members send again what another service
+            had ordered.  They still may not be long before those that stand in the log.
     """
 
     def __init__(
         self, volume: VolumeId, store: LogStore, identity: Identity, clock: Clock, thread: ThreadPoolExecutor
     ) -> None:
+        self.restoring = False
         self.volume = volume
         self._store = store
         self._identity = identity
@@ -205,7 +210,10 @@ class Sequencer:
                         place = self._store.find(entry.hash)
                     if place is None:
                         self._check_seen(entry.entry)
-                        membership.check_clock(entry.entry, now_ns)
+                        time_ns = entry.entry.time_ns
+                        membership.check_clock(
+                            entry.entry, min(now_ns, time_ns) if self.restoring else now_ns
+                        )
                         membership.admit(entry, size + len(fresh))
                         place = places[entry.hash] = size + len(fresh)
                         fresh.append(LoggedEntry(entry.hash, signed))

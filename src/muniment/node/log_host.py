@@ -16,13 +16,53 @@ from typing import Final, TypeVar
 from muniment.crypto.entries import open_entry, volume_id
 from muniment.crypto.identity import Identity
 from muniment.engine.sequencer import Sequencer, found
-from muniment.errors import AccountRefused, Overloaded, VolumeUnknown
+from muniment.errors import AccountRefused, Overloaded, StoreFailed, VolumeUnknown
 from muniment.ids import MemberId, VolumeId, id_text
 from muniment.logs.sqlite import SqliteLog
 from muniment.ports import Clock
 
 SUFFIX: Final = ".log"
 _T = TypeVar("_T")
+
+
+def backup_logs(folder: Path, target: Path) -> list[Path]:
+    """Copy all logs of a service's folder as they are now; the service may run meanwhile.
+
+    Each copy appears whole or not at all, and replaces the one of an earlier backup; restored, it is the
+    service's file.
+
+    Args:
+        folder: holds `<VolumeId>.log` files.
+        target: another folder; made if missing.
+    Returns: the copies.
+    Raises: StoreFailed: a log is damaged, or has fewer entries than its copy: a log never shrinks, so the
+        copy is the better one; DiskFull.
+    """
+    try:
+        target.mkdir(mode=0o700, exist_ok=True)
+        logs = sorted(folder.glob(f"*{SUFFIX}"))
+        copies = {path: target / path.name for path in logs}
+        before = {path: _entries(copy) if copy.exists() else 0 for path, copy in copies.items()}
+    except OSError as error:
+        raise StoreFailed(where=str(target), reason=f"the logs cannot be copied: {error}") from error
+    for path, copy in copies.items():
+        store = SqliteLog(path)
+        try:
+            if store.size < before[path]:
+                reason = f"it has {store.size} entries, and its copy {copy} has {before[path]}"
+                raise StoreFailed(where=str(path), reason=reason)
+            store.backup(copy)
+        finally:
+            store.close()
+    return list(copies.values())
+
+
+def _entries(path: Path) -> int:
+    store = SqliteLog(path)
+    try:
+        return store.size
+    finally:
+        store.close()
 
 
 class LogHost:
@@ -34,6 +74,7 @@ class LogHost:
         clock: for entries' times.
         may_found: whether this member may found a volume here.
         volumes_max: logs kept at most.
+        restoring: entries of long ago are taken as well (`Sequencer.restoring`).
     """
 
     def __init__(
@@ -44,10 +85,11 @@ class LogHost:
         *,
         may_found: Callable[[MemberId], bool],
         volumes_max: int,
+        restoring: bool = False,
     ) -> None:
         folder.mkdir(mode=0o700, exist_ok=True)
         self._folder, self.identity, self.clock = folder, identity, clock
-        self._may_found, self._volumes_max = may_found, volumes_max
+        self._may_found, self._volumes_max, self._restoring = may_found, volumes_max, restoring
         self._open: dict[VolumeId, asyncio.Task[Sequencer]] = {}
         self._founding = asyncio.Lock()
         self._threads: list[ThreadPoolExecutor] = []
@@ -97,7 +139,9 @@ class LogHost:
         self._threads.append(thread)
         loop = asyncio.get_running_loop()
         store = await loop.run_in_executor(thread, SqliteLog, self._path(volume))
-        return Sequencer(volume, store, self.identity, self.clock, thread)
+        sequencer = Sequencer(volume, store, self.identity, self.clock, thread)
+        sequencer.restoring = self._restoring
+        return sequencer
 
     async def cosign(self, volume: VolumeId, note: bytes) -> None:
         """Add a witness's cosignature to the newest checkpoint.

@@ -15,11 +15,12 @@ from muniment.crypto.entries import sign_entry, volume_id
 from muniment.crypto.hashing import derive
 from muniment.crypto.identity import Identity
 from muniment.crypto.member import MemberSecret
-from muniment.engine.follower import Follower
+from muniment.engine.follower import EvidenceSink, Follower
 from muniment.engine.local_log import LocalLog
 from muniment.engine.sequencer import Sequencer, found
 from muniment.engine.volume import Volume
 from muniment.ids import VolumeId
+from muniment.logs.checkpoints import MemoryCheckpoints
 from muniment.logs.memory import MemoryLog
 from muniment.merkle.log_tree import EMPTY_ROOT
 from muniment.ports import LogClient, LogStore
@@ -72,14 +73,29 @@ class World:
     stack: contextlib.AsyncExitStack
     open: dict[str, Volume] = field(default_factory=dict)
 
-    async def member(self, name: str, *, log: LogClient | None = None) -> Volume:
+    async def member(
+        self, name: str, *, log: LogClient | None = None, sink: EvidenceSink | None = None, sync: bool = True
+    ) -> Volume:
         """The volume of one who holds this secret, in step with the log; members or not."""
         secret = member(name)
-        follower = Follower(self.volume, secret.read, LOG_KEY.public_key, MemoryLog(), MemoryView())
+        follower = Follower(
+            self.volume,
+            secret.read,
+            LOG_KEY.public_key,
+            MemoryLog(),
+            MemoryView(),
+            checkpoints=MemoryCheckpoints(),
+            evidence_sink=sink,
+        )
         volume = Volume(follower, secret, log or self.log, Now(), os.urandom)
         self.stack.push_async_callback(volume.aclose)
-        await volume.sync()
+        if sync:
+            await volume.sync()
         return volume
+
+    def entries(self) -> list[bytes]:
+        """All that are in the log."""
+        return self.store.read(0, self.store.size, bytes_max=1 << 30)
 
     async def join(self, name: str, role: Role, by: Volume) -> Volume:
         """Ask for membership, and have it accepted by one owner."""
