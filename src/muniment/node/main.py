@@ -120,6 +120,16 @@ class Root:
 
         return compose.open_grid(home, roster, policy)
 
+    def has_identity(self, home: Path) -> bool:
+        from muniment.node import volume_home
+
+        return volume_home.has_identity(home)
+
+    def identity_locked(self, home: Path) -> bool:
+        from muniment.node import volume_home
+
+        return volume_home.identity_locked(home)
+
     def identity(self, home: Path, passphrase: Passphrase) -> MemberSecret:
         from muniment.node import volume_home
 

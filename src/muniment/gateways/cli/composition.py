@@ -87,6 +87,14 @@ class Composition(Protocol):
         """The grid that `roster` names, or this home has joined.  Raises: GridUnknown, RosterEmpty."""
         ...
 
+    def has_identity(self, home: Path) -> bool:
+        """Whether the home has one."""
+        ...
+
+    def identity_locked(self, home: Path) -> bool:
+        """Whether using it needs a passphrase.  Raises: ConfigInvalid: there is none."""
+        ...
+
     def identity(self, home: Path, passphrase: Passphrase) -> MemberSecret:
         """The home's identity.  Raises: ConfigInvalid: none yet; PassphraseWrong."""
         ...

@@ -6,19 +6,17 @@ MUNIMENT_PASSPHRASE_FILE names a file and does not hold the passphrase.
 
 from __future__ import annotations
 
-import contextlib
 import os
-import signal
 import stat
 import sys
-from collections.abc import Callable, Iterator
-from types import FrameType
+from collections.abc import Callable
 from typing import Final
 
 import click
 
 from muniment.errors import ConfigInvalid
-from muniment.gateways.cli.context import Context, Refusal, Stopped
+from muniment.gateways.cli.asking import has_terminal, signals_at_once
+from muniment.gateways.cli.context import Context, Refusal
 
 VARIABLE: Final = "MUNIMENT_PASSPHRASE_FILE"
 _BYTES_MAX: Final = 4096
@@ -44,14 +42,17 @@ def passphrase_of(context: Context) -> Callable[[], str]:
     return ask
 
 
-def new_passphrase(context: Context, prompt: str = "passphrase for the new identity") -> str:
-    """A passphrase to lock an identity by, typed twice; empty to leave it unlocked.
+def new_passphrase(context: Context) -> str:
+    """A passphrase for a new identity, from the file if there is one; empty to leave it unlocked.
 
     Raises: as `passphrase_of`.
     """
     stored = _from_file()
-    if stored is not None:
-        return stored
+    return typed_twice(context, "passphrase for the new identity") if stored is None else stored
+
+
+def typed_twice(context: Context, prompt: str) -> str:
+    """A new passphrase from the person at the terminal.  Raises: Refusal: there is none."""
     while True:
         first = _typed(context, f"{prompt} (empty: no lock)")
         if first == _typed(context, "once more"):
@@ -59,12 +60,14 @@ def new_passphrase(context: Context, prompt: str = "passphrase for the new ident
         click.echo("these were not the same", err=True)
 
 
-def _from_file() -> str | None:
-    """The first line of the file that the environment names; None where it names none."""
-    path = os.environ.get(VARIABLE)
-    if not path:
-        return None
-    where = f"{VARIABLE}={path}"
+def passphrase_in(path: str, where: str = "") -> str:
+    """The first line of a file that only its owner can read.
+
+    Args:
+        where: what to call it in an error.
+    Raises: ConfigInvalid: others can read it, or it holds no such line.
+    """
+    where = where or path
     try:
         with open(path, "rb") as file:  # noqa: PTH123 - may be /dev/fd/N of a shell
             if stat.S_IMODE(os.fstat(file.fileno()).st_mode) & _OTHERS:
@@ -82,36 +85,15 @@ def _from_file() -> str | None:
     return line
 
 
+def _from_file() -> str | None:
+    """What the file that the environment names holds; None where it names none."""
+    path = os.environ.get(VARIABLE)
+    return passphrase_in(path, f"{VARIABLE}={path}") if path else None
+
+
 def _typed(context: Context, prompt: str) -> str:
-    if context.json or not sys.stderr.isatty() or not _has_terminal():
+    if context.json or not sys.stderr.isatty() or not has_terminal():
         raise Refusal("the identity's passphrase is needed, and nobody can be asked for it", _HINT)
-    with _signals_at_once():
+    with signals_at_once():
         typed: str = click.prompt(prompt, default="", show_default=False, hide_input=True, err=True)
     return typed
-
-
-def _has_terminal() -> bool:
-    try:
-        os.close(os.open("/dev/tty", os.O_RDWR | os.O_NOCTTY))
-    except OSError:
-        return False
-    return True
-
-
-@contextlib.contextmanager
-def _signals_at_once() -> Iterator[None]:
-    """End a question by Ctrl-C or SIGTERM: a loop under it would note them and wait for the answer."""
-
-    def stop(number: int, _: FrameType | None) -> None:
-        raise Stopped(number)
-
-    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-    before = {number: signal.getsignal(number) for number in numbers}
-    asked = [number for number, handler in before.items() if handler not in (None, signal.SIG_IGN)]
-    for number in asked:
-        signal.signal(number, stop)
-    try:
-        yield
-    finally:
-        for number in asked:
-            signal.signal(number, before[number])
