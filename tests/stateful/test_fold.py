@@ -576,7 +576,7 @@ class SqliteMachine(FoldMachine):
         self.folder = Path(tempfile.mkdtemp())
 
     def open(self) -> VolumeView:
-        return SqliteView(self.folder / "view")
+        return SqliteView(self.folder / "view", rows_kept=15)
 
     @rule()
     def restart(self) -> None:

@@ -38,6 +38,7 @@ class SqliteView:
 
     Args:
         path: the file; made if missing, mode 0600, since the keys of blobs are in it.
+        rows_kept: rows that a batch keeps in memory before they are written; 20,000 are some 10 MB.
 
     Raises:
         UnknownVersion: another version of this program wrote it.
@@ -45,7 +46,8 @@ class SqliteView:
         StoreFailed: it is not a view, or is damaged; without it the log is folded anew.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, rows_kept: int = 20_000) -> None:
+        self._rows_kept = rows_kept
         make_private(path)
         self._writer = SqliteFile(path)
         try:
@@ -69,7 +71,7 @@ class SqliteView:
         with self._writer.lock:
             self._writer.run("BEGIN IMMEDIATE")
             try:
-                batch = SqliteBatch(self._writer)
+                batch = SqliteBatch(self._writer, self._rows_kept)
                 yield batch
                 batch.finish()
                 self._writer.run("COMMIT")

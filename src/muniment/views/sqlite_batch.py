@@ -27,9 +27,6 @@ from muniment.views.sqlite_schema import OPEN
 _K = TypeVar("_K", bound=Hashable)
 _R = TypeVar("_R")
 
-_ROWS_MAX: Final = 20_000
-"""Kept in memory before they are written; some 10 MB."""
-
 _PIECES_MAX: Final = 64
 """Extents of one file kept in memory before they are written: every look at that file goes over them."""
 
@@ -120,10 +117,12 @@ class SqliteBatch:
 
     Args:
         file: with a transaction begun.
+        rows_kept: rows in memory before they are written.
     """
 
-    def __init__(self, file: SqliteFile) -> None:
+    def __init__(self, file: SqliteFile, rows_kept: int) -> None:
         self._file = file
+        self._rows_kept = rows_kept
         meta = file.row("SELECT size, lanes, next_inode FROM meta") or (0, b"", 0)
         self._begun = self.size = int(meta[0])
         self._hash = StateHash(meta[1])
@@ -167,7 +166,7 @@ class SqliteBatch:
         row = (index, meta.hash, meta.author, meta.time_ns, self._reached_ns, meta.epoch, meta.message)
         self._entries.append((*row, *told, self.next_inode, touched))
         self.size += 1
-        if len(self.inodes) + len(self.names) + len(self._extents) + len(self._xattrs) > _ROWS_MAX:
+        if len(self.inodes) + len(self.names) + len(self._extents) + len(self._xattrs) > self._rows_kept:
             self.write()
             self._hash_net()
 

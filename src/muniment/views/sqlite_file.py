@@ -23,6 +23,9 @@ _CACHE_KIB: Final = 32 * 1024
 _WAL_PAGES: Final = 8192
 """Moved to the database at once; more than SQLite's 1000, as batches are large."""
 
+FOREIGN: Final = (sqlite3.Error, UnicodeDecodeError)
+"""What `sqlite3` raises; the second where a message quotes a damaged table."""
+
 Values = Sequence[object]
 
 
@@ -45,7 +48,6 @@ class SqliteFile:
         except sqlite3.Error as error:
             raise translated(error, path) from error
         try:
-            self.run("PRAGMA journal_mode = WAL")
             self.run("PRAGMA synchronous = FULL")
             self.run("PRAGMA journal_size_limit = 67108864")  # a burst must not keep the disk
             self.run(f"PRAGMA wal_autocheckpoint = {_WAL_PAGES}")
@@ -59,7 +61,7 @@ class SqliteFile:
         try:
             with self.lock:
                 return self._sqlite.execute(sql, values).fetchall()
-        except sqlite3.Error as error:
+        except FOREIGN as error:
             raise translated(error, self._path) from error
 
     def row(self, sql: str, values: Values = ()) -> Row | None:
@@ -68,7 +70,7 @@ class SqliteFile:
             with self.lock:
                 row: Row | None = self._sqlite.execute(sql, values).fetchone()
                 return row
-        except sqlite3.Error as error:
+        except FOREIGN as error:
             raise translated(error, self._path) from error
 
     def run(self, sql: str, values: Values = ()) -> None:
@@ -80,7 +82,7 @@ class SqliteFile:
         try:
             with self.lock:
                 self._sqlite.executemany(sql, values)
-        except sqlite3.Error as error:
+        except FOREIGN as error:
             raise translated(error, self._path) from error
 
     def roll_back(self) -> None:
@@ -93,24 +95,32 @@ class SqliteFile:
             pass  # what made the caller roll back tells more; the next start recovers the file
 
     def prepare(self) -> None:
-        """Make the tables of a new file; refuse a file of another program or of another version.
+        """Make the tables of a new file; refuse a file of another program or version, and leave it as it is.
 
         Raises: UnknownVersion; StoreFailed: not a view.
         """
+        self._is_made()
+        self.run("PRAGMA journal_mode = WAL")  # stays with the file
         self.run("BEGIN IMMEDIATE")
         try:
-            (application,) = self.row("PRAGMA application_id") or (0,)
-            (version,) = self.row("PRAGMA user_version") or (0,)
-            if (application, version) == (0, 0) and self.row("SELECT 1 FROM sqlite_master") is None:
+            if not self._is_made():  # no other process did meanwhile
                 self._make()
-            elif application != APPLICATION_ID:
-                raise StoreFailed(where=str(self._path), reason="this is not a view; move it away")
-            elif version != SCHEMA_VERSION:
-                raise UnknownVersion(format="view", version=version)
             self.run("COMMIT")
         except BaseException:
             self.roll_back()
             raise
+
+    def _is_made(self) -> bool:
+        """Whether the tables are there."""
+        (application,) = self.row("PRAGMA application_id") or (0,)
+        (version,) = self.row("PRAGMA user_version") or (0,)
+        if (application, version) == (0, 0) and self.row("SELECT 1 FROM sqlite_master") is None:
+            return False
+        if application != APPLICATION_ID:
+            raise StoreFailed(where=str(self._path), reason="this is not a view; move it away")
+        if version != SCHEMA_VERSION:
+            raise UnknownVersion(format="view", version=version)
+        return True
 
     def _make(self) -> None:
         for statement in SCHEMA.split(";\n"):
@@ -142,7 +152,7 @@ def make_private(path: Path) -> None:
         raise FileFailed(path=str(path), reason=error.strerror or str(error)) from error
 
 
-def translated(error: sqlite3.Error, path: Path) -> MunimentError:
+def translated(error: sqlite3.Error | UnicodeDecodeError, path: Path) -> MunimentError:
     """The leaf that says the same."""
     name = getattr(error, "sqlite_errorname", "")
     if name == "SQLITE_FULL":

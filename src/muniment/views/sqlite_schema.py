@@ -51,11 +51,11 @@ CREATE TABLE inodes (
     inode INTEGER NOT NULL,      -- from 1; never used again
     kind INTEGER NOT NULL,       -- 1 to 7, as docs/spec/entry.md section 5 has them
     mode INTEGER NOT NULL,       -- permission bits
-    uid INTEGER NOT NULL,
-    gid INTEGER NOT NULL,
-    atime_ns INTEGER NOT NULL,   -- nanoseconds since the epoch, as the next two
-    mtime_ns INTEGER NOT NULL,
-    ctime_ns INTEGER NOT NULL,
+    uid INTEGER NOT NULL,        -- owner, below 2^32
+    gid INTEGER NOT NULL,        -- group, below 2^32
+    atime_ns INTEGER NOT NULL,   -- nanoseconds since the epoch, may be negative; as the next two
+    mtime_ns INTEGER NOT NULL,   -- of the content, or of the names in a folder
+    ctime_ns INTEGER NOT NULL,   -- of any change
     size INTEGER NOT NULL,       -- bytes of content with holes; 0 for what has none
     links INTEGER NOT NULL,      -- open names of it; of a folder 2 + the folders in it
     entries INTEGER NOT NULL,    -- open names in it; 0 for what is no folder
@@ -73,33 +73,33 @@ CREATE TABLE names (
     name BLOB NOT NULL,          -- 1 to 255 bytes
     inode INTEGER NOT NULL,      -- what it leads to
     kind INTEGER NOT NULL,       -- of that inode, so that listings need no join
-    valid_from INTEGER NOT NULL,
-    valid_to INTEGER NOT NULL,
+    valid_from INTEGER NOT NULL, -- idx of an entry
+    valid_to INTEGER NOT NULL,   -- > valid_from
     PRIMARY KEY (parent, name, valid_from)
 ) WITHOUT ROWID;
 CREATE INDEX names_open ON names (parent, name, inode, kind, valid_to) WHERE valid_to = {OPEN};
 
 -- Content; open extents of one inode never overlap, and what none covers is a hole.
 CREATE TABLE extents (
-    inode INTEGER NOT NULL,
-    offset INTEGER NOT NULL,        -- in the file
-    length INTEGER NOT NULL,        -- 1 to 16 MiB: a look-up need not search further back than that
+    inode INTEGER NOT NULL,         -- of a file, or of a symbolic link: its target
+    offset INTEGER NOT NULL,        -- in the file, bytes
+    length INTEGER NOT NULL,        -- bytes, 1 to 16 MiB: a look-up searches no further back
     blob INTEGER NOT NULL,          -- id in `blobs`; 0: the bytes are in `inlines`
     inline INTEGER NOT NULL,        -- id in `inlines`; 0: the bytes are in a blob
     source_offset INTEGER NOT NULL, -- in the blob's plaintext; 0 for inline bytes
-    valid_from INTEGER NOT NULL,
-    valid_to INTEGER NOT NULL,
+    valid_from INTEGER NOT NULL,    -- idx of an entry
+    valid_to INTEGER NOT NULL,      -- > valid_from
     PRIMARY KEY (inode, offset, valid_from)
 ) WITHOUT ROWID;
 CREATE INDEX extents_open ON extents (inode, offset) WHERE valid_to = {OPEN};
 
 -- Extended attributes.
 CREATE TABLE xattrs (
-    inode INTEGER NOT NULL,
+    inode INTEGER NOT NULL,      -- that has it
     name BLOB NOT NULL,          -- 1 to 255 bytes
-    value BLOB NOT NULL,         -- at most 64 KiB
-    valid_from INTEGER NOT NULL,
-    valid_to INTEGER NOT NULL,
+    value BLOB NOT NULL,         -- at most 64 KiB; empty is a value
+    valid_from INTEGER NOT NULL, -- idx of an entry
+    valid_to INTEGER NOT NULL,   -- > valid_from
     PRIMARY KEY (inode, name, valid_from)
 ) WITHOUT ROWID;
 
@@ -107,9 +107,9 @@ CREATE TABLE xattrs (
 CREATE TABLE blobs (
     id INTEGER PRIMARY KEY,        -- from 1, in the order in which they were first referred to
     blob BLOB NOT NULL,            -- BlobId, 32 bytes; twice if a writer lied about the other columns
-    codec INTEGER NOT NULL,        -- with k, n and length the blob's shape (docs/spec/share.md)
-    k INTEGER NOT NULL,
-    n INTEGER NOT NULL,
+    codec INTEGER NOT NULL,        -- 1 Reed-Solomon, 2 replication (docs/spec/share.md)
+    k INTEGER NOT NULL,            -- shares that restore it
+    n INTEGER NOT NULL,            -- shares there are, k to 256
     length INTEGER NOT NULL,       -- bytes, sealed
     key BLOB NOT NULL,             -- SECRET: AES-256 key, 32 bytes; the reason for file mode 0600
     plain_bytes INTEGER NOT NULL,  -- bytes of plaintext

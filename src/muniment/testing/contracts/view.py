@@ -54,7 +54,7 @@ from muniment.testing.sample_volume import (
 _DIGEST: Final = "b23b1f5811fc356f39f44166f7d03196ef908f00068bd6bde9f05a99781e0a02"
 """State hash after `_FROZEN`: the same for every driver, machine and release."""
 
-_ENTRIES: Final = 120
+_ENTRIES: Final = 60
 A: Final = blob_ref(1, 1000)
 B: Final = blob_ref(2, 1000)
 
