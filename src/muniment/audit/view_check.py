@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Final, TypeVar
 
 from blake3 import blake3
@@ -176,13 +177,16 @@ class ViewAudit:
         self._done = False
         self._compared = False  # the sum of what is expected is complete
         self._sums = RowSums(key)
+        self._samples = frozenset[int]()
+        self._sound = False  # the file is readable, so its rows were summed up
         size = self._read("the view", lambda: view.size)
         self.size = size if type(size) is int else 0
         if size is None:
             self._done = True
             return
         report.view = None
-        self._samples = {self.size * at // (samples + 1) for at in range(1, samples + 1)} - {0, self.size}
+        past = frozenset(self.size * at // (samples + 1) for at in range(1, samples + 1))
+        self._samples = past - {0, self.size}
         self._sound = self._inspect()
         if self._sound:
             self._sound = self._read("rows of the view", self._sum) is not None
@@ -220,6 +224,8 @@ class ViewAudit:
 
     def end(self, folded: int, *, whole: bool) -> None:
         """No more entries are folded; `whole`: all of the log's were that the holder's keys open."""
+        if self._compared and self.size < folded:
+            self._report.view = f"from entry {self.size} on: it is not folded yet"
         if self._done:
             return
         self._done = True
@@ -271,12 +277,14 @@ class ViewAudit:
         if not expected:
             return
         start = expected[0].folded.index
-        stored = self._read(
-            f"entries {start} to {start + len(expected) - 1} of the view",
-            lambda: list(self._view.entry_rows(start, start + len(expected))),
-        )
-        if stored is None:
-            return
+        try:
+            stored = list(self._view.entry_rows(start, start + len(expected)))
+        except _ANY:
+            # One by one, to tell which of them cannot be read.
+            stored = []
+            for one in expected:
+                at = one.folded.index
+                stored += self._read(f"view: entry {at}", partial(self._view.entry_rows, at, at + 1)) or ()
         by_index = {one.folded.index: one for one in stored}
         for one in expected:
             index = one.folded.index

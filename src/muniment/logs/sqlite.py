@@ -207,13 +207,16 @@ class SqliteLog:
         return value
 
     def _run(self, work: Callable[[], _T]) -> _T:
-        """Foreign errors are translated here; nothing above sees `sqlite3.Error`."""
+        """Foreign errors are translated here; nothing above sees `sqlite3.Error`.
+
+        A message that quotes a damaged table does not even decode.
+        """
         try:
             return work()
-        except (sqlite3.Error, OSError) as error:
+        except (sqlite3.Error, OSError, UnicodeDecodeError) as error:
             raise self._translated(error) from error
 
-    def _translated(self, error: sqlite3.Error | OSError) -> MunimentError:
+    def _translated(self, error: sqlite3.Error | OSError | UnicodeDecodeError) -> MunimentError:
         if getattr(error, "sqlite_errorname", "") == "SQLITE_FULL":
             return DiskFull(where=str(self._path))
         return StoreFailed(where=str(self._path), reason=f"the log's file failed: {error}")
