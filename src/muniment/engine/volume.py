@@ -14,7 +14,6 @@ changes of this member apart, because his entries form a chain.
 from __future__ import annotations
 
 import asyncio
-import random
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -98,7 +97,6 @@ class Volume:
         self._entropy = entropy
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="volume")
         self._turn = asyncio.Lock()
-        self._jitter = random.SystemRandom().random
 
     @property
     def id(self) -> VolumeId:
@@ -210,27 +208,37 @@ class Volume:
     async def commit(self, plan: Plan) -> Committed:
         """Make one change.
 
+        What a plan expects is what it says: if others were faster and the fold rejects it, it is made anew on
+        the state they left, which either suits it or shows it why not.
+
         Args:
-            plan: called in the volume's thread, again if others changed the volume's keys meanwhile.
+            plan: called in the volume's thread, and again if others were faster.
         Returns: when the entry is durable at the log service and folded here.
 
         Cancelled, the change may or may not be made.
         Raises: OperationRejected: the fold found something else than planned; NotCapable: no right to write;
             EntryRefused, LogForked; as `LogClient`; what `plan` raises.
         """
+        planned = 0
 
         def make(place: Place) -> Entry:
+            nonlocal planned
+            planned = self.view.size
             transaction = plan(self.view.reading())
             keys = self._follower.ring.keys(place.epoch)
             return seal_transaction(place, transaction, keys, self._entropy)
 
-        async with self._turn:
-            done = await self._append(make)
-        (folded,) = await self.run(lambda: self.view.entries(done.index, done.index + 1))
-        if folded.rejection is not None:
+        for attempt in range(_TRIES):
+            async with self._turn:
+                done = await self._append(make)
+            (folded,) = await self.run(lambda at=done.index: self.view.entries(at, at + 1))  # type: ignore[misc]
             why = folded.rejection
-            raise OperationRejected(why=why.code, operation=why.operation or 0, reason=why.reason)
-        return done
+            if why is None:
+                return done
+            if done.index == planned or attempt == _TRIES - 1:
+                break
+            await asyncio.sleep(_PAUSE_S * 2**attempt * self._jitter())
+        raise OperationRejected(why=why.code, operation=why.operation or 0, reason=why.reason)
 
     async def act(self, plan: ActPlan) -> Committed:
         """Make one membership act.  Raises: as `commit`."""
@@ -267,6 +275,10 @@ class Volume:
                     raise
                 await asyncio.sleep(_PAUSE_S * 2**attempt * (1 + self._jitter()))
         raise AssertionError
+
+    def _jitter(self) -> float:
+        """A number from 0 to 1, so that those who were refused together do not come back together."""
+        return self._entropy(1)[0] / 256
 
     def _signed(self, make: Callable[[Place], Entry]) -> bytes:
         """In the thread: the next entry of this member."""

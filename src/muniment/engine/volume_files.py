@@ -38,6 +38,7 @@ from muniment.erasure.codec import Coding
 from muniment.errors import FileFailed, InvalidRequest, PathUnknown, RangeOutOfBounds
 from muniment.spec.operation import Kind
 from muniment.spec.transaction import Transaction
+from muniment.spec.tree_entry import EntryType
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,11 +137,13 @@ class VolumeFiles(VolumeNames):
         upload = VolumeUpload(folder, await self._writer(tally), self._grid.clock, progress)
         mode = stat.S_IMODE((await asyncio.to_thread(_facts, folder)).st_mode)
         committed = await self._volume.commit(lambda state: folder_made(state, path, mode, message))
-        leaves = upload.leaves()
+        leaves, times = upload.leaves(), dict[bytes, int]()
         try:
             async for leaf in leaves:
                 if leaf.entries:
-                    committed = await self._volume.commit(partial(merged, leaf, path, message))
+                    folders = (one for one in leaf.entries if one.type is EntryType.DIRECTORY)
+                    times |= {one.path: one.mtime_ns for one in folders}
+                    committed = await self._volume.commit(partial(merged, leaf, times, path, message))
         finally:
             await leaves.aclose()
         return Stored(committed, upload.size_bytes, upload.files, tally.new_bytes, upload.skipped)

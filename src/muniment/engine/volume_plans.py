@@ -5,7 +5,8 @@ Pure: a state is read, operations come out.  Called again on a newer state if so
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
 
 from muniment.core.tree_state import Inode, TreeReading
 from muniment.engine.volume_content import StoredContent, content_of
@@ -69,8 +70,14 @@ def folder_made(state: TreeReading, path: bytes, mode: int, message: str) -> Tra
     return Transaction(tuple(ops), message=message)
 
 
-def merged(leaf: StoredLeaf, path: bytes, message: str, state: TreeReading) -> Transaction:
-    """A leaf of an upload merged into the folder under `path`."""
+def merged(
+    leaf: StoredLeaf, times: Mapping[bytes, int], path: bytes, message: str, state: TreeReading
+) -> Transaction:
+    """A leaf of an upload merged into the folder under `path`.
+
+    Args:
+        times: of all folders uploaded so far: what is made in one would leave it with the present time.
+    """
     ops: list[Operation] = []
     folders: dict[bytes, int] = {b"": find(state, path).inode}
     made = 0
@@ -102,6 +109,7 @@ def merged(leaf: StoredLeaf, path: bytes, message: str, state: TreeReading) -> T
                 made += there is None
                 stored = StoredContent(_extents(entry), leaf.blobs, entry.size_bytes)
                 ops += written(parent, name, there, stored, entry.mode, entry.mtime_ns)
+    ops += [SetAttributes(ref, mtime_ns=times[one]) for one, ref in folders.items() if one in times]
     return Transaction(tuple(ops), leaf.blobs, message)
 
 
@@ -130,12 +138,17 @@ def _tree_copied(
     if inode.kind is not Kind.FOLDER:
         return
     folders, made = {b"": -1}, 1
+    times = {-1: inode.mtime_ns}
     for listed in walk(past, inode):
         above, _, last = listed.path.rpartition(b"/")
         yield _made(past, listed.inode, folders[above], last, blobs)
         made += 1
         if listed.inode.kind is Kind.FOLDER:
             folders[listed.path] = -made
+            times[-made] = listed.inode.mtime_ns
+    # What was made in a folder has left it with the present time.
+    for ref, mtime_ns in times.items():
+        yield SetAttributes(ref, mtime_ns=mtime_ns)
 
 
 def _made(past: TreeReading, inode: Inode, parent: int, name: bytes, blobs: dict[BlobRef, int]) -> Make:
@@ -190,25 +203,15 @@ def root_restored(past: TreeReading, state: TreeReading, blobs: dict[BlobRef, in
             continue
         ops = list(_tree_copied(past, inode, root.inode, name, blobs))
         yield from (_shifted(op, made) for op in ops)
-        made += len(ops)
+        made += sum(isinstance(op, Make) for op in ops)
 
 
 def _shifted(op: Operation, made: int) -> Operation:
     """Count what was made before: negative parents are those of the whole transaction."""
-    if isinstance(op, Make) and op.parent < 0 and made:
-        return Make(
-            op.parent - made,
-            op.name,
-            op.kind,
-            op.mode,
-            op.uid,
-            op.gid,
-            op.mtime_ns,
-            op.rdev,
-            op.content,
-            op.size,
-            op.xattrs,
-        )
+    if isinstance(op, Make) and op.parent < 0:
+        return replace(op, parent=op.parent - made)
+    if isinstance(op, SetAttributes) and op.inode < 0:
+        return replace(op, inode=op.inode - made)
     return op
 
 

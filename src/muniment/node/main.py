@@ -18,6 +18,7 @@ from muniment.gateways.cli.app import run
 from muniment.gateways.cli.composition import NewNode, Passphrase, Ready
 
 if TYPE_CHECKING:
+    from muniment.audit.report import AuditReport
     from muniment.crypto.member import MemberSecret
     from muniment.engine.grid import Grid
     from muniment.engine.opened import KnownVolume, OpenVolume
@@ -185,6 +186,28 @@ class Root:
         from muniment.node import volumes
 
         return volumes.open_volume(home, name, passphrase)
+
+    async def audit(
+        self,
+        home: Path,
+        name: str,
+        roster: str | None,
+        passphrase: Passphrase,
+        *,
+        ask_nodes: bool,
+        deep: bool,
+    ) -> AuditReport:
+        from muniment.node import volumes
+
+        if not ask_nodes:
+            return await volumes.audit(home, name, passphrase, None, deep=deep)
+        async with self.open_grid(home, roster) as grid:
+            return await volumes.audit(home, name, passphrase, grid, deep=deep)
+
+    def names(self, home: Path, name: str, folder: bytes) -> list[tuple[bytes, bool]]:
+        from muniment.node import volumes
+
+        return volumes.names(home, name, folder)
 
     def open_files(
         self, home: Path, name: str, roster: str | None, passphrase: Passphrase

@@ -11,10 +11,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import shutil
 from collections.abc import AsyncIterator
 from functools import partial
 from pathlib import Path
 
+from muniment.audit.report import AuditReport
+from muniment.audit.volume import audit_volume
 from muniment.crypto.entries import volume_id
 from muniment.crypto.identity import Identity
 from muniment.crypto.member import MemberSecret
@@ -24,6 +27,7 @@ from muniment.engine.members import Members, founding_entry
 from muniment.engine.opened import LOCAL, Holding, KnownVolume, OpenVolume
 from muniment.engine.volume import Volume
 from muniment.engine.volume_files import VolumeFiles
+from muniment.engine.volume_tree import children, find
 from muniment.errors import InvalidRequest
 from muniment.ids import VolumeId
 from muniment.logs.checkpoints import FolderCheckpoints
@@ -38,19 +42,22 @@ from muniment.node.volume_home import (
     REPLICA_FILE,
     VIEW_FILE,
     Passphrase,
+    check_name,
     find_volume,
     holding,
     keep_evidence,
     keep_volume,
     refused,
     secret_of,
+    volumes,
 )
 from muniment.node.volume_home import (
     read_identity as read_member,
 )
-from muniment.ports import LogClient
+from muniment.ports import BlobChecker, LogClient
 from muniment.spec.act import Role, VolumePolicy
 from muniment.spec.address import PeerKind, parse_address
+from muniment.spec.operation import Kind
 from muniment.spec.volume_cap import Invitation, VolumeCap, parse_volume_cap
 from muniment.views.sqlite import SqliteView
 
@@ -73,6 +80,7 @@ async def create_volume(
         log: `mun:log:...`, or `local`: this machine orders the log itself.
     Raises: AccountRefused: one may not found there; InvalidRequest: the name is taken here.
     """
+    check_name(home, name)  # before there is a volume that nobody has remembered
     secret, clock = read_member(home, passphrase), SystemClock()
     signed = founding_entry(secret, name, own_name, policy, clock, os.urandom)
     async with _log_service(home, log) as service:
@@ -95,22 +103,38 @@ async def join_volume(
     Args:
         text: of the invitation or capability.
         name: what the volume is called here; its own name if None.
-    Raises: InvalidCap; EntryRefused: a member already; VolumeUnknown.
+    One who waits for that role already, or has it, asks for nothing again.
+    Raises: InvalidCap; VolumeUnknown; EntryRefused: he waits for another role; InvalidRequest: the name.
     """
     cap = parse_volume_cap(text)
     held = secret_of(cap) if isinstance(cap, VolumeCap) else read_member(home, passphrase)
-    log = str(cap.log)
+    log, kept = str(cap.log), cap if isinstance(cap, VolumeCap) else None
+    before = next((one for one in volumes(home) if one.volume == cap.volume), None)
+    called = name or (before.name if before else f"volume-{cap.volume.hex()[:8]}")
+    check_name(home, called, cap.volume)
     async with _log_service(home, log) as service:
         log_key = await service.log_key()
-        kept = cap if isinstance(cap, VolumeCap) else None
-        known = keep_volume(home, cap.volume, name or f"volume-{cap.volume.hex()[:8]}", log, log_key, kept)
-        async with _opened(known, held, service.client(cap.volume)) as opened:
-            if name is None:
-                known = _named(home, known, opened.volume.membership.name, kept)
-            if isinstance(cap, Invitation):
-                assert isinstance(held, MemberSecret)
-                await opened.members.join(held, own_name, role, note)
+        known = keep_volume(home, cap.volume, called, log, log_key, kept)
+        followed = False
+        try:
+            async with _opened(known, held, service.client(cap.volume)) as opened:
+                followed = True
+                if name is None and before is None:
+                    known = _named(home, known, opened.volume.membership.name, kept)
+                if isinstance(held, MemberSecret) and kept is None:
+                    await _ask(opened, held, own_name, role, note)
+        finally:
+            if before is None and not followed:  # nothing is known of it, nor was asked
+                shutil.rmtree(known.folder, ignore_errors=True)
     return known
+
+
+async def _ask(opened: OpenVolume, held: MemberSecret, own_name: str, role: Role, note: str) -> None:
+    """Join, unless that was done before."""
+    state = opened.volume.membership
+    present, waiting = state.members.get(held.member), state.joins().get(held.member)
+    if (present is None or role < present.role) and (waiting is None or waiting.role is not role):
+        await opened.members.join(held, own_name, role, note)
 
 
 def _named(home: Path, known: KnownVolume, name: str, cap: VolumeCap | None) -> KnownVolume:
@@ -134,6 +158,53 @@ async def open_volume(home: Path, name: str, passphrase: Passphrase) -> AsyncIte
         _opened(known, held, service.client(known.volume)) as opened,
     ):
         yield opened
+
+
+async def audit(
+    home: Path, name: str, passphrase: Passphrase, nodes: BlobChecker | None, *, deep: bool
+) -> AuditReport:
+    """Audit what a home has of a volume; nothing is changed.
+
+    Args:
+        nodes: asked for blobs; None: nobody is asked.
+        deep: every share is read.
+    Raises: VolumeUnknown, PassphraseWrong, FileFailed, RosterEmpty.
+    """
+    known = find_volume(home, name)
+    held = holding(home, known, passphrase)
+    lock = await asyncio.to_thread(FolderLock, known.folder, wait=True)
+    try:
+        checkpoints = FolderCheckpoints(known.folder / CHECKPOINTS_FOLDER)
+        try:
+            notes = list(checkpoints.notes())
+        finally:
+            checkpoints.close()
+        return await audit_volume(
+            known.volume,
+            held.read if isinstance(held, MemberSecret) else held,
+            known.log_key,
+            log=lambda: SqliteLog(known.folder / REPLICA_FILE),
+            view=lambda: SqliteView(known.folder / VIEW_FILE),
+            notes=notes,
+            blobs=nodes,
+            deep=deep,
+        )
+    finally:
+        lock.close()
+
+
+def names(home: Path, name: str, folder: bytes) -> list[tuple[bytes, bool]]:
+    """What a folder of a volume holds as far as its log was followed, and which of it are folders.
+
+    Raises: VolumeUnknown, PathUnknown; InvalidRequest: it is no folder.
+    """
+    view = SqliteView(find_volume(home, name).folder / VIEW_FILE)
+    try:
+        state = view.reading()
+        found = children(state, find(state, folder))
+        return [(one.path, one.inode.kind is Kind.FOLDER) for one in found]
+    finally:
+        view.close()
 
 
 @contextlib.asynccontextmanager

@@ -192,6 +192,24 @@ async def test_a_file_is_restored_under_its_number(desk: Desk) -> None:
     assert (await desk.files.find(b"x")).inode == inode
 
 
+async def test_times_of_folders_come_back(desk: Desk, tmp_path: Path) -> None:
+    make_tree(tmp_path / "in")
+    folders = [path for path in (tmp_path / "in").rglob("*") if path.is_dir() and not path.is_symlink()]
+    for at, path in enumerate(sorted(folders, reverse=True)):
+        os.utime(path, ns=(0, at * 10**9 + 5))
+    times = {path.relative_to(tmp_path / "in"): path.stat().st_mtime_ns for path in folders}
+    then = (await desk.files.put_tree(tmp_path / "in", b"t")).committed.index
+    await desk.files.copy(b"t", b"u")
+    await desk.files.remove(b"t", recursive=True)
+    await desk.files.restore(b"", then)
+    for number, name in enumerate((b"t", b"u")):
+        if name == b"u":
+            await desk.files.copy(b"t", b"u")
+        out = tmp_path / f"out{number}"
+        await desk.files.get_tree(name, out)
+        assert {path: (out / path).stat().st_mtime_ns for path in times} == times
+
+
 async def test_copies_share_their_blobs(desk: Desk, tmp_path: Path) -> None:
     files = make_tree(tmp_path / "in")
     await desk.files.put_tree(tmp_path / "in", b"t")

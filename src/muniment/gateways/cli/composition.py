@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
+    from muniment.audit.report import AuditReport
     from muniment.crypto.member import MemberSecret
     from muniment.engine.grid import Grid
     from muniment.engine.opened import KnownVolume, OpenVolume
@@ -142,6 +143,30 @@ class Composition(Protocol):
         self, home: Path, name: str, passphrase: Passphrase
     ) -> AbstractAsyncContextManager[OpenVolume]:
         """A volume in step with its log, without the grid.  Raises: VolumeUnknown, LogForked."""
+        ...
+
+    async def audit(
+        self,
+        home: Path,
+        name: str,
+        roster: str | None,
+        passphrase: Passphrase,
+        *,
+        ask_nodes: bool,
+        deep: bool,
+    ) -> AuditReport:
+        """Audit what the home has of a volume, and with `ask_nodes` its blobs on the grid.
+
+        Raises: VolumeUnknown, PassphraseWrong; GridUnknown, RosterEmpty.
+        """
+        ...
+
+    def names(self, home: Path, name: str, folder: bytes) -> list[tuple[bytes, bool]]:
+        """What a folder of a volume holds as far as its log was followed, and which of it are folders.
+
+        Cheap: neither the log service nor the grid is asked.  Raises: VolumeUnknown, PathUnknown,
+            InvalidRequest: it is no folder.
+        """
         ...
 
     def open_files(

@@ -24,6 +24,7 @@ from muniment.errors import InternalError, RosterEmpty
 from muniment.gateways.cli import demo_tree
 from muniment.gateways.cli.context import Context, Refusal, json_option, pass_context
 from muniment.gateways.cli.demo_grid import LIAR, DemoGrid
+from muniment.gateways.cli.demo_volume import play_volume
 from muniment.gateways.cli.show import bytes_text, count_text, progress_bar, rate_text, table
 from muniment.spec.cap import TreeReadCap, cap_text
 
@@ -72,11 +73,14 @@ class _Story:
 @json_option
 @pass_context
 def demo(context: Context, keep: bool, nodes: int, size_mb: int, folder: Path | None) -> None:
-    """See it all: six nodes, real files, two faults.
+    """See it all: six nodes, real files, faults, and a volume of three members.
 
     Starts an introducer and six nodes as processes on this machine, stores the Python library and media-size
     files so that any 4 of 6 shares restore them, kills one node, damages the disk of another and lets it lie,
-    reads everything back and compares.  Afterwards nothing is left, unless --keep.
+    reads everything back and compares.  Then three members share a volume: they join by vote, edit at once,
+    remove one of them, bring yesterday's tree back, and audit it all.
+
+    Afterwards nothing is left, unless --keep.
     """
     if folder is not None and folder.exists() and any(folder.iterdir()):
         raise Refusal(f"{folder} is not empty", "name a new folder")
@@ -144,6 +148,7 @@ async def _play(context: Context, processes: DemoGrid, place: Path, size_bytes: 
             raise InternalError(reason="what came back differs from what was stored")
         story.tell("identical", "yes: every byte, permission, time and link", identical=same)
         await _check(context, grid, story, processes, cap)
+    await play_volume(context, processes, place, story)
     return story
 
 

@@ -115,6 +115,7 @@ class DemoGrid:
         self._count = nodes
         self.nodes: list[DemoProcess] = []
         self.introducer: DemoProcess | None = None
+        self._log: DemoProcess | None = None
         self.detached = False
 
     async def __aenter__(self) -> DemoGrid:
@@ -130,6 +131,12 @@ class DemoGrid:
             await self._stop()
 
     @property
+    def log(self) -> DemoProcess:
+        """The log service."""
+        assert self._log is not None
+        return self._log
+
+    @property
     def address(self) -> str:
         """The introducer's."""
         assert self.introducer is not None
@@ -138,7 +145,7 @@ class DemoGrid:
     @property
     def processes(self) -> list[DemoProcess]:
         """All that were started."""
-        return [*self.nodes, *([self.introducer] if self.introducer else [])]
+        return [*self.nodes, *(one for one in (self._log, self.introducer) if one is not None)]
 
     @property
     def liar(self) -> DemoProcess:
@@ -159,8 +166,11 @@ class DemoGrid:
             new = NewNode(_CAPACITY_BYTES, zone=f"zone{number}", introducers=(self.address,))
             self._composition.init_node(folder, new)
             self.nodes.append(self._run(folder, "node"))
-        for node in self.nodes:
-            await node.wait_serving()
+        orderer = self._folder / "log"
+        self._composition.init_log(orderer, host="127.0.0.1", port=0, advertise="", founders=[])
+        self._log = self._run(orderer, "log")
+        for process in (*self.nodes, self._log):
+            await process.wait_serving()
 
     def _run(self, folder: Path, kind: str) -> DemoProcess:
         command = ["muniment", kind, "run", str(folder)]
@@ -170,7 +180,7 @@ class DemoGrid:
 
     async def _stop(self) -> None:
         """Nodes first: they take leave of the introducer."""
-        for processes in (self.nodes, [self.introducer] if self.introducer else []):
+        for processes in (self.nodes, [one for one in (self._log, self.introducer) if one is not None]):
             for process in processes:
                 process.terminate()
             deadline = time.monotonic() + _STOP_S

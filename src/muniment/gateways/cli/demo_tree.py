@@ -47,6 +47,25 @@ def make_tree(folder: Path, total_bytes: int, stopped: Callable[[], bool] = lamb
         number += 1
 
 
+def make_books(folder: Path, count: int) -> None:
+    """A small tree of accounts, a file for each day and one large enough for several shares."""
+    year = folder / "2026"
+    year.mkdir(parents=True)
+    for day in range(count):
+        (year / f"day{day:03}.csv").write_text("".join(_ledger_lines(20 + day)))
+    (folder / "ledger.csv").write_text("".join(_ledger_lines(5000)))
+    (folder / "latest").symlink_to(f"2026/day{count - 1:03}.csv")
+
+
+def flip_byte(path: Path) -> None:
+    """Change a byte in the middle of a file."""
+    with path.open("r+b") as file:
+        file.seek(path.stat().st_size // 2)
+        (byte,) = file.read(1)
+        file.seek(-1, os.SEEK_CUR)
+        file.write(bytes((byte ^ 0x01,)))
+
+
 def _copy_library(target: Path, most_bytes: int, stopped: Callable[[], bool]) -> int:
     """Copy modules and packages, as many as fit; returns the bytes of their files."""
     target.mkdir()
