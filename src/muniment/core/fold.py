@@ -301,8 +301,13 @@ class _Fold:
     def _write(self, op: Write) -> None:
         node = self._file(op.inode, op.version)
         edit = self.tree.content(node.inode)
-        for extent in op.content:
-            edit.cut(extent.offset, extent.stop)
+        start, stop = op.content[0].offset, op.content[0].stop
+        for extent in op.content[1:]:
+            if extent.offset > stop:  # adjacent pieces are one range: a look at the state for each costs much
+                edit.cut(start, stop)
+                start = extent.offset
+            stop = extent.stop
+        edit.cut(start, stop)
         self._put(node.inode, op.content)
         node.size = max(node.size, op.content[-1].stop)
         self._new_version(node)

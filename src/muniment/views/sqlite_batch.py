@@ -30,7 +30,8 @@ _R = TypeVar("_R")
 _PIECES_MAX: Final = 64
 """Extents of one file kept in memory before they are written: every look at that file goes over them."""
 
-_BLOB_IDS_MAX: Final = 65_536
+_BLOB_IDS_MAX: Final = 4096
+"""Ids of blobs known without asking the table: entries that follow each other share packs."""
 
 
 class _Rows(Generic[_K, _R]):
@@ -185,11 +186,11 @@ class SqliteBatch:
         self.names.write(self._file)
         self._extents.write(self._file)
         self._xattrs.write(self._file)
-        self._file.run_many("INSERT INTO blobs VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", self._blobs)
+        self._write_blobs()
         self._file.run_many("INSERT INTO inlines VALUES (?, ?)", self._inlines)
         self._file.run_many("INSERT INTO snapshots VALUES (?, ?)", self._snapshots.items())
         self._file.run_many(_INSERT_ENTRY, self._entries)
-        for kept in (self._blobs, self._inlines, self._snapshots, self._entries, self._pieces):
+        for kept in (self._inlines, self._snapshots, self._entries, self._pieces):
             kept.clear()
         self._folders.clear()
         self._marked.clear()
@@ -233,11 +234,14 @@ class SqliteBatch:
                 self._last_blob += 1
                 self._blobs.append((self._last_blob, *columns))
             if len(self._blob_ids) >= _BLOB_IDS_MAX:
-                self._file.run_many("INSERT INTO blobs VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", self._blobs)
-                self._blobs.clear()
+                self._write_blobs()  # what is forgotten must be found there
                 self._blob_ids.clear()
             found = self._blob_ids[ref] = self._last_blob if row is None else int(row[0])
         return found
+
+    def _write_blobs(self) -> None:
+        self._file.run_many("INSERT INTO blobs VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", self._blobs)
+        self._blobs.clear()
 
     # --- hash ---------------------------------------------------------------------------------
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import sqlite3
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -26,7 +26,7 @@ _WAL_PAGES: Final = 8192
 FOREIGN: Final = (sqlite3.Error, UnicodeDecodeError)
 """What `sqlite3` raises; the second where a message quotes a damaged table."""
 
-Values = Sequence[object]
+Values = Sequence[object] | Mapping[str, object]
 
 
 class SqliteFile:

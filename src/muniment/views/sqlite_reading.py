@@ -34,18 +34,31 @@ _CHILDREN_THEN: Final = (
     " WHERE parent = ? AND name > ? AND valid_from <= ? AND valid_to > ? ORDER BY name LIMIT ?"
 )
 _EXTENTS: Final = (
+    # No two valid extents overlap: of those that begin before the range, the last alone can reach into it.
     "SELECT e.offset, e.length, e.source_offset, i.data, {columns} FROM extents e {index}"
     " LEFT JOIN inlines i ON i.id = e.inline LEFT JOIN blobs b ON b.id = e.blob"
-    " WHERE e.inode = ? AND e.offset > ? AND e.offset < ? AND e.offset + e.length > ? AND {valid}"
-    " ORDER BY e.offset"
+    " WHERE e.inode = :ino AND e.offset < :stop AND e.offset + e.length > :start AND {valid}"
+    " AND e.offset >= coalesce((SELECT e.offset FROM extents e {index} WHERE e.inode = :ino"
+    " AND e.offset <= :start AND e.offset > :start - {longest} AND {valid}"
+    " ORDER BY e.offset DESC LIMIT 1), :start) ORDER BY e.offset"
 )
 _EXTENTS_NOW: Final = _EXTENTS.format(
-    columns=BLOB_COLUMNS, index="INDEXED BY extents_open", valid=f"e.valid_to = {OPEN}"
+    columns=BLOB_COLUMNS,
+    index="INDEXED BY extents_open",
+    valid=f"e.valid_to = {OPEN}",
+    longest=CHUNK_BYTES_MAX,
 )
 _EXTENTS_THEN: Final = _EXTENTS.format(
-    columns=BLOB_COLUMNS, index="", valid="e.valid_from <= ? AND e.valid_to > ?"
+    columns=BLOB_COLUMNS,
+    index="",
+    valid="e.valid_from <= :at AND e.valid_to > :at",
+    longest=CHUNK_BYTES_MAX,
 )
-_XATTRS: Final = (
+_XATTRS_NOW: Final = (
+    "SELECT name, value FROM xattrs INDEXED BY xattrs_open"  # noqa: S608 - a constant
+    f" WHERE inode = ? AND valid_to = {OPEN} ORDER BY name"
+)
+_XATTRS_THEN: Final = (
     "SELECT name, value FROM xattrs WHERE inode = ? AND valid_from <= ? AND valid_to > ? ORDER BY name"
 )
 _SNAPSHOT: Final = "SELECT 1 FROM snapshots WHERE name = ? AND idx <= ?"
@@ -87,15 +100,14 @@ class SqliteReading:
         return [Name(parent, name, inode, KINDS[kind]) for name, inode, kind in rows]
 
     def extents(self, ino: int, start: int, stop: int) -> Sequence[StoredExtent]:
-        near = (ino, start - CHUNK_BYTES_MAX, min(stop, SIZE_MAX), start)
-        if self._at == NOW:
-            rows = self._file.rows(_EXTENTS_NOW, near)
-        else:
-            rows = self._file.rows(_EXTENTS_THEN, (*near, self._at, self._at))
+        values = {"ino": ino, "start": start, "stop": min(stop, SIZE_MAX), "at": self._at}
+        rows = self._file.rows(_EXTENTS_NOW if self._at == NOW else _EXTENTS_THEN, values)
         return [extent_of(row) for row in rows]
 
     def xattrs(self, ino: int) -> Mapping[bytes, bytes]:
-        return dict(self._file.rows(_XATTRS, (ino, self._at, self._at)))
+        if self._at == NOW:
+            return dict(self._file.rows(_XATTRS_NOW, (ino,)))
+        return dict(self._file.rows(_XATTRS_THEN, (ino, self._at, self._at)))
 
     def has_snapshot(self, name: bytes) -> bool:
         return self._file.row(_SNAPSHOT, (name, self._at)) is not None

@@ -102,6 +102,7 @@ CREATE TABLE xattrs (
     valid_to INTEGER NOT NULL,   -- > valid_from
     PRIMARY KEY (inode, name, valid_from)
 ) WITHOUT ROWID;
+CREATE INDEX xattrs_open ON xattrs (inode, name) WHERE valid_to = {OPEN};
 
 -- Blobs that any extent refers to or ever did, each reference once; never removed.
 CREATE TABLE blobs (

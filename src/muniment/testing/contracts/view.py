@@ -389,6 +389,21 @@ class ViewContract:
         assert [tree_of(view.reading(at)) for at in range(30, 60)] == trees
         assert recomputed(view) == view.state_hash()
 
+    def test_many_writes_to_one_file_in_one_batch(self, view: VolumeView) -> None:
+        content, chance = bytearray(5000), random.Random(0)
+        with view.batch() as batch:
+            fold_into(batch, file(b"file"))
+            for number in range(200):
+                at, piece = chance.randrange(4900), bytes([number + 1]) * chance.randint(1, 90)
+                content[at : at + len(piece)] = piece
+                fold_into(batch, Write(2, None, (Extent(at, len(piece), piece),)))
+        found = bytearray(5000)
+        for extent in view.reading().extents(2, 0, 5000):
+            assert isinstance(extent.source, bytes)
+            found[extent.offset : extent.stop] = extent.source
+        assert found == content
+        assert recomputed(view) == view.state_hash()
+
     def test_an_empty_batch_changes_nothing(self, view: VolumeView) -> None:
         with view.batch() as batch:
             assert batch.size == 0
