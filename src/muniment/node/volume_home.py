@@ -45,6 +45,8 @@ VIEW_FILE: Final = "view.sqlite"
 CHECKPOINTS_FOLDER: Final = "checkpoints"
 _REFUSED_FILE: Final = "refused"
 _PREFIX_CHARS_MIN: Final = 6
+_NOT_IN_NAMES: Final = frozenset(":/")
+"""A command line has VOL:/path."""
 
 Passphrase = Callable[[], str]
 """Asks for the identity's passphrase, when it is needed."""
@@ -155,6 +157,14 @@ def find_volume(home: Path, text: str) -> KnownVolume:
     return found[0]
 
 
+def check_name(home: Path, name: str, volume: VolumeId | None = None) -> None:
+    """Raise InvalidRequest if a volume, `volume` or a new one, cannot be called so in this home."""
+    if not name or not name.isprintable() or name[0] in "-@. " or _NOT_IN_NAMES & set(name):
+        raise InvalidRequest(reason=f"{name!r} is no name for a volume: no ':' or '/', nor '-@.' in front")
+    if any(one.name == name and one.volume != volume for one in volumes(home)):
+        raise InvalidRequest(reason=f"another volume is called {name!r} here; choose another name")
+
+
 def keep_volume(
     home: Path, volume: VolumeId, name: str, log: str, log_key: bytes, cap: VolumeCap | None
 ) -> KnownVolume:
@@ -162,21 +172,30 @@ def keep_volume(
 
     Args:
         cap: what is held of it; None where the home's identity is the member.
-    Raises: InvalidRequest: the name is another volume's; DiskFull, StoreFailed.
+    Raises: InvalidRequest: no name, or another volume's; DiskFull, StoreFailed.
     """
-    if any(one.name == name and one.volume != volume for one in volumes(home)):
-        raise InvalidRequest(reason=f"another volume is called {name!r} here; choose another name")
+    check_name(home, name, volume)
     folder = home / VOLUMES_FOLDER / id_text(volume)
     try:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         if cap is not None:
             write_whole(folder / SECRET_FILE, f"{volume_cap_text(cap)}\n".encode(), mode=0o600)
+        else:
+            (folder / SECRET_FILE).unlink(missing_ok=True)
         settings = _Settings(1, id_text(volume), name, log, log_key.hex())
         write_whole(folder / SETTINGS_FILE, msgspec.json.format(msgspec.json.encode(settings)))
         flush_folder(folder.parent)
     except OSError as error:
         raise failed(folder, error) from error
     return _known(folder)
+
+
+def move_kept(known: KnownVolume, log: str, log_key: bytes) -> KnownVolume:
+    """Remember another log service, which is not refused for what the old one did."""
+    settings = _Settings(1, id_text(known.volume), known.name, log, log_key.hex())
+    write_whole(known.folder / SETTINGS_FILE, msgspec.json.format(msgspec.json.encode(settings)))
+    (known.folder / _REFUSED_FILE).unlink(missing_ok=True)
+    return _known(known.folder)
 
 
 def holding(home: Path, known: KnownVolume, passphrase: Passphrase) -> Holding:

@@ -58,7 +58,7 @@ from muniment.ports import BlobChecker, LogClient
 from muniment.spec.act import Role, VolumePolicy
 from muniment.spec.address import PeerKind, parse_address
 from muniment.spec.operation import Kind
-from muniment.spec.volume_cap import Invitation, VolumeCap, parse_volume_cap
+from muniment.spec.volume_cap import VolumeCap, parse_volume_cap
 from muniment.views.sqlite import SqliteView
 
 _LOG_KEY_FILE = "log.key"

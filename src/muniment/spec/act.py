@@ -166,7 +166,7 @@ class VolumePolicy:
             raise _malformed("lifetime of votes out of range")
         if not self.coding:
             raise _malformed("no coding")
-        _check_line(self.coding, CODING_CHARS_MAX)
+        check_line(self.coding, CODING_CHARS_MAX)
         if not 1 <= self.happy <= SHARES_MAX or not CHUNK_BYTES_MIN <= self.chunk_bytes <= CHUNK_BYTES_MAX:
             raise _malformed("coding out of range")
 
@@ -199,7 +199,7 @@ class Join:
     note: str
 
     def __post_init__(self) -> None:
-        _check_line(self.note, NOTE_CHARS_MAX)
+        check_line(self.note, NOTE_CHARS_MAX)
 
 
 @dataclass(frozen=True, slots=True)
@@ -358,10 +358,11 @@ def _check_commitment(commitment: bytes) -> None:
 def _check_name(name: str) -> None:
     if not name:
         raise _malformed("an empty name")
-    _check_line(name, NAME_CHARS_MAX)
+    check_line(name, NAME_CHARS_MAX)
 
 
-def _check_line(text: str, chars_max: int) -> None:
+def check_line(text: str, chars_max: int) -> None:
+    """Raise MalformedRecord unless this is one line of text that can be shown."""
     if len(text) > chars_max or _UNSHOWABLE.search(text):
         raise _malformed(f"a text is up to {chars_max} characters on one line")
 

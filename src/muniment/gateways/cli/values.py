@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
-from muniment.errors import FileFailed, InvalidCap
+from muniment.errors import FileFailed, InvalidCap, MalformedRecord
 
 if TYPE_CHECKING:
     from muniment.spec.cap import Cap
@@ -70,12 +70,44 @@ class ByteRange(click.ParamType[tuple[int, int | None]]):
             self.fail("give START-STOP in bytes, for example 0-1MiB or 4096-", param, ctx)
 
 
+class Line(click.ParamType[str]):
+    """A text on one line, as entries of a log have them in clear."""
+
+    name = "text"
+
+    def __init__(self, chars_max: int, *, empty: bool = False) -> None:
+        self._chars_max = chars_max
+        self._empty = empty
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        from muniment.spec.act import check_line
+
+        text = str(value)
+        try:
+            check_line(text, self._chars_max)
+        except MalformedRecord as error:
+            self.fail(error.reason, param, ctx)
+        if not text and not self._empty:
+            self.fail("it is empty", param, ctx)
+        return text
+
+
 def read_cap(text: str) -> Cap:
     """A capability from an argument: its text, `-` for standard input, or `@FILE`.
 
     Raises: InvalidCap: not a capability; FileFailed: the file cannot be read.
     """
-    from muniment.spec.cap import CAP_CHARS_MAX, parse_cap
+    from muniment.spec.cap import parse_cap
+
+    return parse_cap(cap_argument(text))
+
+
+def cap_argument(text: str) -> str:
+    """The text of any capability, unverified, from an argument as `read_cap` takes it.
+
+    Raises: InvalidCap: not a text; FileFailed: the file cannot be read.
+    """
+    from muniment.spec.volume_cap import CAP_CHARS_MAX  # the longer ones
 
     if text == "-":
         if sys.stdin.isatty():
@@ -91,4 +123,4 @@ def read_cap(text: str) -> Cap:
             raise FileFailed(path=path, reason=error.strerror or str(error)) from error
         except UnicodeDecodeError as error:
             raise InvalidCap(reason=f"{path} is not a text") from error
-    return parse_cap(text)
+    return text
