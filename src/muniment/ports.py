@@ -635,8 +635,8 @@ class BlobCondition:
         name: the blob.
         live: distinct shares of which a good copy can be had.
         damaged: copies of shares that were read and do not verify.
-        missing: shares of which no node has a copy, though all that should have one answer.
-        offline: shares of which nothing is known, because their nodes do not answer.
+        missing: shares of which no node has a copy, though all nodes answer.
+        offline: shares that only nodes can have that do not answer.
     """
 
     name: BlobName

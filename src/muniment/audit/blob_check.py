@@ -68,6 +68,7 @@ class BlobAudit:
     def _judge(self, one: BlobCondition) -> None:
         shape = one.name.shape
         self._report.shares_offline += one.offline
+        self._report.blobs_out_of_reach += one.live < shape.k <= one.live + one.offline
         wrong = []
         if one.damaged:
             wrong.append(f"{one.damaged} copies of shares do not verify")

@@ -241,13 +241,6 @@ class LogAudit:
 
     def _judge(self, at: int, entry: SignedEntry) -> bool:
         """Whether rights are in order up to this entry, its own included."""
-        seen, root = entry.entry.seen_size, entry.entry.seen_root
-        if 0 < seen <= at and self._sound and self._root(seen) not in (root, None):
-            self._report.forged(
-                f"entry {at}",
-                f"its author was shown another log of {seen} entries",
-                "the log service keeps several logs of this volume, or the author lies; compare with others",
-            )
         if not self.whole:
             return False
         try:
@@ -269,6 +262,13 @@ class LogAudit:
             )
             self._stop_judging(at)
             return False
+        seen, root = entry.entry.seen_size, entry.entry.seen_root
+        if 0 < seen <= at and self._sound and self._root(seen) not in (root, None):
+            self._report.forged(
+                f"entry {at}",
+                f"its author was shown another log of {seen} entries",
+                "the log service keeps several logs of this volume, or the author lies; compare with others",
+            )
         self._report.judged += 1
         return True
 

@@ -79,7 +79,8 @@ class AuditReport:
         view_rows: versions of rows compared with the fold.
         view_samples: states that were read back row by row.
         blobs_checked: asked for; a blob that is referred to often may count more than once.
-        shares_offline: shares whose nodes do not answer: nothing is known of them.
+        shares_offline: shares that only nodes can have that do not answer: nothing is known of them.
+        blobs_out_of_reach: blobs that cannot be read while those nodes do not answer.
         found: how many findings there are of each severity.
         findings: the first FINDINGS_MAX of them.
     """
@@ -102,6 +103,7 @@ class AuditReport:
     view_samples: int = 0
     blobs_checked: int = 0
     shares_offline: int = 0
+    blobs_out_of_reach: int = 0
     found: Counter[Severity] = field(default_factory=Counter)
     findings: list[Finding] = field(default_factory=list)
 
@@ -148,6 +150,7 @@ class AuditReport:
             "view_unchecked": self.view,
             "blobs_checked": self.blobs_checked,
             "shares_offline": self.shares_offline,
+            "blobs_out_of_reach": self.blobs_out_of_reach,
             "blobs_unchecked": self.blobs,
             "damaged": self.found[Severity.DAMAGED],
             "forged": self.found[Severity.FORGED],
@@ -164,7 +167,8 @@ class AuditReport:
             f"content   {self.transactions} transactions folded, {self.rejected} of them rejected",
             f"view      {self.view_entries} entries and {self.view_rows} rows compared, "
             f"{self.view_samples} states read back",
-            f"blobs     {self.blobs_checked} checked, {self.shares_offline} shares offline",
+            f"blobs     {self.blobs_checked} checked, {self.shares_offline} shares offline, "
+            f"{self.blobs_out_of_reach} out of reach",
         ]
         unchecked = (("content", self.content), ("view", self.view), ("blobs", self.blobs))
         lines += [f"not checked: {what}: {why}" for what, why in unchecked if why is not None]

@@ -91,11 +91,28 @@ class Check:
         async for target in self._targets(cap):
             batch.append(target)
             if len(batch) == _BATCH:
-                await self._check(batch)
+                self._count(await self._check(batch))
                 batch = []
-        await self._check(batch)
+        self._count(await self._check(batch))
         self._health.trim()
         return self._health
+
+    async def blobs(self, names: Sequence[BlobName]) -> list[BlobHealth]:
+        """Check these blobs; one health for each, in order."""
+        found: list[BlobHealth] = []
+        for start in range(0, len(names), _BATCH):
+            batch = [_Target(name, manifest=False) for name in names[start : start + _BATCH]]
+            found += await self._check(batch)
+        return found
+
+    @property
+    def somebody_offline(self) -> bool:
+        """Whether a node has not answered up to now."""
+        return bool(self._offline)
+
+    def _count(self, blobs: Sequence[BlobHealth]) -> None:
+        for blob in blobs:
+            self._health.add(blob)
 
     # --- what there is to check
 
@@ -128,8 +145,8 @@ class Check:
 
     # --- asking
 
-    async def _check(self, batch: Sequence[_Target]) -> None:
-        """Find the state of every share of these blobs and count it."""
+    async def _check(self, batch: Sequence[_Target]) -> list[BlobHealth]:
+        """Find the state of every share of these blobs."""
         lanes = [lane for lane in self._nodes.lanes() if lane.node not in self._offline]
         answers = await asyncio.gather(*(self._locate(lane, batch) for lane in lanes))
         for lane, held in zip(lanes, answers, strict=True):
@@ -142,8 +159,7 @@ class Check:
                         target.states[Slot(share, lane.node)] = ShareState.HELD
         if self._verify:
             await self._verify_all(batch)
-        for target in batch:
-            self._health.add(self._blob(target))
+        return [self._blob(target) for target in batch]
 
     async def _locate(self, lane: Lane, batch: Sequence[_Target]) -> list[frozenset[ShareNumber]] | None:
         """What one node says it has of each blob; None if it does not answer."""

@@ -13,7 +13,8 @@ share memory, connections and what is known of the nodes.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Iterable
+from collections import Counter
+from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -24,7 +25,7 @@ from muniment.engine.blobs import BlobWriter
 from muniment.engine.check import Check
 from muniment.engine.download import Download, Part
 from muniment.engine.fetcher import Fetcher
-from muniment.engine.health import Health
+from muniment.engine.health import BlobHealth, Health, ShareState
 from muniment.engine.kernels import Kernels
 from muniment.engine.many import ManyUpload
 from muniment.engine.nodes import Nodes
@@ -49,7 +50,8 @@ from muniment.engine.tree_upload import TreeUpload
 from muniment.engine.tree_writer import TreeWriter
 from muniment.engine.upload import StreamUpload
 from muniment.errors import MunimentError, NotCapable, RangeOutOfBounds
-from muniment.ports import Clock, Connector, Roster
+from muniment.ports import BlobCondition, Clock, Connector, Roster
+from muniment.spec.blob import BlobName
 from muniment.spec.cap import (
     BlobFile,
     Cap,
@@ -368,6 +370,16 @@ class Grid:
         check = Check(self._nodes, self._fetcher, self._kernels, self._policy.placement, verify=verify)
         return await check.run(weak)
 
+    async def check_blobs(self, names: Sequence[BlobName], *, verify: bool = False) -> list[BlobCondition]:
+        """The port `BlobChecker`: find out what the nodes have of each blob, in order.
+
+        A share that nobody shows counts as missing only if every node of the roster answers.
+        """
+        self._nodes.require_nodes()
+        check = Check(self._nodes, self._fetcher, self._kernels, self._policy.placement, verify=verify)
+        found = await check.blobs(names)
+        return [_condition(health, everybody=not check.somebody_offline) for health in found]
+
     async def status(self) -> list[NodeSummary]:
         """Ask every node of the roster how it is; those that do not answer are in the list as well."""
         return await summarise(self._nodes, self._clock)
@@ -386,6 +398,15 @@ def file_row(cap: Cap) -> tuple[Row | bytes, int]:
         case ManifestFile(ref, size_bytes):
             return nested_row(ref, size_bytes), size_bytes
     raise NotCapable(needed="file read", given=_kind(cap))
+
+
+def _condition(health: BlobHealth, *, everybody: bool) -> BlobCondition:
+    states = Counter(share.state for share in health.shares)
+    damaged = sum(state is ShareState.DAMAGED for share in health.shares for _, state in share.nodes)
+    missing, offline = states[ShareState.MISSING], states[ShareState.OFFLINE]
+    if not everybody:
+        missing, offline = 0, missing + offline
+    return BlobCondition(health.name, health.live, damaged, missing, offline)
 
 
 def _kind(cap: Cap) -> str:

@@ -43,8 +43,9 @@ def test_families_are_those_of_the_error_tree() -> None:
 
 
 def test_codes_are_distinct_and_all_explained() -> None:
-    told = {*exit_codes.FAMILY.values(), exit_codes.OK, exit_codes.DEGRADED, exit_codes.UNRECOVERABLE}
-    assert len(told) == len(exit_codes.FAMILY) + 3
+    found = {exit_codes.DEGRADED, exit_codes.UNRECOVERABLE, exit_codes.DAMAGED, exit_codes.FORGED}
+    told = {*exit_codes.FAMILY.values(), exit_codes.OK, *found}
+    assert len(told) == len(exit_codes.FAMILY) + 5
     assert told | {exit_codes.INTERRUPTED} == set(exit_codes.MEANING)
 
 

@@ -14,6 +14,7 @@ from muniment.engine import check as check_module
 from muniment.engine import health as health_module
 from muniment.engine.health import ShareState
 from muniment.errors import AccountRefused
+from muniment.ports import BlobCondition
 from muniment.spec.cap import ManifestFile
 from muniment.testing.fake_grid import FakeGrid
 from muniment.testing.virtual_time import LoopClock, run_virtual
@@ -83,6 +84,31 @@ def test_every_state_is_told_for_each_share_and_node() -> None:
             assert asked.recoverable  # whoever only asks believes the node with the damaged share
             assert not asked.healthy
             assert "degraded" in asked.text()
+
+    run_virtual(main())
+
+
+def test_blobs_are_checked_by_their_names() -> None:
+    async def main() -> None:
+        grid = FakeGrid(6)
+        async with grid.client(PLAIN) as client:
+            cap = (await client.put(content(3 * CHUNK))).cap
+            names = [blob.name for blob in (await client.check(cap)).details]
+            damaged, missing, whole, off = names
+            grid.damage(lambda key: key.blob == damaged.blob and key.number < 2)
+            for node in grid.nodes:
+                node.shares.pop(missing.share(5), None)
+            asked = await client.check_blobs(names)
+            assert [one.name for one in asked] == names
+            assert [one.live for one in asked] == [6, 5, 6, 6]
+            read = await client.check_blobs(names, verify=True)
+            assert read[0] == BlobCondition(damaged, 4, damaged=2, missing=0, offline=0)
+            assert read[1] == BlobCondition(missing, 5, damaged=0, missing=1, offline=0)
+            assert read[2] == BlobCondition(whole, 6, damaged=0, missing=0, offline=0)
+            holder = grid.holders()[off.blob][off.share(0).number][0]
+            holder.faults.down = "off"
+            (known,) = await client.check_blobs([missing])
+            assert (known.missing, known.live + known.offline) == (0, 6)  # that node may have it
 
     run_virtual(main())
 

@@ -1,4 +1,6 @@
-"""Exit codes: one for each family of the error tree, two for what `check` finds, and those of signals."""
+"""Exit codes: one for each family of the error tree, two each for what `check` and `audit` find,
+and those of signals.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +11,8 @@ from muniment import errors
 OK: Final = 0
 DEGRADED: Final = 10
 UNRECOVERABLE: Final = 11
+DAMAGED: Final = 12
+FORGED: Final = 13
 INTERRUPTED: Final = 130
 _SIGNAL: Final = 128
 
@@ -33,6 +37,8 @@ MEANING: Final[dict[int, str]] = {
     FAMILY[errors.LocalError]: "this machine: files, disk, configuration",
     DEGRADED: "check: readable, but not every share is in place",
     UNRECOVERABLE: "check: not readable at present",
+    DAMAGED: "audit: damaged: bytes that do not verify, or are missing",
+    FORGED: "audit: forged: somebody signed what must not be",
     FAMILY[errors.InternalError]: "a bug in muni",
     INTERRUPTED: "Ctrl-C (128 + number of the signal, also for others)",
 }
