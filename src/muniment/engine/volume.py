@@ -36,6 +36,7 @@ from muniment.errors import (
     LogForked,
     MunimentError,
     NotCapable,
+    NotMember,
     OperationRejected,
     ProtocolViolation,
     RotationDue,
@@ -119,8 +120,16 @@ class Volume:
         return self._follower
 
     def newest_keys(self) -> EpochKeys:
-        """Of the present epoch; in this volume's thread.  Raises: NotCapable: they were not granted."""
-        return self._follower.ring.keys(self.membership.epoch)
+        """Of the present epoch; in this volume's thread.
+
+        Raises: NotMember: he is none, or not any more; NotCapable: they were not granted.
+        """
+        return self._keys(self.membership.epoch)
+
+    def _keys(self, epoch: int) -> EpochKeys:
+        if self._secret is not None and self._secret.member not in self.membership.members:
+            raise NotMember(member=self._secret.member)
+        return self._follower.ring.keys(epoch)
 
     async def run(self, work: Callable[[], _T]) -> _T:
         """Run blocking work on the view or the follower in this volume's thread."""
@@ -225,7 +234,7 @@ class Volume:
             nonlocal planned
             planned = self.view.size
             transaction = plan(self.view.reading())
-            keys = self._follower.ring.keys(place.epoch)
+            keys = self._keys(place.epoch)
             return seal_transaction(place, transaction, keys, self._entropy)
 
         for attempt in range(_TRIES):
@@ -236,9 +245,9 @@ class Volume:
             if why is None:
                 return done
             if done.index == planned or attempt == _TRIES - 1:
-                break
+                raise OperationRejected(why=why.code, operation=why.operation or 0, reason=why.reason)
             await asyncio.sleep(_PAUSE_S * 2**attempt * self._jitter())
-        raise OperationRejected(why=why.code, operation=why.operation or 0, reason=why.reason)
+        raise AssertionError
 
     async def act(self, plan: ActPlan) -> Committed:
         """Make one membership act.  Raises: as `commit`."""

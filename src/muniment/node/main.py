@@ -204,6 +204,23 @@ class Root:
         async with self.open_grid(home, roster) as grid:
             return await volumes.audit(home, name, passphrase, grid, deep=deep)
 
+    def backup_logs(self, folder: Path, target: Path) -> list[Path]:
+        from muniment.node import config
+        from muniment.node.log_host import backup_logs
+
+        config.load_log_config(folder)
+        return backup_logs(folder / config.LOGS_FOLDER, target)
+
+    def rehost(self, home: Path, name: str, folder: Path) -> int:
+        from muniment.node import volumes
+
+        return volumes.rehost_volume(home, name, folder)
+
+    async def move_volume(self, home: Path, name: str, log: str, passphrase: Passphrase) -> KnownVolume:
+        from muniment.node import volumes
+
+        return await volumes.move_volume(home, name, log, passphrase)
+
     def names(self, home: Path, name: str, folder: bytes) -> list[tuple[bytes, bool]]:
         from muniment.node import volumes
 

@@ -25,18 +25,20 @@ from muniment.engine.follower import Follower
 from muniment.engine.local_log import LocalLog
 from muniment.engine.members import Members, founding_entry
 from muniment.engine.opened import LOCAL, Holding, KnownVolume, OpenVolume
+from muniment.engine.rehost import rehost
 from muniment.engine.volume import Volume
 from muniment.engine.volume_files import VolumeFiles
 from muniment.engine.volume_tree import children, find
 from muniment.errors import InvalidRequest
-from muniment.ids import VolumeId
+from muniment.ids import VolumeId, id_text
 from muniment.logs.checkpoints import FolderCheckpoints
 from muniment.logs.sqlite import SqliteLog
 from muniment.net.log_client import HttpLogService
 from muniment.node import compose
+from muniment.node import config as files
 from muniment.node.clock import SystemClock
 from muniment.node.folder import FolderLock, make_identity, read_identity
-from muniment.node.log_host import LogHost
+from muniment.node.log_host import SUFFIX, LogHost
 from muniment.node.volume_home import (
     CHECKPOINTS_FOLDER,
     REPLICA_FILE,
@@ -47,6 +49,7 @@ from muniment.node.volume_home import (
     holding,
     keep_evidence,
     keep_volume,
+    move_kept,
     refused,
     secret_of,
     volumes,
@@ -193,6 +196,42 @@ async def audit(
         lock.close()
 
 
+def rehost_volume(home: Path, name: str, folder: Path) -> int:
+    """Put a home's replica of a log into the log service of a folder; returns how many entries it has then.
+
+    Raises: VolumeUnknown; ConfigInvalid: no such service; FolderBusy: it runs; InvalidRequest: it has another
+        history; StoreFailed, DiskFull.
+    """
+    known = find_volume(home, name)
+    files.load_log_config(folder)
+    with contextlib.ExitStack() as stack:
+        stack.callback(FolderLock(known.folder, wait=True).close)
+        stack.callback(FolderLock(folder).close)
+        logs = folder / files.LOGS_FOLDER
+        logs.mkdir(mode=0o700, exist_ok=True)
+        replica = SqliteLog(known.folder / REPLICA_FILE)
+        stack.callback(replica.close)
+        target = SqliteLog(logs / f"{id_text(known.volume)}{SUFFIX}")
+        stack.callback(target.close)
+        rehost(replica, target, read_identity(folder / files.KEY_FILE))
+        return target.size
+
+
+async def move_volume(home: Path, name: str, log: str, passphrase: Passphrase) -> KnownVolume:
+    """Follow another log service from now on, if it continues what was seen; remembered on return.
+
+    Raises: VolumeUnknown; LogForked: it lacks entries that were seen, or has others; as `LogClient`.
+    """
+    known = find_volume(home, name)
+    held = holding(home, known, passphrase)
+    async with _log_service(home, log) as service:
+        log_key = await service.log_key()
+        client = service.client(known.volume)
+        async with _followed(known, held, client) as opened:
+            await opened.volume.move_to(client, log_key)
+        return move_kept(known, log, log_key)
+
+
 def names(home: Path, name: str, folder: bytes) -> list[tuple[bytes, bool]]:
     """What a folder of a volume holds as far as its log was followed, and which of it are folders.
 
@@ -218,6 +257,14 @@ async def open_files(
 
 @contextlib.asynccontextmanager
 async def _opened(known: KnownVolume, held: Holding, log: LogClient) -> AsyncIterator[OpenVolume]:
+    async with _followed(known, held, log) as opened:
+        await opened.volume.sync()
+        yield opened
+
+
+@contextlib.asynccontextmanager
+async def _followed(known: KnownVolume, held: Holding, log: LogClient) -> AsyncIterator[OpenVolume]:
+    """As far as the log was followed before."""
     with contextlib.ExitStack() as stack:
         lock = await asyncio.to_thread(FolderLock, known.folder, wait=True)
         stack.callback(lock.close)
@@ -243,7 +290,6 @@ async def _opened(known: KnownVolume, held: Holding, log: LogClient) -> AsyncIte
         volume = Volume(follower, writer, log, SystemClock(), os.urandom)
         stack.pop_all()  # from here on they are closed below
     try:
-        await volume.sync()
         yield OpenVolume(known, held, volume, Members(volume, os.urandom))
     finally:
         await volume.aclose()

@@ -161,6 +161,24 @@ class Composition(Protocol):
         """
         ...
 
+    def backup_logs(self, folder: Path, target: Path) -> list[Path]:
+        """Copy all logs of a service's folder; returns the copies."""
+        ...
+
+    def rehost(self, home: Path, name: str, folder: Path) -> int:
+        """Put a home's replica into the log service of a folder; returns its entries.
+
+        Raises: VolumeUnknown; FolderBusy: the service runs; InvalidRequest: it has another history.
+        """
+        ...
+
+    async def move_volume(self, home: Path, name: str, log: str, passphrase: Passphrase) -> KnownVolume:
+        """Follow another log service from now on, if it continues what was seen.
+
+        Raises: VolumeUnknown, LogForked; as `open_volume`.
+        """
+        ...
+
     def names(self, home: Path, name: str, folder: bytes) -> list[tuple[bytes, bool]]:
         """What a folder of a volume holds as far as its log was followed, and which of it are folders.
 

@@ -1,4 +1,4 @@
-"""`muni node`, `muni introducer` and `muni log`: the long-running processes."""
+"""`muni node` and `muni introducer`: the long-running processes."""
 
 from __future__ import annotations
 
@@ -13,18 +13,16 @@ from muniment.gateways.cli.context import Context, json_option, pass_context
 from muniment.gateways.cli.show import bytes_text, table
 from muniment.gateways.cli.values import Size, parse_size
 
-_FOLDER = click.argument("folder", type=click.Path(path_type=Path, file_okay=False))
-_HOST = click.option(
-    "--host", metavar="HOST", default="127.0.0.1", show_default=True, help="Where to listen."
-)
-_PORT = click.option(
+FOLDER = click.argument("folder", type=click.Path(path_type=Path, file_okay=False))
+HOST = click.option("--host", metavar="HOST", default="127.0.0.1", show_default=True, help="Where to listen.")
+PORT = click.option(
     "--port",
     type=click.IntRange(0, 65535),
     default=0,
     metavar="PORT",
     help="Where to listen.  [default: a free one, kept from then on]",
 )
-_ADVERTISE = click.option(
+ADVERTISE = click.option(
     "--advertise", default="", metavar="HOST:PORT", help="How others reach it, where that differs."
 )
 
@@ -36,11 +34,11 @@ def node() -> None:
 
 
 @node.command("init")
-@_FOLDER
+@FOLDER
 @click.option("--capacity", type=Size(), default="10GiB", show_default=True, help="What the node gives.")
-@_HOST
-@_PORT
-@_ADVERTISE
+@HOST
+@PORT
+@ADVERTISE
 @click.option("--zone", metavar="ZONE", default="", help="What fails together: a rack, a house, a provider.")
 @click.option(
     "--store",
@@ -90,7 +88,7 @@ def node_init(
 
 
 @node.command("run")
-@_FOLDER
+@FOLDER
 @json_option
 @pass_context
 def node_run(context: Context, folder: Path) -> None:
@@ -99,7 +97,7 @@ def node_run(context: Context, folder: Path) -> None:
     Prints its address as soon as it serves.
     """
     _require(folder, "node")
-    context.composition.run_node(folder, lambda address: _serving(context, address))
+    context.composition.run_node(folder, lambda address: serving(context, address))
 
 
 @node.command("status")
@@ -149,10 +147,10 @@ def introducer() -> None:
 
 
 @introducer.command("init")
-@_FOLDER
-@_HOST
-@_PORT
-@_ADVERTISE
+@FOLDER
+@HOST
+@PORT
+@ADVERTISE
 @json_option
 @pass_context
 def introducer_init(context: Context, folder: Path, host: str, port: int, advertise: str) -> None:
@@ -163,7 +161,7 @@ def introducer_init(context: Context, folder: Path, host: str, port: int, advert
 
 
 @introducer.command("run")
-@_FOLDER
+@FOLDER
 @json_option
 @pass_context
 def introducer_run(context: Context, folder: Path) -> None:
@@ -172,7 +170,7 @@ def introducer_run(context: Context, folder: Path) -> None:
     Prints its address as soon as it serves.
     """
     _require(folder, "introducer")
-    context.composition.run_introducer(folder, lambda address: _serving(context, address))
+    context.composition.run_introducer(folder, lambda address: serving(context, address))
 
 
 def _require(folder: Path, kind: str) -> None:
@@ -183,49 +181,7 @@ def _require(folder: Path, kind: str) -> None:
         )
 
 
-@click.group()
-def log() -> None:
-    """Run a log service: orders the changes of volumes."""
-
-
-@log.command("init")
-@_FOLDER
-@_HOST
-@_PORT
-@_ADVERTISE
-@click.option(
-    "--founder",
-    "founders",
-    multiple=True,
-    metavar="MEMBER",
-    help="Only these may make volumes here ('muni identity show' prints one's own).",
-)
-@json_option
-@pass_context
-def log_init(
-    context: Context, folder: Path, host: str, port: int, advertise: str, founders: tuple[str, ...]
-) -> None:
-    """Make the folder of a new log service: its key and configuration."""
-    address = context.composition.init_log(
-        folder, host=host, port=port, advertise=advertise, founders=list(founders)
-    )
-    context.emit({"address": address, "folder": str(folder)}, address)
-    context.remark(f"start it with: muni log run {folder}")
-
-
-@log.command("run")
-@_FOLDER
-@json_option
-@pass_context
-def log_run(context: Context, folder: Path) -> None:
-    """Serve until stopped by Ctrl-C or SIGTERM.
-
-    Prints its address as soon as it serves.
-    """
-    context.composition.run_log(folder, lambda address: _serving(context, address))
-
-
-def _serving(context: Context, address: str) -> None:
+def serving(context: Context, address: str) -> None:
     """One line at once, so that whoever started the process can wait for it."""
     context.emit({"serving": address}, f"serving {address}")
     sys.stdout.flush()
