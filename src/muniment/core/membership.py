@@ -183,8 +183,13 @@ class Membership:
         return {member: join for member, join in self._joins.items() if join.time_ns >= since_ns}
 
     def votes(self) -> dict[Subject, tuple[MemberId, ...]]:
-        """Open votes that have not expired by the log's time: who voted for what."""
-        return self._ballots.open(self._since_ns(self.time_ns))
+        """Open votes that count by the log's time: who voted for what."""
+        waiting, open_votes = self.joins(), self._ballots.open(self._since_ns(self.time_ns))
+        return {
+            subject: voters
+            for subject, voters in open_votes.items()
+            if not isinstance(subject, Acceptance) or subject.member in waiting
+        }
 
     def grants_of(self, member: MemberId) -> tuple[Grant, ...]:
         """The present epoch's keys as they were wrapped to a member: he tries one after the other.

@@ -420,6 +420,18 @@ def test_a_backdated_entry_revives_no_vote() -> None:
     assert "cleo" in volume.names()
 
 
+def test_a_backdated_entry_revives_no_join() -> None:
+    volume = Volume(lifetime_s=60)
+    volume.submit("mia", volume.join("mia", Role.WRITER))
+    volume.now_ns += 61 * SECOND_NS
+    volume.write("anna")
+    early_ns = volume.now_ns - 61 * SECOND_NS
+    refuse(volume, ActRefused, "anna", volume.accept("mia", Role.WRITER), time_ns=early_ns)
+    refuse(volume, NotMember, "mia", Leave(), time_ns=early_ns)
+    volume.submit("mia", volume.join("mia", Role.WRITER), time_ns=early_ns)
+    assert volume.state.joins()[volume.id("mia")].time_ns == volume.now_ns
+
+
 def test_a_join_expires_and_can_be_made_again() -> None:
     volume = three_owners(Quorum.MAJORITY, lifetime_s=60)
     volume.submit("mia", volume.join("mia", Role.WRITER))
@@ -428,6 +440,8 @@ def test_a_join_expires_and_can_be_made_again() -> None:
     volume.now_ns += 31 * SECOND_NS
     refuse(volume, ActRefused, "ben", volume.accept("mia", Role.WRITER))
     refuse(volume, NotMember, "mia", Leave())
+    volume.write("anna")
+    assert not volume.state.votes()
     volume.submit("mia", volume.join("mia", Role.WRITER))
     # Anna's vote is not old, but it was for the join before.
     volume.submit("ben", volume.accept("mia", Role.WRITER))
@@ -545,6 +559,7 @@ def test_after_somebody_left_nothing_is_written_until_the_keys_are_new() -> None
     volume.add("ben", role=Role.WRITER)
     volume.add("mia", role=Role.READER)
     volume.leave("mia")
+    assert not volume.state.grants_of(volume.id("mia"))
     assert refuse(volume, RotationDue, "anna").facts()["epoch"] == 0
     refuse(volume, RotationDue, "ben")
     refuse(volume, NotMember, "mia", volume.rotate())
