@@ -425,4 +425,4 @@ class MembershipModel(RuleBasedStateMachine):
 
 
 TestMembership = MembershipModel.TestCase
-TestMembership.settings = settings(max_examples=60, stateful_step_count=60)
+TestMembership.settings = settings(max_examples=100, stateful_step_count=50)
