@@ -2,7 +2,7 @@
 
     python -m bench.fold [--entries N]
 
-Prints each figure with its goal; several runs on a shared machine differ by half.
+Prints each figure by the clock, in brackets by processor time, with its goal.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from muniment.core.fold import apply
 from muniment.core.history import EntryMeta
@@ -44,16 +45,23 @@ def _meta(index: int) -> EntryMeta:
     return EntryMeta(EntryHash(hashlib.sha256(b"%d" % index).digest()), author, entry_time_ns(index), 0)
 
 
-def _fold(view: VolumeView, transactions: Sequence[Transaction], batch_entries: int = _BATCH) -> float:
-    """Seconds for all of them."""
-    begun = time.perf_counter()
+class Took(NamedTuple):
+    """Seconds by the clock, and of this process: on a shared machine they differ."""
+
+    wall_s: float
+    cpu_s: float
+
+
+def _fold(view: VolumeView, transactions: Sequence[Transaction], batch_entries: int = _BATCH) -> Took:
+    """Time for all of them."""
+    begun, cpu = time.perf_counter(), time.process_time()
     for start in range(0, len(transactions), batch_entries):
         with view.batch() as batch:
             for transaction in transactions[start : start + batch_entries]:
                 index = batch.size
                 changes = apply(batch.state, transaction, index=index, time_ns=entry_time_ns(index))
                 batch.record(index, _meta(index), changes)
-    return time.perf_counter() - begun
+    return Took(time.perf_counter() - begun, time.process_time() - cpu)
 
 
 def _one(operation: Operation, *blobs: BlobRef) -> Transaction:
@@ -75,7 +83,15 @@ def _took(work: Callable[[], object]) -> float:
 
 
 def _tell(what: str, figure: str, goal: str) -> None:
-    print(f"{what:<58} {figure:>14}   goal {goal}")
+    print(f"{what:<72} {figure:>20}   goal {goal}")
+
+
+def _rate(took: Took, entries: int) -> str:
+    return f"{entries / took.wall_s:,.0f} /s ({entries / took.cpu_s:,.0f})"
+
+
+def _seconds(took: Took) -> str:
+    return f"{took.wall_s:.2f} s ({took.cpu_s:.2f})"
 
 
 def _rates(folder: Path, entries: int) -> Iterator[tuple[str, list[Transaction], int]]:
@@ -112,9 +128,7 @@ def _looks(folder: Path) -> None:
             operations.append(Unlink(ROOT, b"file %07d" % (number - _FILES), 2 + number - _FILES))
         transactions.append(Transaction(tuple(operations), (pack,)))
     took = _fold(view, transactions)
-    _tell(
-        "100,000 entries of make and unlink, 10,000 files remain", f"{len(transactions) / took:,.0f} /s", "-"
-    )
+    _tell("100,000 entries of make and unlink, 10,000 files remain", _rate(took, len(transactions)), "-")
     now = _took(lambda: view.reading().children(ROOT, b"", 1 << 30))
     _tell("list 10,000 entries now", f"{now * 1000:.1f} ms", "< 100 ms")
     for at in (20_000, 50_000, 99_000):
@@ -130,6 +144,19 @@ def _looks(folder: Path) -> None:
     view.close()
 
 
+def _content(folder: Path, entries: int) -> None:
+    """A file of 256 extents, each overwritten a hundred times and more."""
+    view, blob = SqliteView(folder / "content"), blob_ref(1, 4096)
+    writes = [_one(Write(2, None, (Extent(at % 256 << 12, 4096, 0),)), blob) for at in range(entries)]
+    _fold(view, [_one(Make(ROOT, b"file", Kind.FILE, 0o644)), *writes])
+    for what, at in (("now", None), ("in the middle of its versions", entries // 2)):
+        one = _took(lambda at=at: view.reading(at).extents(2, 500_000, 504_096))  # type: ignore[misc]
+        _tell(f"extents of 4 KiB of a file of {entries:,} versions {what}", f"{one * 1e6:.0f} us", "-")
+        whole = _took(lambda at=at: view.reading(at).extents(2, 0, 1 << 30))  # type: ignore[misc]
+        _tell(f"all its 256 extents {what}", f"{whole * 1000:.1f} ms", "-")
+    view.close()
+
+
 def _large(folder: Path) -> None:
     """Transactions over 10,000 files."""
     pack = blob_ref(1, 16 << 20)
@@ -139,15 +166,15 @@ def _large(folder: Path) -> None:
         for n in range(_FILES)
     ]
     tree = Transaction((Make(ROOT, b"tree", Kind.FOLDER, 0o755), *makes), (pack,))
-    _tell("one transaction that makes 10,000 files", f"{_fold(view, [tree]):.2f} s", "< 2 s")
+    _tell("one transaction that makes 10,000 files", _seconds(_fold(view, [tree])), "< 2 s")
     renames = [Rename(2, b"file %05d" % n, 3 + n, ROOT, b"moved %05d" % n) for n in range(_FILES)]
-    _tell("one that renames 10,000 files", f"{_fold(view, [Transaction(tuple(renames))]):.2f} s", "< 1 s")
+    _tell("one that renames 10,000 files", _seconds(_fold(view, [Transaction(tuple(renames))])), "< 1 s")
     back = [Rename(ROOT, b"moved %05d" % n, 3 + n, 2, b"file %05d" % n) for n in range(_FILES)]
     _fold(view, [Transaction(tuple(back))])
     whole = _fold(view, [_one(Rename(ROOT, b"tree", 2, ROOT, b"moved"))])
-    _tell("one that renames a folder of 10,000 files", f"{whole:.2f} s", "< 1 s")
+    _tell("one that renames a folder of 10,000 files", _seconds(whole), "< 1 s")
     gone = _fold(view, [_one(RemoveTree(ROOT, b"moved", 2))])
-    _tell("one that removes a tree of 10,000 files", f"{gone:.2f} s", "< 1 s")
+    _tell("one that removes a tree of 10,000 files", _seconds(gone), "< 1 s")
     view.close()
 
 
@@ -162,8 +189,9 @@ def main() -> None:
             view = SqliteView(folder / f"rate-{number}")
             took = _fold(view, transactions, batch_entries)
             view.close()
-            _tell(what, f"{len(transactions) / took:,.0f} /s", ">= 8,000 /s" if batch_entries >= 100 else "-")
+            _tell(what, _rate(took, len(transactions)), ">= 8,000 /s" if batch_entries >= 100 else "-")
         _looks(folder)
+        _content(folder, 2 * entries)
         _large(folder)
 
 

@@ -56,9 +56,6 @@ class _Rows(Generic[_K, _R]):
         self._passed: list[Row] = []  # rows that came and went within the batch
         self._closed: list[Row] = []
 
-    def __len__(self) -> int:
-        return len(self.open) + len(self._passed)  # a row is closed only where something is in `open`
-
     def change(self, key: _K, before: _R | None, after: _R | None, index: int) -> None:
         """From the entry `index` on it is `after` instead of `before`."""
         held = self.open.get(key)
@@ -72,7 +69,7 @@ class _Rows(Generic[_K, _R]):
 
     def write(self, file: SqliteFile) -> None:
         """Write everything; the transaction stays open."""
-        if not len(self):
+        if not self.open:  # nothing else changes without it
             return
         file.run_many(self._close, self._closed)
         file.run_many(self._insert, self._passed)
@@ -124,6 +121,7 @@ class SqliteBatch:
     def __init__(self, file: SqliteFile, rows_kept: int) -> None:
         self._file = file
         self._rows_kept = rows_kept
+        self._rows = 0  # changed since rows were last written: no fewer than are kept
         meta = file.row("SELECT size, lanes, next_inode FROM meta") or (0, b"", 0)
         self._begun = self.size = int(meta[0])
         self._hash = StateHash(meta[1])
@@ -167,7 +165,7 @@ class SqliteBatch:
         row = (index, meta.hash, meta.author, meta.time_ns, self._reached_ns, meta.epoch, meta.message)
         self._entries.append((*row, *told, self.next_inode, touched))
         self.size += 1
-        if len(self.inodes) + len(self.names) + len(self._extents) + len(self._xattrs) > self._rows_kept:
+        if self._rows > self._rows_kept:
             self.write()
             self._hash_net()
 
@@ -194,11 +192,13 @@ class SqliteBatch:
             kept.clear()
         self._folders.clear()
         self._marked.clear()
+        self._rows = 0
 
     # --- changes ------------------------------------------------------------------------------
 
     def _apply(self, changes: Changes) -> None:
         index = changes.index
+        self._rows += len(changes.inodes) + len(changes.names) + len(changes.extents) + len(changes.xattrs)
         for inode in changes.inodes:
             if row := inode.before or inode.after:
                 self.inodes.change(row.inode, inode.before, inode.after, index)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any, Final
 
 from muniment.core.tree_state import Inode, StoredExtent
@@ -62,8 +63,9 @@ def inode_columns(row: Inode) -> tuple[int, ...]:
     )
 
 
+@lru_cache(maxsize=1024)
 def blob_of(row: Row) -> BlobRef:
-    """A reference from BLOB_COLUMNS."""
+    """A reference from BLOB_COLUMNS; extents that follow each other often share theirs."""
     shape = BlobShape(CodecId(row[1]), row[2], row[3], row[4])
     return BlobRef(BlobName(BlobId(row[0]), shape), row[5], row[6], Compression(row[7]))
 
