@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from muniment.core.keys import EpochKeys, grant, rotation
+from muniment.core.keys import founding, grant, rotation
 from muniment.core.membership import Membership
 from muniment.crypto.entries import sign_entry
 from muniment.crypto.member import MemberSecret
@@ -14,11 +14,9 @@ from muniment.ids import MemberId, id_text
 from muniment.merkle.log_tree import EMPTY_ROOT
 from muniment.ports import Clock
 from muniment.spec.act import (
-    NONCE_BYTES,
     Accept,
     Act,
     ChangePolicy,
-    Found,
     Join,
     Kick,
     Leave,
@@ -45,9 +43,7 @@ def founding_entry(
         name: of the volume.
         own_name: of the founder, on his card.
     """
-    keys, card = EpochKeys.generate(0, entropy), founder.card(own_name)
-    granted = (grant(NO_VOLUME, keys, card, Role.OWNER),)
-    act = Found(name, entropy(NONCE_BYTES), policy, card, keys.commitment, granted)
+    act, _ = founding(name, policy, founder.card(own_name), entropy)
     time_ns = int(clock.now_s() * 1e9)
     entry = Entry(NO_VOLUME, 0, founder.member, 0, NO_ENTRY, 0, EMPTY_ROOT, time_ns, act)
     return sign_entry(founder.identity, entry)

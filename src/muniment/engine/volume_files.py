@@ -14,7 +14,7 @@ from __future__ import annotations
 import asyncio
 import os
 import stat
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -36,7 +36,7 @@ from muniment.engine.volume_tree import find, locate, path_text
 from muniment.engine.volume_upload import VolumeUpload
 from muniment.erasure.codec import Coding
 from muniment.errors import FileFailed, InvalidRequest, PathUnknown, RangeOutOfBounds
-from muniment.spec.operation import Kind
+from muniment.spec.operation import Kind, Write
 from muniment.spec.transaction import Transaction
 from muniment.spec.tree_entry import EntryType
 
@@ -122,6 +122,33 @@ class VolumeFiles(VolumeNames):
                 raise PathUnknown(path=path_text(path))
             ops = written(place.parent, place.name, place.inode, stored, mode, when_ns, if_version)
             return Transaction(tuple(ops), stored.blobs, message)
+
+        committed = await self._volume.commit(plan)
+        return Stored(committed, stored.size, 1, tally.new_bytes)
+
+    async def write(
+        self, path: bytes, offset: int, source: SourceLike, *, if_version: int | None = None
+    ) -> Stored:
+        """Replace bytes of a file from `offset` on, or add behind its end; only what is written is stored.
+
+        Raises: PathUnknown; InvalidRequest: no file, or nothing to write; as `put`.
+        """
+        tally = UploadTally()
+        writer = await self._writer(tally)
+        opened = open_source(source, writer.policy.chunk_bytes, self._grid.clock)
+        try:
+            stored = await store_stream(opened, writer, None)
+        finally:
+            await opened.aclose()
+        if not stored.size:
+            raise InvalidRequest(reason="there is nothing to write")
+        content = tuple(replace(extent, offset=extent.offset + offset) for extent in stored.extents)
+
+        def plan(state: TreeReading) -> Transaction:
+            inode = find(state, path)
+            if inode.kind is not Kind.FILE:
+                raise InvalidRequest(reason=f"{path_text(path)} is not a file")
+            return Transaction((Write(inode.inode, if_version, content),), stored.blobs)
 
         committed = await self._volume.commit(plan)
         return Stored(committed, stored.size, 1, tally.new_bytes)

@@ -232,6 +232,24 @@ async def test_a_write_in_place_stores_what_it_changes(desk: Desk) -> None:
     assert await desk.read(b"x") == changed
 
 
+@pytest.mark.parametrize(
+    ("offset", "size"), [(0, 5), (CHUNK - 2, 4000), (CHUNK + 7, 2 * CHUNK), (9 * CHUNK, 3)]
+)
+async def test_only_what_is_written_is_stored(desk: Desk, offset: int, size: int) -> None:
+    data, patch = content(4 * CHUNK), content(size)
+    await desk.files.put(data, b"x")
+    whole = (await desk.files.find(b"x")).version
+    stored = await desk.files.write(b"x", offset, patch, if_version=whole)
+    assert stored.new_bytes < 2 * size + 9000
+    changed = bytearray(max(len(data), offset + size))
+    changed[: len(data)] = data
+    changed[offset : offset + size] = patch
+    assert await desk.read(b"x") == changed
+    with pytest.raises(OperationRejected, match="changed"):
+        await desk.files.write(b"x", 0, b"late", if_version=whole)
+    assert await desk.read(b"x", at=whole) == data
+
+
 async def test_holes_read_as_zeros(desk: Desk, tmp_path: Path) -> None:
     await desk.files.put(content(CHUNK), b"x")
     inode = (await desk.files.find(b"x")).inode
