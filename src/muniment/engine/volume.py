@@ -119,6 +119,10 @@ class Volume:
         """For audits; its methods run in this volume's thread."""
         return self._follower
 
+    def now_ns(self) -> int:
+        """By the member's clock, as entries have it."""
+        return int(self._clock.now_s() * 1e9)
+
     def newest_keys(self) -> EpochKeys:
         """Of the present epoch; in this volume's thread.
 
@@ -299,7 +303,7 @@ class Volume:
             self._secret.member,
             seen_size=frontier.size,
             seen_root=frontier.root(),
-            now_ns=int(self._clock.now_s() * 1e9),
+            now_ns=self.now_ns(),
         )
         return sign_entry(self._secret.identity, make(place))
 

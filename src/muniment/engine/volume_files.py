@@ -162,8 +162,9 @@ class VolumeFiles(VolumeNames):
         """
         tally = UploadTally()
         upload = VolumeUpload(folder, await self._writer(tally), self._grid.clock, progress)
-        mode = stat.S_IMODE((await asyncio.to_thread(_facts, folder)).st_mode)
-        committed = await self._volume.commit(lambda state: folder_made(state, path, mode, message))
+        facts = await asyncio.to_thread(_facts, folder)
+        mode, when_ns = stat.S_IMODE(facts.st_mode), facts.st_mtime_ns
+        committed = await self._volume.commit(lambda state: folder_made(state, path, mode, message, when_ns))
         leaves, times = upload.leaves(), dict[bytes, int]()
         try:
             async for leaf in leaves:

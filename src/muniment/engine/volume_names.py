@@ -107,10 +107,12 @@ class VolumeNames:
         """Make a folder; with `parents`, also those above it, and no matter if it is there."""
 
         def make(state: TreeReading) -> Iterable[Operation]:
+            when_ns = self._volume.now_ns()
             if not parents:
                 place = locate(state, path)
-                return [Make(place.parent, place.name, Kind.FOLDER, mode)]
-            return folder_made(state, path, mode, "").operations
+                return [Make(place.parent, place.name, Kind.FOLDER, mode, mtime_ns=when_ns)]
+            there = find(state, path) if _is_there(state, path) else None
+            return folder_made(state, path, mode if there is None else there.mode, "", when_ns).operations
 
         return await self.change(make)
 
@@ -209,7 +211,8 @@ class VolumeNames:
         def make(state: TreeReading) -> Iterable[Operation]:
             place = locate(state, path, follow=False)
             content = (Extent(0, len(target), target),)
-            return [Make(place.parent, place.name, Kind.SYMLINK, 0o777, content=content, size=len(target))]
+            when_ns, size = self._volume.now_ns(), len(target)
+            return [Make(place.parent, place.name, Kind.SYMLINK, 0o777, 0, 0, when_ns, 0, content, size)]
 
         return await self.change(make)
 
@@ -266,6 +269,13 @@ class VolumeNames:
     async def snapshot(self, name: bytes) -> Committed:
         """Give the present state a name.  Raises: OperationRejected: the name is used."""
         return await self.change(lambda _: [Snapshot(name)])
+
+
+def _is_there(state: TreeReading, path: bytes) -> bool:
+    try:
+        return locate(state, path).inode is not None
+    except PathUnknown:
+        return False
 
 
 def _target(state: TreeReading, path: bytes) -> Place:

@@ -52,17 +52,17 @@ def written(
     yield SetAttributes(inode.inode, mode=mode, mtime_ns=mtime_ns)
 
 
-def folder_made(state: TreeReading, path: bytes, mode: int, message: str) -> Transaction:
+def folder_made(state: TreeReading, path: bytes, mode: int, message: str, mtime_ns: int) -> Transaction:
     """A folder and those above it; where all are there, its permissions alone are set."""
     ops: list[Operation] = []
     parts = [part for part in path.split(b"/") if part not in (b"", b".")]
     for count in range(1, len(parts) + 1):
         if ops:
-            ops.append(Make(-len(ops), parts[count - 1], Kind.FOLDER, mode))
+            ops.append(Make(-len(ops), parts[count - 1], Kind.FOLDER, mode, mtime_ns=mtime_ns))
             continue
         place = locate(state, b"/".join(parts[:count]))
         if place.inode is None:
-            ops.append(Make(place.parent, place.name, Kind.FOLDER, mode))
+            ops.append(Make(place.parent, place.name, Kind.FOLDER, mode, mtime_ns=mtime_ns))
         elif place.inode.kind is not Kind.FOLDER:
             raise InvalidRequest(reason=f"{path_text(b'/'.join(parts[:count]))} is not a folder")
     if not ops:

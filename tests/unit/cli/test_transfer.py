@@ -241,7 +241,7 @@ def test_a_file_is_not_replaced_unasked(world: FakeComposition, file: Path) -> N
     target.write_bytes(b"precious")
     done = muni(world, "get", cap, target)
     assert done.code == 2
-    assert "--force" in done.err
+    assert "--replace" in done.err
     assert target.read_bytes() == b"precious"
     assert muni(world, "get", cap, target, "--force").code == 0
     assert target.read_bytes() == CONTENT

@@ -15,16 +15,19 @@ from muniment.engine.results import GetResult
 from muniment.errors import NotCapable
 from muniment.gateways.cli import exit_codes
 from muniment.gateways.cli.context import Context, Refusal, json_option, pass_context
+from muniment.gateways.cli.copying import get_from, write_out
 from muniment.gateways.cli.output import StandardOutput
+from muniment.gateways.cli.replacing import allow, replaces
 from muniment.gateways.cli.show import SHORT_CHARS, count_text, progress_bar, rate_text
 from muniment.gateways.cli.values import CAP_HELP, ByteRange, read_cap
+from muniment.gateways.cli.vol_paths import parse_vol_path
+from muniment.gateways.cli.when import at_option
 from muniment.ids import id_text
 from muniment.spec.cap import BlobFile, LiteralFile, ManifestFile, ReadCap, TreeReadCap
 
 
 @click.command(epilog=CAP_HELP)
-@click.argument("capability", metavar="CAP")
-@click.argument("target", metavar="[FILE|FOLDER|-]", default="-")
+@click.argument("sources", nargs=-1, required=True, metavar="CAP|VOL:/PATH... [FILE|FOLDER|-]")
 @click.option(
     "--range",
     "span",
@@ -32,24 +35,72 @@ from muniment.spec.cap import BlobFile, LiteralFile, ManifestFile, ReadCap, Tree
     metavar="START-STOP",
     help="Only these bytes of a file, STOP not included; START- for the rest.",
 )
-@click.option("--force", is_flag=True, help="Replace what is there; of a folder, with all that it holds.")
+@click.option(
+    "--replace",
+    "--force",
+    "replace",
+    is_flag=True,
+    help="Replace what is there; of a folder, with all that it holds.",
+)
+@click.option("-r", "--recursive", is_flag=True, help="Of a volume: folders too, with all that is in them.")
+@at_option
 @json_option
 @pass_context
 def get(
-    context: Context, capability: str, target: str, span: tuple[int, int | None] | None, force: bool
+    context: Context,
+    sources: tuple[str, ...],
+    span: tuple[int, int | None] | None,
+    replace: bool,
+    recursive: bool,
+    when: str | None,
 ) -> int:
     """Read a file or folder back, to standard output or a new place.
 
     What is written was verified.  A file or folder appears under its name when it is whole, or not at all.
     """
+    if parse_vol_path(sources[0]) is not None:
+        return _of_volume(context, sources, span, replace=replace, recursive=recursive, when=when)
+    if len(sources) > 2:
+        raise click.UsageError("a capability and one target are all that can be given")
+    if when is not None:
+        raise Refusal("--at is for paths in a volume", "a capability is of one state: leave --at out")
+    return _of_cap(context, sources[0], sources[1] if len(sources) > 1 else "-", span, replace)
+
+
+def _of_volume(
+    context: Context,
+    words: tuple[str, ...],
+    span: tuple[int, int | None] | None,
+    *,
+    replace: bool,
+    recursive: bool,
+    when: str | None,
+) -> int:
+    paths = [parse_vol_path(word) for word in words]
+    target = "-" if len(words) == 1 else words[-1]
+    sources = tuple(path for path in paths if path is not None)
+    if len(sources) < max(len(words) - 1, 1):
+        raise Refusal("some of these are in a volume and some are not", "get them one kind after the other")
+    if len(words) > 1 and paths[-1] is not None:
+        raise Refusal(f"{target} is in a volume", "name a place here; 'muni cp' copies within a volume")
+    if target == "-":
+        return write_out(context, sources, when, span or (0, None))
+    if span:
+        raise Refusal("--range of a volume's file goes to standard output", "leave the target out")
+    return get_from(context, sources, target, recursive=recursive, when=when, replace=replace)
+
+
+def _of_cap(
+    context: Context, capability: str, target: str, span: tuple[int, int | None] | None, replace: bool
+) -> int:
     cap = read_cap(capability)
     if not isinstance(cap, LiteralFile | BlobFile | ManifestFile | TreeReadCap):
         raise NotCapable(needed="read", given="verify")
     _check(context, cap, target, span)
     path = Path(target)
-    replace = target != "-" and _replaces(path)
-    if replace:
-        _allow(context, path, force)
+    replacing = target != "-" and replaces(path)
+    if replacing:
+        allow(context, path, replace)
     context.interrupted = "nothing is left behind" if target != "-" else "the output is not complete"
     start, stop = span or (0, None)
 
@@ -59,7 +110,7 @@ def get(
                 return await _to_standard_output(context, grid, cap, start, stop)
             with progress_bar(context, target) as progress:
                 if isinstance(cap, TreeReadCap):
-                    return await grid.get_tree(cap, path, replace=replace, progress=progress)
+                    return await grid.get_tree(cap, path, replace=replacing, progress=progress)
                 return await grid.get(cap, path, start=start, stop=stop, progress=progress)
 
     started = time.monotonic()
@@ -94,29 +145,6 @@ def _check(context: Context, cap: ReadCap, target: str, span: tuple[int, int | N
         raise Refusal(f"{target} is a folder, and the capability is of a file", "name the file to write")
     if tree and target != "-" and Path(target).exists() and not Path(target).is_dir():
         raise Refusal(f"{target} is not a folder, and the capability is of one", "name the folder to make")
-
-
-def _replaces(path: Path) -> bool:
-    """Whether there is something that would be gone afterwards."""
-    if path.is_dir():
-        return any(path.iterdir())
-    return path.is_symlink() or path.is_file()
-
-
-def _allow(context: Context, path: Path, force: bool) -> None:
-    """Raises: Refusal: it may not be replaced."""
-    if path.is_dir():
-        place = path.resolve()
-        for needed in (Path.cwd(), Path.home()):
-            if needed.is_relative_to(place):
-                raise Refusal(f"{path} holds {needed}", "restore into a new folder and move what you need")
-    if force:
-        return
-    what = f"{path} exists and is not empty. Delete all that it holds" if path.is_dir() else f"{path} exists"
-    if not context.can_ask:
-        raise Refusal(f"{path} exists", "choose another name, or replace it with --force")
-    if not click.confirm(f"{what}. Replace it?" if not path.is_dir() else f"{what}?", err=True):
-        raise Refusal(f"{path} is left as it was", "choose another name")
 
 
 def _remark(context: Context, target: str, result: GetResult, took_s: float) -> None:

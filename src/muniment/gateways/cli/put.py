@@ -16,13 +16,15 @@ from muniment.erasure.codec import Coding
 from muniment.errors import InternalError, MunimentError
 from muniment.gateways.cli import exit_codes
 from muniment.gateways.cli.context import Context, Refusal, json_option, pass_context, printable
+from muniment.gateways.cli.copying import put_into
 from muniment.gateways.cli.show import bytes_text, count_text, progress_bar, rate_text
 from muniment.gateways.cli.values import Size
+from muniment.gateways.cli.vol_paths import parse_vol_path
 from muniment.spec.cap import cap_text
 
 
 @click.command()
-@click.argument("paths", nargs=-1, required=True, metavar="FILE|FOLDER|-...")
+@click.argument("paths", nargs=-1, required=True, metavar="FILE|FOLDER|-... [VOL:/PATH]")
 @click.option(
     "--coding",
     default="4/6",
@@ -42,6 +44,11 @@ from muniment.spec.cap import cap_text
 )
 @click.option("--chunk", type=Size(), default="4MiB", show_default=True, help="64KiB to 16MiB.")
 @click.option("--no-compress", is_flag=True, help="Do not try to compress.")
+@click.option("-r", "--recursive", is_flag=True, help="Into a volume: folders too, with all that is in them.")
+@click.option(
+    "--if-version", type=int, metavar="N", help="Into a volume: only over this version of the file."
+)
+@click.option("-m", "--message", metavar="TEXT", default="", help="Into a volume: why, for its history.")
 @json_option
 @pass_context
 def put(
@@ -52,6 +59,9 @@ def put(
     placement: PlacementName,
     chunk: int,
     no_compress: bool,
+    recursive: bool,
+    if_version: int | None,
+    message: str,
 ) -> int:
     """Store files or folders; prints a capability for each.
 
@@ -59,7 +69,17 @@ def put(
     has the capability can read what it names, and nobody else can: keep it.
 
     Putting the same again, also after an interruption, sends only what is missing.
+
+    If the last word is VOL:/PATH, they become files of that volume instead.
     """
+    target = parse_vol_path(paths[-1])
+    if target is not None:
+        _refuse_given("coding", "happy", "placement", "chunk", "no_compress")
+        return put_into(
+            context, paths[:-1], target, recursive=recursive, if_version=if_version, message=message
+        )
+    if if_version is not None or message:
+        raise Refusal("--if-version and --message are for volumes", "end the line with VOL:/PATH")
     code = Coding.from_text(coding)
     policy = Policy(
         coding=code,
@@ -79,6 +99,14 @@ def put(
             batch.print_caps()
     context.emit({"stored": [batch.documents[path] for path in paths]})
     return batch.exit_code()
+
+
+def _refuse_given(*names: str) -> None:
+    """Raises: Refusal: one of these options was given, and a volume's policy decides that."""
+    for name in names:
+        if click.get_current_context().get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE:
+            option = "--" + name.replace("_", "-")
+            raise Refusal(f"{option} is for capabilities", "of a volume its policy decides: leave it out")
 
 
 class _Batch:
