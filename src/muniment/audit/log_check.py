@@ -109,8 +109,10 @@ class LogAudit:
         self._vouched = 0  # entries that a signed checkpoint of this very tree covers
         self._waiting: dict[int, list[_Note]] = {}
 
-    def walk(self) -> Iterator[SignedEntry]:
-        """Check everything; yields, in order, the entries whose authors had the right to write them."""
+    def walk(self) -> Iterator[SignedEntry | None]:
+        """Check everything; yields each entry in order, or None from the first one on that cannot be judged
+        or whose author had no right to write it there.
+        """
         report = self._report
         report.entries = self._size
         for line in self._guarded("the log's file", self._store.inspect) or ():
@@ -120,8 +122,7 @@ class LogAudit:
         for at, signed, opened, leaf in self._entries():
             entry = self._check_entry(at, signed, opened, leaf)
             self._judge_notes()
-            if entry is not None:
-                yield entry
+            yield entry
         self._end()
 
     # --- reading ------------------------------------------------------------------------------

@@ -29,8 +29,8 @@ from muniment.ports import AuditedLog, AuditedView, BlobChecker, RowVersion
 from muniment.spec.blob import BlobName
 from muniment.spec.limits import MIB
 
-SAMPLES: Final = 4
-"""Past states of a view that are read back row by row."""
+SAMPLES: Final = 2
+"""Past states of a view that are read back; every row of the past is compared without that."""
 
 _KEY_BYTES: Final = 32
 _TURN_ENTRIES: Final = 256
@@ -68,7 +68,7 @@ async def audit_volume(
         entropy: for the key under which the view is summed up.
     Returns: what was found; damage and forgery of any kind are findings, not errors.
     Raises: FileFailed: a file cannot be opened at all; what `blobs` raises beyond UnavailableError.
-    Cancellation: ends behind the page that is being read, with everything closed.
+    Cancellation: ends behind the entries that are being read, with everything closed.
     Cost: O(entries), most of it for signatures; memory for the present tree, not for the log.
     """
     report = AuditReport(volume)
@@ -87,6 +87,7 @@ async def audit_volume(
                 await asked.ask(least=1)
         finally:
             await asyncio.shield(loop.run_in_executor(thread, turns.close))
+            thread.shutdown()
     finally:
         thread.shutdown(wait=False)
     return report
@@ -144,16 +145,17 @@ class _Audit:
             compared.start(refold.state)
         named: list[BlobName] = []
         for at, signed in enumerate(walk.walk(), 1):
-            if signed.entry.act is not None:
-                ring.follow(walk.membership)
-            done = refold.take(signed)
-            if done is None:
-                named += _names(signed, ring)
-            else:
-                kept, gone, names = done
-                named += names
-                if compared is not None:
-                    compared.take(kept, gone, refold.state)
+            if signed is not None:
+                if signed.entry.act is not None:
+                    ring.follow(walk.membership)
+                done = refold.take(signed)
+                if done is None:
+                    named += _names(signed, ring)
+                else:
+                    kept, gone, names = done
+                    named += names
+                    if compared is not None:
+                        compared.take(kept, gone, refold.state)
             if at % _TURN_ENTRIES == 0:
                 yield named
                 named = []
