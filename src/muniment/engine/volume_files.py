@@ -32,10 +32,12 @@ from muniment.engine.volume_content import OrderedContent, store_stream
 from muniment.engine.volume_names import VolumeNames
 from muniment.engine.volume_plans import folder_made, merged, written
 from muniment.engine.volume_restore import restored_entries, tree_parts
+from muniment.engine.volume_share import Share, what_to_share
 from muniment.engine.volume_tree import find, locate, path_text
 from muniment.engine.volume_upload import VolumeUpload
 from muniment.erasure.codec import Coding
 from muniment.errors import FileFailed, InvalidRequest, PathUnknown, RangeOutOfBounds
+from muniment.spec.cap import ReadCap
 from muniment.spec.operation import Kind, Write
 from muniment.spec.transaction import Transaction
 from muniment.spec.tree_entry import EntryType
@@ -253,6 +255,17 @@ class VolumeFiles(VolumeNames):
             finally:
                 thread.close()
         return Fetched(writer.size_bytes, writer.files, tuple(writer.skipped))
+
+    # --- sharing ------------------------------------------------------------------------------
+
+    async def share(self, path: bytes, *, at: int | None = None) -> ReadCap:
+        """A capability of a file or folder as it is now, or was: whoever has it can read that, and no more.
+
+        Content stays where it is unless its blob has anything else in it; that is stored anew.
+        Raises: PathUnknown; NotHappy; TooFewShares, BlobCorrupt.
+        """
+        what = await self.look(lambda state: what_to_share(state, path), at=at)
+        return await Share(self._grid, await self._writer(UploadTally())).run(what)
 
 
 def _facts(path: Path) -> os.stat_result:
