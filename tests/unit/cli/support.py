@@ -38,12 +38,14 @@ class FakeComposition(Root):
         joined: what `grid join` remembered; None for a new user.
         fails: raised by whatever opens a grid or runs a node.
         meddle: called with the grid just opened, for a test to do something to the client.
+        home: the user's folder where a command names none.
     """
 
     grid: FakeGrid = field(default_factory=FakeGrid)
     joined: str | None = "in memory"
     fails: BaseException | None = None
     meddle: Callable[[Grid], None] | None = None
+    home: Path = Path("/the/default/home")
     opened: list[tuple[Path, str | None]] = field(default_factory=list)
     new_nodes: list[NewNode] = field(default_factory=list)
 
@@ -95,7 +97,7 @@ class FakeComposition(Root):
             yield opened, VolumeFiles(opened.volume, grid)
 
     def default_home(self) -> Path:
-        return Path("/the/default/home")
+        return self.home
 
     def join_grid(self, home: Path, roster: str) -> str:
         self.joined = roster
@@ -135,7 +137,7 @@ class Done:
 
 def muni(composition: FakeComposition, *words: str | Path, stdin: bytes | str = b"") -> Done:
     """Run one command line; no terminal is near, and no variable of the environment says anything."""
-    environment = {"MUNIMENT_GRID": None, "MUNIMENT_HOME": None}
+    environment = dict.fromkeys(("MUNIMENT_GRID", "MUNIMENT_HOME", "MUNIMENT_PASSPHRASE_FILE"))
     with CliRunner().isolation(input=stdin, env=environment) as (out, err, _):
         code = run(composition, [str(word) for word in words])
         return Done(code, out.getvalue(), err.getvalue().decode())

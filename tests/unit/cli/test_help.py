@@ -34,6 +34,9 @@ ALL = list(commands(app.muni))
 def test_these_are_the_commands() -> None:
     assert {" ".join(words) for words, _ in ALL} == {
         "demo", "put", "get", "check", "cap verify", "cap show", "grid join", "grid account", "grid status",
+        "identity new", "identity show", "identity passwd", "identity export", "volume create", "volume list",
+        "volume join", "volume info", "volume move", "volume cap", "member list", "member invite",
+        "member join", "member accept", "member kick", "member leave", "member policy", "member rotate",
         "node init", "node run", "node status", "introducer init", "introducer run", "log init", "log run",
         "version",
     }  # fmt: skip
@@ -45,7 +48,7 @@ def test_help_names_every_command_variable_and_exit_code() -> None:
     for name, (_, summary) in app.COMMANDS.items():
         assert f"  {name}" in done.text
         assert summary in done.text
-    for word in ("MUNIMENT_GRID", "MUNIMENT_HOME", "muni demo", "@FILE"):
+    for word in ("MUNIMENT_GRID", "MUNIMENT_HOME", "MUNIMENT_PASSPHRASE_FILE", "muni demo", "@FILE"):
         assert word in done.text
     for code, meaning in exit_codes.MEANING.items():
         assert f"{code:>3}  {meaning}" in done.text
@@ -74,7 +77,7 @@ def test_every_option_is_explained(words: tuple[str, ...], command: click.Comman
 
 def test_wherever_a_cap_is_taken_help_says_how_to_keep_it_secret() -> None:
     taken = [words for words, command in ALL if any(p.metavar == "CAP" for p in command.params)]
-    assert taken == [("get",), ("check",), ("cap", "show"), ("cap", "verify")]
+    assert taken == [("get",), ("check",), ("cap", "show"), ("cap", "verify"), ("volume", "join")]
     for words in taken:
         assert "@FILE" in muni(FakeComposition(), *words, "--help").text
 

@@ -10,8 +10,9 @@ from typing import Any
 
 import click
 import pytest
-from tests.unit.cli.support import INTRODUCER_ADDRESS, FakeComposition, muni
+from tests.unit.cli.support import INTRODUCER_ADDRESS, LOG_ADDRESS, FakeComposition, muni
 from tests.unit.cli.test_help import ALL
+from tests.unit.cli.volume_support import Person, serve_log
 
 from muniment.gateways.cli import app
 
@@ -83,8 +84,37 @@ def shape(value: Any) -> Any:
     return "number" if type(value) in (int, float) else type(value).__name__
 
 
+def members_words(name: str, world: FakeComposition, folder: Path) -> dict[str, list[str | Path]]:
+    """What the commands on a volume are given; its owner's home is the world's, and somebody waits."""
+    if name == "identity new":
+        world.home = folder / "new"
+        return {name: ["--unlocked"]}
+    anna, bert, carl, dora = (Person(world, folder, who) for who in ("anna", "bert", "carl", "dora"))
+    anna.create()
+    for person in (bert, carl):
+        person.join(anna)
+    anna.muni("member", "accept", "books", "bert")
+    carl.join(anna)
+    world.home = {"volume join": dora, "member leave": bert, "member join": bert}.get(name, anna).home
+    cap = anna.muni("volume", "cap", "books", "--right", "read").text.strip()
+    if name == "member list":
+        bert.muni("member", "join", "books", "--role", "owner")
+        anna.muni("member", "accept", "books", bert.id)
+        anna.muni("member", "accept", "books", "carl")
+    return {
+        "identity passwd": ["--unlocked"], "identity export": ["--output", folder / "seed"],
+        "volume create": ["more", "--log", LOG_ADDRESS], "volume join": [cap], "volume info": ["books"],
+        "volume move": ["books", LOG_ADDRESS], "volume cap": ["books", "--right", "verify"],
+        "member list": ["books"], "member invite": ["books"], "member join": ["books", "--role", "owner"],
+        "member accept": ["books", "carl"], "member kick": ["books", "bert", "-y"],
+        "member leave": ["books", "-y"], "member policy": ["books"], "member rotate": ["books"],
+    }  # fmt: skip
+
+
 @pytest.mark.parametrize("name", [name for name in COMMANDS if name != "demo"])  # its test runs it
-def test_the_documents_are_those_that_are_printed(name: str, tmp_path: Path) -> None:
+def test_the_documents_are_those_that_are_printed(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     world = FakeComposition()
     tree = tmp_path / "tree"
     tree.mkdir()
@@ -98,6 +128,9 @@ def test_the_documents_are_those_that_are_printed(name: str, tmp_path: Path) -> 
         "node status": [tree], "introducer init": ["i"], "introducer run": [tree],
         "log init": ["l"], "log run": [tree],
     }  # fmt: skip
+    if name.split()[0] in ("identity", "volume", "member"):
+        serve_log(tmp_path / "log", monkeypatch)
+        words |= members_words(name, world, tmp_path)
     printed = muni(world, *name.split(), *words.get(name, []), "--json").json
     told = json.loads(SECTIONS[name].split("```json\n")[1].split("```")[0])
     assert shape(told) == shape(printed)

@@ -25,6 +25,9 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "check": ("check:check", "Ask the nodes how safe a file or folder is."),
     "cap": ("caps:cap", "Weaken or describe a capability."),
     "grid": ("grid:grid", "Choose the grid you use, and see its nodes."),
+    "identity": ("identity:identity", "Make and keep your identity, by which volumes know you."),
+    "volume": ("volumes:volume", "Make, join and look at volumes."),
+    "member": ("members:member", "See, invite, accept and remove the members of a volume."),
     "node": ("processes:node", "Run a node: give space to others."),
     "introducer": ("processes:introducer", "Run an introducer: where nodes and clients meet."),
     "log": ("processes:log", "Run a log service: orders the changes of volumes."),
@@ -36,6 +39,7 @@ _EPILOG = f"""\b
 Environment:
   MUNIMENT_GRID  introducer's address or roster file, as --grid
   MUNIMENT_HOME  folder of your key and settings, as --home
+  MUNIMENT_PASSPHRASE_FILE  file of mode 0600 with your identity's passphrase, for scripts
   NO_COLOR       no colours
 
 \b

@@ -172,6 +172,22 @@ def info(context: Context, volume: str) -> None:
     context.emit(*context.run(work))
 
 
+@volume.command("move")
+@click.argument("volume", metavar="VOL")
+@click.argument("address", metavar="ADDRESS")
+@json_option
+@pass_context
+def move(context: Context, volume: str, address: str) -> None:
+    """Follow a volume's log at another log service from now on.
+
+    Accepted only if the log there continues what this home has seen; see 'muni log rehost'.
+    """
+    moved = context.run(
+        lambda: context.composition.move_volume(context.home, volume, address, passphrase_of(context))
+    )
+    context.emit(_known(moved), f"{moved.name} is followed at {moved.log}")
+
+
 @volume.command("cap")
 @click.argument("volume", metavar="VOL")
 @click.option(
