@@ -159,7 +159,7 @@ async def test_a_tree_of_many_names_has_an_index(desk: Desk, tmp_path: Path) -> 
     cap = await Share(desk.grid, writer, entries_max=10).run(what)
     assert isinstance(cap, TreeReadCap)
     manifest = await desk.grid._fetcher.manifest(cap.ref, DownloadTally())
-    assert (manifest.kind, len(manifest.rows)) == (ManifestKind.TREE_INDEX, 7)
+    assert (manifest.kind, len(manifest.rows)) == (ManifestKind.TREE_INDEX, 6)
     await desk.grid.get_tree(cap, tmp_path / "out")
     assert read_tree(tmp_path / "out") == files
 
