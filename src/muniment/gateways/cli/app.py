@@ -30,7 +30,7 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "member": ("members:member", "See, invite, accept and remove the members of a volume."),
     "node": ("processes:node", "Run a node: give space to others."),
     "introducer": ("processes:introducer", "Run an introducer: where nodes and clients meet."),
-    "log": ("processes:log", "Run a log service: orders the changes of volumes."),
+    "log": ("logs:log", "Run a log service: orders the changes of volumes."),
     "version": ("version:version", "What is installed here."),
 }
 """Where each command is, and its line in the help; in the order in which people meet them."""
