@@ -139,7 +139,7 @@ def main() -> None:
         unverified(some)
         _tell("decoding entries and verifying their signatures", len(some), time.perf_counter() - begun)
         begun = time.perf_counter()
-        for _ in LogAudit(log, volume, _LOG.public_key, (), AuditReport(volume)).walk():
+        for _ in LogAudit(log, volume, (_LOG.public_key,), (), AuditReport(volume)).walk():
             pass
         _tell(
             "the log alone: and rights, tree, stored hashes, checkpoint", count, time.perf_counter() - begun
@@ -154,7 +154,7 @@ def main() -> None:
         if options.profile:
             with cProfile.Profile() as profile:
                 for _ in LogAudit(
-                    SqliteLog(folder / "log"), volume, _LOG.public_key, (), AuditReport(volume)
+                    SqliteLog(folder / "log"), volume, (_LOG.public_key,), (), AuditReport(volume)
                 ).walk():
                     pass
             pstats.Stats(profile).sort_stats("tottime").print_stats(20)

@@ -71,7 +71,7 @@ class LogAudit:
     Args:
         store: the log.
         volume: that it must be of.
-        log_key: Ed25519 key of its service.
+        log_keys: Ed25519 keys of its service, the present one first, and of those that had it before.
         notes: further signed checkpoints of it that the holder has seen.
         report: what is found goes there.
         executor: verifies signatures besides, in other processes; None: here.
@@ -85,7 +85,7 @@ class LogAudit:
         self,
         store: AuditedLog,
         volume: VolumeId,
-        log_key: bytes,
+        log_keys: Sequence[bytes],
         notes: Sequence[bytes],
         report: AuditReport,
         executor: Executor | None = None,
@@ -94,7 +94,7 @@ class LogAudit:
         self.whole = True
         self._store = store
         self._volume = volume
-        self._log_key = log_key
+        self._log_keys = log_keys
         self._given = notes
         self._report = report
         self._executor = executor
@@ -305,7 +305,7 @@ class LogAudit:
     def _take_note(self, place: str, note: bytes, *, stored: bool) -> None:
         report, origin = self._report, origin_of(self._volume)
         try:
-            checkpoint = open_checkpoint(note, self._log_key)
+            checkpoint = self._opened_note(note)
         except MalformedRecord as error:
             report.damaged(place, str(error), f"nobody vouches for it; {_FETCH}")
             return
@@ -332,6 +332,15 @@ class LogAudit:
             )
         self._waiting.setdefault(checkpoint.size, []).append(_Note(place, note, checkpoint))
 
+    def _opened_note(self, note: bytes) -> Checkpoint:
+        """A checkpoint that a service of this log signed.  Raises: MalformedRecord."""
+        for former in self._log_keys[1:]:
+            try:
+                return open_checkpoint(note, former)
+            except MalformedRecord:
+                continue
+        return open_checkpoint(note, self._log_keys[0])
+
     def _judge_notes(self) -> None:
         """Hold the notes of the present size against the tree."""
         size = self._frontier.size
@@ -356,16 +365,16 @@ class LogAudit:
     def _check_cosignatures(self, one: _Note) -> None:
         """Every signature on a note is the log's or a member's, and verifies."""
         report = self._report
-        log_name = one.checkpoint.origin
-        log_line = log_name, key_id(log_name, ED25519, self._log_key)
+        origin = one.checkpoint.origin
+        services = {(origin, key_id(origin, ED25519, key)) for key in self._log_keys}
         witnesses = {}
         for member in self.membership.members:
             name = witness_of(member)
             witnesses[name, key_id(name, COSIGNATURE_V1, member)] = member
         note = decode_note(one.note)
         for line in note.signatures:
-            if (line.name, line.key_id) == log_line:
-                continue
+            if (line.name, line.key_id) in services:
+                continue  # verified when the note was taken
             witness = witnesses.get((line.name, line.key_id))
             if witness is None:
                 # Services and members keep the cosignatures of members only, so it was one once.

@@ -48,6 +48,7 @@ async def audit_volume(
     notes: Sequence[bytes] = (),
     blobs: BlobChecker | None = None,
     deep: bool = False,
+    former_log_keys: Sequence[bytes] = (),
     samples: int = SAMPLES,
     executor: Executor | None = None,
     entropy: Callable[[int], bytes] = os.urandom,
@@ -63,6 +64,7 @@ async def audit_volume(
         notes: further signed checkpoints of this log, such as the member has kept or got from others.
         blobs: asks the nodes; None: nobody is asked, and the audit needs no network.
         deep: read and verify every share.
+        former_log_keys: of services that had the log before it was moved: their checkpoints count too.
         samples: how many past states of the view are read back.
         executor: processes that verify signatures besides; functions and bytes are sent there.
         entropy: for the key under which the view is summed up.
@@ -74,7 +76,8 @@ async def audit_volume(
     report = AuditReport(volume)
     asked = None if blobs is None else BlobAudit(blobs, report, deep=deep)
     loop = asyncio.get_running_loop()
-    audit = _Audit(volume, secret, log_key, notes, report, samples, executor, entropy)
+    keys = (log_key, *former_log_keys)
+    audit = _Audit(volume, secret, keys, notes, report, samples, executor, entropy)
     thread = ThreadPoolExecutor(1, thread_name_prefix="audit")
     try:
         turns = audit.run(log, view)
@@ -99,7 +102,7 @@ class _Audit:
 
     volume: VolumeId
     secret: ReadSecret | VerifySecret
-    log_key: bytes
+    log_keys: Sequence[bytes]
     notes: Sequence[bytes]
     report: AuditReport
     samples: int
@@ -137,7 +140,7 @@ class _Audit:
 
     def _walk(self, log: AuditedLog, view: AuditedView | None) -> Iterator[list[BlobName]]:
         report, ring = self.report, KeyRing(self.secret)
-        walk = LogAudit(log, self.volume, self.log_key, self.notes, report, self.executor)
+        walk = LogAudit(log, self.volume, self.log_keys, self.notes, report, self.executor)
         refold = Refold(ring, report)
         compared = None
         if view is not None:

@@ -15,6 +15,7 @@ from muniment.audit.report import AuditReport, Severity, Verdict
 from muniment.audit.volume import audit_volume
 from muniment.crypto.checkpoints import sign_checkpoint
 from muniment.crypto.entries import open_entry, sign_entry
+from muniment.crypto.identity import Identity
 from muniment.engine.volume import Volume
 from muniment.merkle.log_tree import Frontier
 from muniment.ports import AuditedLog, AuditedView
@@ -199,6 +200,25 @@ async def test_written_after_a_removal(grid: World, honest: list[bytes]) -> None
     report = await audited(grid, [*entries, sign_entry(member("bert").identity, entry)])
     check_forged(report, f"entry {len(entries)}", "is not a member")
     assert bert.id == grid.volume
+
+
+async def test_checkpoints_of_a_service_that_had_the_log_before(grid: World, honest: list[bytes]) -> None:
+    new = Identity.from_seed(b"n" * 32)
+    frontier, _ = Frontier().extend(open_entry(one).hash for one in honest)
+    moved = sign_checkpoint(new, Checkpoint(origin_of(grid.volume), frontier.size, frontier.root()))
+    store = store_of(grid.volume, honest, LOG_KEY)
+    store.replace_checkpoint(moved)
+    notes = [signed_for(grid, honest[:5])]
+    for former, verdict in (((LOG_KEY.public_key,), Verdict.CLEAN), ((), Verdict.DAMAGED)):
+        report = await audit_volume(
+            grid.volume,
+            member("anna").read,
+            new.public_key,
+            log=lambda: store,
+            notes=notes,
+            former_log_keys=former,
+        )
+        assert report.verdict is verdict, report.text()
 
 
 async def test_a_view_of_another_history(grid: World, honest: list[bytes], tmp_path: Path) -> None:
