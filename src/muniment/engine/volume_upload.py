@@ -59,7 +59,7 @@ class VolumeUpload:
         self._buffers: asyncio.Queue[memoryview] = asyncio.Queue()
         for _ in range(_BUFFERS):
             self._buffers.put_nowait(memoryview(mmap.mmap(-1, writer.policy.chunk_bytes)))
-        self._rows: list[asyncio.Task[BlobRef]] = []
+        self._rows: dict[int, asyncio.Task[BlobRef]] = {}  # the open pack has its row before it is stored
         self._done_bytes = 0
         self._total_bytes: int | None = None
 
@@ -94,18 +94,17 @@ class VolumeUpload:
                     case NeedBuffer():
                         buffer = await self._next_buffer()
                     case Chunk():
-                        assert step.row == len(self._rows)
-                        self._rows.append(asyncio.create_task(self._store(step)))
-                    case Leaf(entries):
-                        blobs = tuple([await row for row in self._rows])
+                        self._rows[step.row] = asyncio.create_task(self._store(step))
+                    case Leaf(entries, count):
+                        blobs = tuple([await self._rows[row] for row in range(count)])
                         self._rows.clear()
                         self._advance(sum(len(e.inline) for e in entries if e.type is EntryType.FILE))
                         yield StoredLeaf(entries, blobs)
         finally:
-            for row in self._rows:
+            for row in self._rows.values():
                 row.cancel()
             if self._rows:
-                await asyncio.wait(self._rows)
+                await asyncio.wait(self._rows.values())
             self._thread.close()
             self._reader.close()
 
@@ -129,9 +128,9 @@ class VolumeUpload:
         getting = asyncio.create_task(self._buffers.get())
         try:
             while not getting.done():
-                running = [row for row in self._rows if not row.done()]
+                running = [row for row in self._rows.values() if not row.done()]
                 await asyncio.wait([getting, *running], return_when=asyncio.FIRST_COMPLETED)
-                for row in self._rows:
+                for row in self._rows.values():
                     if row.done():
                         row.result()
             return getting.result()

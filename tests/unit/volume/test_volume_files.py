@@ -133,6 +133,18 @@ async def test_a_folder_there_and_back(desk: Desk, tmp_path: Path) -> None:
     assert await desk.read(b"books/2026/link") == files["sub/deep/b"]
 
 
+async def test_small_files_around_large_ones(desk: Desk, tmp_path: Path) -> None:
+    # The small ones share a blob, which is begun before the large ones' and ends after them.
+    sizes = {"a": 3000, "b": CHUNK, "c": 4000, "d": 2 * CHUNK + 1, "e": 100, "f": 2500}
+    files = {name: content(size) for name, size in sizes.items()}
+    (tmp_path / "in").mkdir()
+    for name, data in files.items():
+        (tmp_path / "in" / name).write_bytes(data)
+    await desk.files.put_tree(tmp_path / "in", b"t")
+    await desk.files.get_tree(b"t", tmp_path / "out")
+    assert read_tree(tmp_path / "out") == files
+
+
 async def test_a_folder_put_twice_sends_nothing_and_changes_what_differs(desk: Desk, tmp_path: Path) -> None:
     files = make_tree(tmp_path / "in")
     await desk.files.put_tree(tmp_path / "in", b"t")
