@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from tests.e2e.node_processes import running
 
+from muniment.audit.report import Verdict
 from muniment.engine.opened import OpenVolume
 from muniment.errors import FolderBusy, LogForked, VolumeUnknown
 from muniment.node import volumes
@@ -94,5 +95,8 @@ async def test_a_log_on_this_machine_moves_to_a_service(tmp_path: Path) -> None:
         async with volumes.open_volume(home, "books", unlocked) as opened:
             await make(opened, b"second")
             assert names(opened) == [b"first", b"second"]
+        report = await volumes.audit(home, "books", unlocked, None, deep=False)
+        assert report.verdict is Verdict.CLEAN, report.text()  # with what the first one signed
+        assert report.notes > 2
         with pytest.raises(VolumeUnknown):
             await volumes.move_volume(home, "papers", str(log.address), unlocked)

@@ -29,6 +29,7 @@ class KnownVolume:
         log: address of the log service, or LOCAL.
         log_key: Ed25519 key that signs its checkpoints.
         folder: with its files.
+        former_log_keys: of services that had the log before.
     """
 
     volume: VolumeId
@@ -36,6 +37,7 @@ class KnownVolume:
     log: str
     log_key: bytes
     folder: Path
+    former_log_keys: tuple[bytes, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

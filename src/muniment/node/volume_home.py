@@ -52,12 +52,13 @@ Passphrase = Callable[[], str]
 """Asks for the identity's passphrase, when it is needed."""
 
 
-class _Settings(msgspec.Struct, forbid_unknown_fields=True):
+class _Settings(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
     """volume.json.
 
     Attributes:
         log: `mun:log:...`, or `local`.
         log_key: Ed25519, hex; signs the checkpoints that are accepted.
+        former_log_keys: of the services that had the log before, hex; theirs are kept, and audited.
     """
 
     format: Literal[1]
@@ -65,6 +66,7 @@ class _Settings(msgspec.Struct, forbid_unknown_fields=True):
     name: str
     log: str
     log_key: str
+    former_log_keys: list[str] = []
 
 
 # --- identity -------------------------------------------------------------------------------------
@@ -192,7 +194,9 @@ def keep_volume(
 
 def move_kept(known: KnownVolume, log: str, log_key: bytes) -> KnownVolume:
     """Remember another log service, which is not refused for what the old one did."""
-    settings = _Settings(1, id_text(known.volume), known.name, log, log_key.hex())
+    former = [key for key in (*known.former_log_keys, known.log_key) if key != log_key]
+    former_texts = [key.hex() for key in dict.fromkeys(former)]
+    settings = _Settings(1, id_text(known.volume), known.name, log, log_key.hex(), former_texts)
     write_whole(known.folder / SETTINGS_FILE, msgspec.json.format(msgspec.json.encode(settings)))
     (known.folder / _REFUSED_FILE).unlink(missing_ok=True)
     return _known(known.folder)
@@ -281,6 +285,7 @@ def _known(folder: Path) -> KnownVolume:
     try:
         settings = msgspec.json.decode(path.read_bytes(), type=_Settings)
         volume, key = VolumeId(id_from_text(settings.volume)), bytes.fromhex(settings.log_key)
+        former = tuple(map(bytes.fromhex, settings.former_log_keys))
     except (OSError, msgspec.DecodeError, ValueError, MunimentError) as error:
         raise ConfigInvalid(where=str(path), reason=str(error)) from error
-    return KnownVolume(volume, settings.name, settings.log, key, folder)
+    return KnownVolume(volume, settings.name, settings.log, key, folder, former)

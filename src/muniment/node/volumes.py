@@ -191,6 +191,7 @@ async def audit(
             notes=notes,
             blobs=nodes,
             deep=deep,
+            former_log_keys=known.former_log_keys,
         )
     finally:
         lock.close()
