@@ -35,7 +35,7 @@ from muniment.errors import (
     StoreFailed,
 )
 from muniment.ids import VolumeId
-from muniment.merkle.log_tree import EMPTY_ROOT, Frontier, Subtree, check_consistency, inclusion_path
+from muniment.merkle.log_tree import EMPTY_ROOT, Frontier, NodeReader, check_consistency, inclusion_path
 from muniment.ports import CheckpointStore, LoggedEntry, LogStore, ViewBatch, VolumeView
 from muniment.spec.checkpoint import Checkpoint, decode_checkpoint, decode_note, origin_of
 from muniment.spec.evidence import LeafProof
@@ -239,19 +239,24 @@ class Follower:
         """
         self._check_refused()
         start = self.frontier.size
-        frontier, nodes, roots = self.frontier, list[Subtree](), dict[int, bytes]()
-        hashes = [entry_hash(one) for one in signed]
-        for leaf in hashes:
-            frontier, completed = frontier.append(leaf)
-            nodes += completed
-            roots[frontier.size] = frontier.root()
+        frontier, nodes = self.frontier.extend(entry_hash(one) for one in signed)
         known = {(node.level, node.index): node.hash for node in nodes}
+        roots = {frontier.size: frontier.root()}
+
+        def root(size: int) -> bytes:
+            if size <= start:
+                return self.root(size)
+            if size not in roots:
+                roots[size] = Frontier.at(size, self._nodes(known)).root()
+            return roots[size]
+
         try:
             check_consistency(frontier.size, frontier.root(), checkpoint.size, checkpoint.root, proof)
         except MalformedRecord as error:
             self._not_its_entries(note, checkpoint, error)
-        for size in sorted(self._ahead.keys() & roots.keys()):
-            if self._ahead[size][0] != roots[size]:
+        passed = sorted(size for size in self._ahead if size <= frontier.size)
+        for size in passed:
+            if self._ahead[size][0] != root(size):
                 reason = f"it had signed for another log of {size} entries"
                 pair = (self._ahead[size][1], note)
                 raise self._accused(Suspicion(reason, pair, checkpoint.size, (size - 1,)), known)
@@ -273,16 +278,17 @@ class Follower:
                 suspicion = Suspicion.of_history(reason, note, checkpoint.size, at, before)
                 raise self._accused(suspicion, known) from error
             seen = entry.entry.seen_size
-            if seen and (roots.get(seen) or self.root(seen)) != entry.entry.seen_root:
+            if seen and root(seen) != entry.entry.seen_root:
                 reason = f"the author of entry {at} was shown another log of {seen} entries"
                 raise self._accused(Suspicion.of_entry(reason, note, checkpoint.size, at, one, seen), known)
             if entry.entry.act is not None:
                 self.ring.follow(membership)
         self.replica.append([LoggedEntry(entry.hash, entry.signed) for entry in entries], nodes, note)
         self.membership, self.frontier = membership, frontier
-        for size, root in roots.items():
-            self._keep_root(size, root)
-            self._ahead.pop(size, None)
+        for size in sorted(roots):
+            self._keep_root(size, roots[size])
+        for size in passed:
+            del self._ahead[size]
         behind = self.view.size < self.frontier.size - len(entries)
         self._fold(self._kept(self.view.size) if behind else iter(entries))
 
@@ -345,12 +351,9 @@ class Follower:
             known: complete subtrees behind the replica's of the tree that the proofs are of; None if that
                 tree is not the replica's.
         """
-
-        def node(level: int, index: int) -> bytes:
-            return (known or {}).get((level, index)) or self.replica.node(level, index)
-
         if known is None:
             return self._suspected(suspicion)
+        node = self._nodes(known)
         try:
             proofs = [
                 LeafProof(node(0, at), inclusion_path(at, suspicion.size, node)) for at in suspicion.asks
@@ -358,6 +361,10 @@ class Follower:
         except StoreFailed:  # the checkpoint is of more entries than are here
             return self._suspected(suspicion)
         return self.convict(suspicion, proofs)
+
+    def _nodes(self, known: dict[tuple[int, int], bytes]) -> NodeReader:
+        """The tree of the replica and of complete subtrees behind it."""
+        return lambda level, index: known.get((level, index)) or self.replica.node(level, index)
 
     def _suspected(self, suspicion: Suspicion) -> LogForked:
         """The service may give the proofs."""

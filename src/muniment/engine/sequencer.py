@@ -37,6 +37,7 @@ _T = TypeVar("_T")
 _BATCH_ENTRIES: Final = 1024
 _BATCH_BYTES: Final = 16 * MIB
 _REPLAY_BYTES: Final = 4 * MIB
+_ROOTS_KEPT: Final = 4096
 
 
 @dataclass(eq=False, slots=True)
@@ -80,6 +81,7 @@ class Sequencer:
         self._flushing: asyncio.Task[None] | None = None
         self._grown = asyncio.Event()
         self._released = False
+        self._roots: dict[int, bytes] = {}
         self._state: tuple[Membership, Frontier] | None = None
 
     @property
@@ -198,6 +200,7 @@ class Sequencer:
         size = self._store.size
         fresh: list[LoggedEntry] = []
         places: dict[EntryHash, int] = {}
+        ahead = _Ahead(frontier, fresh)
         judged: list[list[int | MunimentError]] = []
         now_ns = int(self._clock.now_s() * 1e9)
         for waiting in batch:
@@ -206,10 +209,11 @@ class Sequencer:
                 try:
                     entry = open_entry(signed)
                     place = places.get(entry.hash)
-                    if place is None:
+                    # What is next in its author's chain cannot be in the log: no look-up for what is new.
+                    if place is None and entry.entry.sequence < membership.tail(entry.entry.author).sequence:
                         place = self._store.find(entry.hash)
                     if place is None:
-                        self._check_seen(entry.entry)
+                        self._check_seen(entry.entry, ahead)
                         time_ns = entry.entry.time_ns
                         membership.check_clock(
                             entry.entry, min(now_ns, time_ns) if self.restoring else now_ns
@@ -226,19 +230,53 @@ class Sequencer:
         if fresh:
             frontier, nodes = frontier.extend(entry.hash for entry in fresh)
             checkpoint = Checkpoint(origin_of(self.volume), frontier.size, frontier.root())
-            self._store.append(fresh, nodes, sign_checkpoint(self._identity, checkpoint))
+            note = sign_checkpoint(self._identity, checkpoint)
+            self._store.append(fresh, nodes, note)
+        else:
+            note = self._store.checkpoint()
         self._state = membership, frontier
-        note = self._store.checkpoint()
         return [
             [Appended(place, note) if isinstance(place, int) else place for place in outcome]
             for outcome in judged
         ]
 
-    def _check_seen(self, entry: Entry) -> None:
-        """An author who has seen another tree of this size was shown another log."""
+    def _check_seen(self, entry: Entry, ahead: _Ahead) -> None:
+        """An author who has seen another tree of this size was shown another log, or lies."""
         size = entry.seen_size
-        if 0 < size <= self._store.size and Frontier.at(size, self._store.node).root() != entry.seen_root:
+        if not 0 < size <= ahead.size:
+            return  # there is nothing to compare with; membership refuses what is too large
+        root = self._root(size) if size <= self._store.size else ahead.root(size)
+        if root != entry.seen_root:
             raise EntryMisplaced(reason=f"its author has seen another log of {size} entries")
+
+    def _root(self, size: int) -> bytes:
+        """Of the first entries; what authors have seen lately is kept at hand."""
+        root = self._roots.get(size)
+        if root is None:
+            root = self._roots[size] = Frontier.at(size, self._store.node).root()
+            if len(self._roots) > _ROOTS_KEPT:
+                self._roots.pop(next(iter(self._roots)))
+        return root
+
+
+class _Ahead:
+    """The tree of a log with entries that are not durable yet; `fresh` grows behind it."""
+
+    def __init__(self, durable: Frontier, fresh: Sequence[LoggedEntry]) -> None:
+        self._start, self._fresh = durable.size, fresh
+        self._last = durable
+        self._roots: dict[int, bytes] = {}
+
+    @property
+    def size(self) -> int:
+        return self._start + len(self._fresh)
+
+    def root(self, size: int) -> bytes:
+        """Of the first entries, more than are durable."""
+        while self._last.size < size:
+            self._last, _ = self._last.append(self._fresh[self._last.size - self._start].hash)
+            self._roots[self._last.size] = self._last.root()
+        return self._roots[size]
 
 
 def replay(store: LogStore) -> tuple[Membership, Frontier]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from typing import Final, TypeVar
 
 from muniment.errors import (
@@ -182,7 +183,12 @@ async def _in_thread(work: Callable[[], _T]) -> _T:
 
 
 def _volume(request: Request) -> VolumeId:
-    return VolumeId(id_from_text(request.params["volume"]))
+    return _volume_of(request.params["volume"])
+
+
+@lru_cache(maxsize=4096)  # every call names its volume, and decoding the name costs more than finding its log
+def _volume_of(text: str) -> VolumeId:
+    return VolumeId(id_from_text(text))
 
 
 def _number(request: Request, name: str) -> int:
