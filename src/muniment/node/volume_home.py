@@ -179,7 +179,9 @@ def keep_volume(
     check_name(home, name, volume)
     folder = home / VOLUMES_FOLDER / id_text(volume)
     try:
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        home.mkdir(parents=True, exist_ok=True, mode=0o700)
+        folder.parent.mkdir(exist_ok=True, mode=0o700)
+        folder.mkdir(exist_ok=True, mode=0o700)
         if cap is not None:
             write_whole(folder / SECRET_FILE, f"{volume_cap_text(cap)}\n".encode(), mode=0o600)
         else:
@@ -203,9 +205,14 @@ def move_kept(known: KnownVolume, log: str, log_key: bytes) -> KnownVolume:
 
 
 def holding(home: Path, known: KnownVolume, passphrase: Passphrase) -> Holding:
-    """What the user holds of a volume: a capability's secret, else his identity."""
+    """What the user holds of a volume: a capability's secret, else his identity.
+
+    Raises: ConfigInvalid: it is damaged or readable by others; as `read_identity`.
+    """
     path = known.folder / SECRET_FILE
     try:
+        if path.stat().st_mode & 0o077:
+            raise ConfigInvalid(where=str(path), reason="it is readable by others; run chmod 600 on it")
         text = path.read_text(encoding="ascii")
     except FileNotFoundError:
         return read_identity(home, passphrase)

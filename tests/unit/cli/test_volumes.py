@@ -110,8 +110,23 @@ def test_a_capability_recovers_a_volume_and_grants_no_more(
     assert muni(world, "member", "rotate", "books").code == code
     (secret,) = world.home.glob("volumes/*/secret")
     assert stat.S_IMODE(secret.stat().st_mode) == 0o600
+    assert stat.S_IMODE(world.home.stat().st_mode) == 0o700
     assert muni(world, "volume", "cap", "books", "--right", right).text.strip() == cap
     assert muni(world, "volume", "cap", "books", "--right", "write").code == code
+
+
+def test_a_secret_that_others_can_read_is_not_used(
+    world: FakeComposition, anna: Person, tmp_path: Path
+) -> None:
+    anna.create()
+    cap = anna.muni("volume", "cap", "books", "--right", "read").text
+    world.home = tmp_path / "new"
+    assert muni(world, "volume", "join", "-", stdin=cap).code == 0
+    (secret,) = world.home.glob("volumes/*/secret")
+    secret.chmod(0o640)
+    done = muni(world, "volume", "info", "books")
+    assert done.code == 6
+    assert "readable by others" in done.err
 
 
 def test_a_weaker_capability_does_not_outlive_an_invitation(world: FakeComposition, tmp_path: Path) -> None:
