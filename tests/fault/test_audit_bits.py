@@ -153,7 +153,7 @@ async def test_a_byte_in_each_kind_of_value_is_found_in_its_place(
 
 async def test_a_byte_in_a_checkpoint_that_was_kept(whole: Files) -> None:
     for number, note in enumerate(whole.notes):
-        for at in range(0, len(note), 3):
+        for at in range(0, len(note), 7):
             flipped = bytearray(note)
             flipped[at] ^= 0x01
             notes = [*whole.notes[:number], bytes(flipped), *whole.notes[number + 1 :]]
