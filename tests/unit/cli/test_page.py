@@ -29,7 +29,7 @@ CONTENT = bytes(range(256)) * 4
 def named(section: str) -> set[str]:
     """Options that are explained: the first cells of a table."""
     cells = re.findall(r"^\| (`-.*?) (?<!\\)\|", section, re.MULTILINE)
-    return {option for cell in cells for option in re.findall(r"(?<![\w-])--?[a-z][a-z-]*", cell)}
+    return {option for cell in cells for option in re.findall(r"(?<![\w-])--?[a-zA-Z][a-z-]*", cell)}
 
 
 def options(command: click.Command) -> set[str]:
@@ -71,6 +71,30 @@ def test_every_argument_and_value_is_named_as_the_help_has_it(name: str) -> None
             shown = list(parameter.type.choices)
         for word in shown:
             assert word in SECTIONS[name].replace("\\|", "|"), parameter.name
+
+
+FILES_WORDS: dict[str, list[str | Path]] = {
+    "ls": ["b:/tree"], "tree": ["b:"], "cat": ["b:/tree/file"], "stat": ["b:/tree/file"], "du": ["b:"],
+    "find": ["b:"], "mkdir": ["b:/new"], "rmdir": ["b:/empty"], "cp": ["b:/tree/file", "b:/copy"],
+    "mv": ["b:/tree/file", "b:/moved"], "rm": ["b:/tree/file"], "ln": ["b:/tree/file", "b:/linked"],
+    "chmod": ["600", "b:/tree/file"], "touch": ["b:/tree/file"], "history": ["b:"], "diff": ["b:", "1"],
+    "restore": ["b:/was", "--at", "5"], "snapshot": ["b:"], "share": ["b:/tree/file"],
+}  # fmt: skip
+
+
+def files_world(world: FakeComposition, tree: Path, home: Path) -> None:
+    """A volume `b` with a folder, a snapshot, and what entry 5 made and entry 6 removed."""
+    world.home = home
+    for words in (
+        ["identity", "new", "--unlocked"],
+        ["volume", "create", "b"],
+        ["put", "-r", tree, "b:/"],
+        ["mkdir", "b:/empty"],
+        ["snapshot", "b:", "named"],
+        ["mkdir", "b:/was"],
+        ["rmdir", "b:/was"],
+    ):
+        assert muni(world, *words).code in (0, 6), words
 
 
 def shape(value: Any) -> Any:
@@ -126,11 +150,13 @@ def test_the_documents_are_those_that_are_printed(
         "put": [tree], "get": [cap, tmp_path / "back"], "check": [cap], "cap verify": [cap],
         "cap show": [cap], "grid join": [INTRODUCER_ADDRESS], "node init": ["n"], "node run": [tree],
         "node status": [tree], "introducer init": ["i"], "introducer run": [tree],
-        "log init": ["l"], "log run": [tree],
+        "log init": ["l"], "log run": [tree], **FILES_WORDS,
     }  # fmt: skip
     if name.split()[0] in ("identity", "volume", "member"):
         serve_log(tmp_path / "log", monkeypatch)
         words |= members_words(name, world, tmp_path)
+    if name in FILES_WORDS:
+        files_world(world, tree, tmp_path / "home")
     printed = muni(world, *name.split(), *words.get(name, []), "--json").json
     told = json.loads(SECTIONS[name].split("```json\n")[1].split("```")[0])
     assert shape(told) == shape(printed)
