@@ -88,7 +88,10 @@ async def create_volume(
     signed = founding_entry(secret, name, own_name, policy, clock, os.urandom)
     async with _log_service(home, log) as service:
         volume, log_key = await service.found(signed)
-    return keep_volume(home, volume, name, log, log_key, None)
+        known = keep_volume(home, volume, name, log, log_key, None)
+        async with _opened(known, secret, service.client(volume)):
+            pass  # its replica is there from the beginning
+    return known
 
 
 async def join_volume(

@@ -19,7 +19,7 @@ from muniment.gateways.cli.composition import Composition
 from muniment.gateways.cli.context import Context, Stopped, json_option
 
 COMMANDS: Final[dict[str, tuple[str, str]]] = {
-    "demo": ("demo:demo", "See it all: six nodes, real files, two faults."),
+    "demo": ("demo:demo", "See it all: six nodes, real files, faults, and a volume of three members."),
     "put": ("put:put", "Store files or folders; prints a capability for each."),
     "get": ("get:get", "Read a file or folder back, to standard output or a new place."),
     "check": ("check:check", "Ask the nodes how safe a file or folder is."),
@@ -49,6 +49,9 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "share": ("share:share", "Print a capability of a file or folder in a volume."),
     "node": ("processes:node", "Run a node: give space to others."),
     "introducer": ("processes:introducer", "Run an introducer: where nodes and clients meet."),
+    "audit": ("audit:audit", "Verify a whole volume again: log, tree, content."),
+    "evidence": ("evidence:evidence", "Check what proves that a log service lied."),
+    "shell": ("shell:shell", "Work in a volume: relative paths, history, completion."),
     "log": ("logs:log", "Run a log service: orders the changes of volumes."),
     "version": ("version:version", "What is installed here."),
 }

@@ -1,0 +1,57 @@
+"""Commands on logs: backup, rehost, audit and evidence."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from tests.unit.cli.log_support import LIAR, evidence_file, home_with_volume, log_words
+from tests.unit.cli.support import FakeComposition, muni
+
+from muniment.ids import id_text
+
+
+@pytest.fixture
+def world() -> FakeComposition:
+    return FakeComposition()
+
+
+def test_an_honest_volume_is_clean_and_a_changed_one_is_not(world: FakeComposition, tmp_path: Path) -> None:
+    home = home_with_volume(world, tmp_path)
+    done = muni(world, "--home", home, "audit", "--offline", "books")
+    assert (done.code, done.lines[0].split(":")[0]) == (0, "clean")
+    (log,) = home.glob("volumes/*/log.sqlite")
+    data = bytearray(log.read_bytes())
+    at = data.rindex(b"books")
+    data[at] ^= 1
+    log.write_bytes(data)
+    done = muni(world, "--home", home, "audit", "--offline", "books")
+    assert done.code == 12
+    assert "entry 0" in done.text
+    assert muni(world, "--home", home, "audit", "--offline", "books", "--json").json["verdict"] == "damaged"
+
+
+def test_an_audit_of_nothing(world: FakeComposition, tmp_path: Path) -> None:
+    assert muni(world, "--home", tmp_path, "audit", "--offline", "books").code == 2
+    assert muni(world, "--home", tmp_path, "audit", "--offline", "--deep", "books").code == 2
+
+
+def test_evidence_is_checked_by_anybody(world: FakeComposition, tmp_path: Path) -> None:
+    file = evidence_file(tmp_path)
+    done = muni(world, "evidence", "verify", file)
+    assert done.code == 0
+    assert LIAR.public_key.hex() in done.text
+    file.write_bytes(file.read_bytes()[:-1])
+    assert muni(world, "evidence", "verify", file).code == 4
+    assert muni(world, "evidence", "verify", tmp_path / "none").code == 6
+
+
+def test_a_replica_is_hosted_and_backed_up(world: FakeComposition, tmp_path: Path) -> None:
+    words = log_words("log rehost", world, tmp_path)
+    document = muni(world, *words, "--json").json
+    assert document["entries"] == 1
+    assert muni(world, *words).code == 0
+    copies = muni(world, "log", "backup", tmp_path / "log", tmp_path / "copies", "--json").json["copies"]
+    assert [Path(copy).name for copy in copies] == [f"{document['volume']}.log"]
+    assert len(document["volume"]) == len(id_text(bytes(32)))
+    assert muni(world, "log", "backup", tmp_path / "nothing", tmp_path / "copies").code == 6
