@@ -130,6 +130,22 @@ def test_the_rest_of_the_tour(grid: Grid, user: User) -> None:
     assert user.muni("get", stdin.text).out == b"a line\n"
 
 
+def test_the_tour_of_a_volume(user: User) -> None:
+    (block,) = (block for block in code_blocks(README, "sh") if "volume create" in block)
+    secret = user.home / "passphrase"
+    secret.touch(mode=0o600)
+    secret.write_text("correct horse\n")
+    said = {}
+    for line in block.splitlines():
+        done = user.shell(f"export MUNIMENT_PASSPHRASE_FILE={secret}; {line}")
+        assert done.code == 0, (line, done.err)
+        said[line.partition("#")[0].strip()] = done.text
+    assert "novel" in said["muni ls -l books:/2026"]
+    assert said["muni audit books"].startswith("clean")
+    got = user.shell(f"export MUNIMENT_PASSPHRASE_FILE={secret}; muni cat books:/2026/novel")
+    assert got.out == CONTENT[:200_000]
+
+
 def test_the_python_of_the_readme_runs_as_it_stands(user: User, tmp_path: Path) -> None:
     (program,) = code_blocks(README, "python")
     shutil.copy(README, tmp_path)
