@@ -317,7 +317,7 @@ def touch(context: Context, paths: tuple[VolPath, ...], no_create: bool) -> int:
 
     async def work() -> int | None:
         async with names_of(context, volume_of(paths)) as (_, names):
-            wanted = [one.path for one in await expanded(names, paths)]
+            wanted = [one.path for one in await expanded(names, paths, may_be_new=True)]
             done = await names.touch(wanted, time.time_ns(), create=not no_create)
             return None if done is None else done.index
 

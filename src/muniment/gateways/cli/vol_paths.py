@@ -143,11 +143,27 @@ def _matching(state: TreeReading, above: bytes, part: bytes) -> list[bytes]:
     ]
 
 
-async def expanded(names: VolumeNames, paths: Sequence[VolPath], at: int | None = None) -> list[VolPath]:
-    """All paths with their patterns resolved, in one state; each once."""
+async def expanded(
+    names: VolumeNames, paths: Sequence[VolPath], at: int | None = None, *, may_be_new: bool = False
+) -> list[VolPath]:
+    """All paths with their patterns resolved, in one state; each once.
+
+    Args:
+        may_be_new: what matches nothing is meant as it is.
+    """
+
+    def expand_one(state: TreeReading, path: bytes) -> list[bytes]:
+        try:
+            return expand(state, path)
+        except PathUnknown:
+            if may_be_new:
+                return [path]
+            raise
 
     def look(state: TreeReading) -> list[VolPath]:
-        return [VolPath(one.volume, path, one.folder) for one in paths for path in expand(state, one.path)]
+        return [
+            VolPath(one.volume, path, one.folder) for one in paths for path in expand_one(state, one.path)
+        ]
 
     return list(dict.fromkeys(await names.look(look, at=at)))
 
