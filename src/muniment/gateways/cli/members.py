@@ -158,7 +158,9 @@ def leave(context: Context, volume: str, yes: bool) -> None:
     """End your own membership, or take your join back."""
 
     async def work(opened: OpenVolume) -> MemberId:
-        confirm(context, f"Leave {opened.known.name}?", yes=yes)
+        alone = set(opened.volume.membership.members) == {opened.held.member}
+        warning = "You are its only member: nobody can ever change it again. " if alone else ""
+        confirm(context, f"{warning}Leave {opened.known.name}?", yes=yes)
         await opened.members.leave()
         return opened.held.member
 
