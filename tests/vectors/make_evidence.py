@@ -1,4 +1,4 @@
-"""Made `evidence_v1.json`; run by hand, for a new version: `python -m tests.vectors.make_evidence FILE`."""
+"""Made `evidence_v1.json`; by hand, for a new version only: `python -m tests.vectors.make_evidence FILE`."""
 
 from __future__ import annotations
 
