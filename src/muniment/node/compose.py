@@ -281,6 +281,7 @@ async def run_log(folder: Path, *, ready: Ready | None = None, stop: asyncio.Eve
             SystemClock(),
             may_found=lambda member: not founders or member in founders,
             volumes_max=config.volumes,
+            restoring=config.restoring,
         )
         stack.push_async_callback(host.aclose)
         port = config.port or free_port(config.host)

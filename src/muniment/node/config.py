@@ -158,6 +158,7 @@ class LogConfig(_Settings, frozen=True):
     Attributes:
         founders: members (`muni identity show`) who may found volumes here; empty for everybody.
         volumes: logs kept at most.
+        restoring: take entries of long ago, while members send again what a lost service had.
         requests: requests served at once, waiting members included.
         stop_grace_s: requests under way at a graceful stop may take this long to finish.
     """
@@ -167,6 +168,7 @@ class LogConfig(_Settings, frozen=True):
     advertise: Annotated[list[Address], msgspec.Meta(max_length=ADDRESSES_MAX)] = []
     founders: Annotated[list[IdText], msgspec.Meta(max_length=10_000)] = []
     volumes: Annotated[int, msgspec.Meta(ge=1, le=100_000)] = 1000
+    restoring: bool = False
     requests: Annotated[int, msgspec.Meta(ge=1, le=100_000)] = 1000
     stop_grace_s: Annotated[int, msgspec.Meta(ge=0, le=600)] = 10
 
