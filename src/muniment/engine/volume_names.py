@@ -15,7 +15,7 @@ from typing import TypeVar
 from muniment.core.history import FileVersion
 from muniment.core.tree_state import Inode, TreeReading
 from muniment.engine.volume import Committed, Volume
-from muniment.engine.volume_plans import copied, folder_made, into, named, present, replaced, root_restored
+from muniment.engine.volume_plans import copied, folder_made, folder_restored, into, named, present, replaced
 from muniment.engine.volume_tree import Listed, Place, children, find, link_target, locate, path_text, walk
 from muniment.errors import InvalidRequest, PathUnknown
 from muniment.spec.blob import BlobRef
@@ -185,10 +185,10 @@ class VolumeNames:
             if old.inode is None:
                 raise PathUnknown(path=path_text(path))
             blobs: dict[BlobRef, int] = {}
-            if not old.name:
-                ops = list(root_restored(past, state, blobs))
+            now = locate(state, path, follow=False)
+            if now.inode is not None and now.inode.kind is old.inode.kind is Kind.FOLDER:
+                ops = list(folder_restored(past, old.inode, state, now.inode, blobs))
             else:
-                now = locate(state, path, follow=False)
                 ops = list(replaced(past, old.inode, now, blobs))
             if not ops:
                 raise InvalidRequest(reason=f"{path_text(path)} is as it was then")

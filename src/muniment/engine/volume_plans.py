@@ -189,21 +189,31 @@ def replaced(past: TreeReading, inode: Inode, now: Place, blobs: dict[BlobRef, i
     yield from _tree_copied(past, inode, now.parent, now.name, blobs)
 
 
-def root_restored(past: TreeReading, state: TreeReading, blobs: dict[BlobRef, int]) -> Iterable[Operation]:
-    """The whole tree: what is in the root is replaced name by name."""
+def folder_restored(
+    past: TreeReading, old: Inode, state: TreeReading, now: Inode, blobs: dict[BlobRef, int]
+) -> Iterable[Operation]:
+    """Make a folder hold what it held; only what differs is touched, and folders keep their numbers."""
     made = 0
-    root, old_root = find(state, b""), find(past, b"")
-    now = {listed.path: listed.inode for listed in children(state, root)}
-    then = {listed.path: listed.inode for listed in children(past, old_root)}
-    for name, inode in now.items():
-        if then.get(name) != inode or inode.kind is Kind.FOLDER:
-            yield RemoveTree(root.inode, name, inode.inode)
-    for name, inode in then.items():
-        if now.get(name) == inode and inode.kind is not Kind.FOLDER:
-            continue
-        ops = list(_tree_copied(past, inode, root.inode, name, blobs))
-        yield from (_shifted(op, made) for op in ops)
-        made += sum(isinstance(op, Make) for op in ops)
+    pending = [(old, now)]
+    while pending:
+        old, now = pending.pop()
+        then = {listed.path: listed.inode for listed in children(past, old)}
+        present = {listed.path: listed.inode for listed in children(state, now)}
+        for name, inode in present.items():
+            if name not in then:
+                yield RemoveTree(now.inode, name, inode.inode)
+        for name, inode in then.items():
+            there = present.get(name)
+            if there == inode and inode.kind is not Kind.FOLDER:
+                continue
+            if there is not None and there.kind is inode.kind is Kind.FOLDER:
+                pending.append((inode, there))
+                continue
+            ops = list(replaced(past, inode, Place(now.inode, name, there), blobs))
+            yield from (_shifted(op, made) for op in ops)
+            made += sum(isinstance(op, Make) for op in ops)
+        if (old.mode, old.uid, old.gid) != (now.mode, now.uid, now.gid):
+            yield SetAttributes(now.inode, old.mode, old.uid, old.gid)
 
 
 def _shifted(op: Operation, made: int) -> Operation:

@@ -194,6 +194,26 @@ async def test_the_whole_volume_is_restored(desk: Desk, tmp_path: Path) -> None:
         await desk.files.find(b"new")
 
 
+async def test_a_restore_touches_only_what_differs(desk: Desk, tmp_path: Path) -> None:
+    files = make_tree(tmp_path / "in")
+    then = (await desk.files.put_tree(tmp_path / "in", b"t")).committed.index
+    numbers = {one.path: one.inode.inode for one in await desk.files.walk(b"t")}
+    await desk.files.put(b"other", b"t/sub/deep/b")
+    await desk.files.remove(b"t/many/7", b"t/sub/empty", b"t/link")
+    await desk.files.make_folder(b"t/new/er", parents=True)
+    await desk.files.remove(b"t/nothing")
+    await desk.files.put(b"no folder", b"t/nothing")
+    await desk.files.set_attributes(b"t/sub", mode=0o711)
+    await desk.files.restore(b"t", then)
+    after = {one.path: one.inode.inode for one in await desk.files.walk(b"t")}
+    assert set(after) == set(numbers)
+    changed = {path for path in after if after[path] != numbers[path]}
+    assert changed == {b"many/7", b"sub/empty", b"link", b"nothing"}
+    assert (await desk.files.find(b"t/sub")).mode == 0o755
+    await desk.files.get_tree(b"t", tmp_path / "out")
+    assert read_tree(tmp_path / "out") == files
+
+
 async def test_a_file_is_restored_under_its_number(desk: Desk) -> None:
     then = (await desk.files.put(content(3 * CHUNK), b"x")).committed.index
     before = await desk.read(b"x")
