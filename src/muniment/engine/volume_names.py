@@ -19,7 +19,9 @@ from muniment.engine.volume_plans import copied, folder_made, folder_restored, i
 from muniment.engine.volume_tree import Listed, Place, children, find, link_target, locate, path_text, walk
 from muniment.errors import InvalidRequest, PathUnknown
 from muniment.spec.blob import BlobRef
+from muniment.spec.manifest import ROWS_MAX
 from muniment.spec.operation import (
+    OPERATIONS_MAX,
     Extent,
     Kind,
     Link,
@@ -169,7 +171,7 @@ class VolumeNames:
             if new.inode is not None and not (new.inode.kind is Kind.FILE and old.inode.kind is Kind.FILE):
                 raise InvalidRequest(reason=f"{path_text(new_path)} is there already")
             ops = list(copied(past, old.inode, new, blobs))
-            return Transaction(tuple(ops), tuple(blobs))
+            return _transaction(ops, blobs)
 
         return await self._volume.commit(plan)
 
@@ -192,7 +194,7 @@ class VolumeNames:
                 ops = list(replaced(past, old.inode, now, blobs))
             if not ops:
                 raise InvalidRequest(reason=f"{path_text(path)} is as it was then")
-            return Transaction(tuple(ops), tuple(blobs), message)
+            return _transaction(ops, blobs, message)
 
         return await self._volume.commit(plan)
 
@@ -269,6 +271,14 @@ class VolumeNames:
     async def snapshot(self, name: bytes) -> Committed:
         """Give the present state a name.  Raises: OperationRejected: the name is used."""
         return await self.change(lambda _: [Snapshot(name)])
+
+
+def _transaction(ops: list[Operation], blobs: dict[BlobRef, int], message: str = "") -> Transaction:
+    """Raises: InvalidRequest: more than an entry can hold."""
+    if len(ops) > OPERATIONS_MAX or len(blobs) > ROWS_MAX:
+        reason = f"one change is at most {OPERATIONS_MAX} names and {ROWS_MAX} blobs; do it folder by folder"
+        raise InvalidRequest(reason=reason)
+    return Transaction(tuple(ops), tuple(blobs), message)
 
 
 def _is_there(state: TreeReading, path: bytes) -> bool:
