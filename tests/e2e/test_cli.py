@@ -72,7 +72,8 @@ def grid(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Grid]:
     assert made.code == 0, made.err
     grid = Grid(folder, made.text, user)
     # The rest of the paragraph in one shell, which then waits for what it has started.
-    script = grid.typed("\n".join([f". {VENV}/bin/activate", *start, "trap : TERM", "wait || wait"]))
+    paragraph = grid.typed("\n".join([*start, "trap : TERM", "wait || wait"]))
+    script = f". {VENV}/bin/activate\n{paragraph}"
     with (folder / "log").open("wb") as log:
         how = {"stdin": subprocess.DEVNULL, "stdout": log, "stderr": log, "start_new_session": True}
         shell = user.start("bash", "-eu", "-c", script, **how)

@@ -19,7 +19,7 @@ from muniment.gateways.cli.composition import Composition
 from muniment.gateways.cli.context import Context, Stopped, json_option
 
 COMMANDS: Final[dict[str, tuple[str, str]]] = {
-    "demo": ("demo:demo", "See it all: six nodes, real files, faults, and a volume of three members."),
+    "demo": ("demo:demo", "See it all: six nodes, real files, faults, a volume."),
     "put": ("put:put", "Store files or folders; prints a capability for each."),
     "get": ("get:get", "Read a file or folder back, to standard output or a new place."),
     "check": ("check:check", "Ask the nodes how safe a file or folder is."),
@@ -43,7 +43,7 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "chmod": ("changing:chmod", "Change permissions in a volume."),
     "touch": ("changing:touch", "Set the time of a volume's files to now, or make empty ones."),
     "history": ("history:history", "Show the entries of a volume, or the versions of a file."),
-    "diff": ("history:diff", "Tell what differs between two states of a volume, a folder or a file."),
+    "diff": ("history:diff", "Tell what differs between two states of a volume."),
     "restore": ("history:restore", "Bring a file, a folder or a whole volume back to what it was."),
     "snapshot": ("history:snapshot", "Name the present state of a volume, or list those that have names."),
     "share": ("share:share", "Print a capability of a file or folder in a volume."),
@@ -51,7 +51,7 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "introducer": ("processes:introducer", "Run an introducer: where nodes and clients meet."),
     "audit": ("audit:audit", "Verify a whole volume again: log, tree, content."),
     "evidence": ("evidence:evidence", "Check what proves that a log service lied."),
-    "shell": ("shell:shell", "Work in a volume: relative paths, history, completion."),
+    "shell": ("shell:shell", "Work in a volume, with relative paths."),
     "log": ("logs:log", "Run a log service: orders the changes of volumes."),
     "version": ("version:version", "What is installed here."),
 }

@@ -26,10 +26,10 @@ _EXIT: Final = {
 @json_option
 @pass_context
 def audit(context: Context, volume: str, deep: bool, offline: bool) -> int:
-    """Verify a whole volume again, and say where it is damaged or forged.
+    """Verify a whole volume again: log, tree, content.
 
-    Every signature, right, hash and checkpoint of the log, what it folds to against what is stored here, and
-    whether the nodes hold every blob.
+    Says where it is damaged or forged: every signature, right, hash and checkpoint of the log, what it folds
+    to against what is stored here, and whether the nodes hold every blob.
     """
     if deep and offline:
         raise click.UsageError("--deep asks the nodes, --offline nobody")

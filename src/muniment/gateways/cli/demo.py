@@ -73,7 +73,7 @@ class _Story:
 @json_option
 @pass_context
 def demo(context: Context, keep: bool, nodes: int, size_mb: int, folder: Path | None) -> None:
-    """See it all: six nodes, real files, faults, and a volume of three members.
+    """See it all: six nodes, real files, faults, a volume.
 
     Starts an introducer and six nodes as processes on this machine, stores the Python library and media-size
     files so that any 4 of 6 shares restore them, kills one node, damages the disk of another and lets it lie,

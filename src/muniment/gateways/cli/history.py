@@ -150,7 +150,7 @@ async def _versions(
 @json_option
 @pass_context
 def diff(context: Context, path: VolPath, before: str, after: str) -> int:
-    """Tell what differs between two states of a volume, a folder or a file."""
+    """Tell what differs between two states of a volume."""
 
     async def work() -> tuple[int, int | None, list[PathDifference]]:
         async with names_of(context, path.volume) as (opened, _):

@@ -19,7 +19,7 @@ import click
 
 from muniment.errors import MunimentError
 from muniment.gateways.cli import app, exit_codes, failure
-from muniment.gateways.cli.context import Context, pass_context
+from muniment.gateways.cli.context import Context, json_option, pass_context
 from muniment.gateways.cli.passphrases import VARIABLE, passphrase_of
 from muniment.gateways.cli.show import table
 
@@ -51,12 +51,13 @@ _WORDS: Final = [words.split()[0] for words in _BUILTINS]
 
 @click.command()
 @click.argument("volume", metavar="VOL")
+@json_option
 @pass_context
 def shell(context: Context, volume: str) -> int:
-    """Work in a volume: all commands on its files, with relative paths.
+    """Work in a volume, with relative paths.
 
-    Reads commands from a terminal, with history and completion, or from standard input; the exit status is
-    that of the last command.
+    All commands on its files.  Reads lines from a terminal, with history and completion, or from standard
+    input; the exit status is that of the last command.  With --json each command prints its document.
     """
     asked: list[str] = []
     ask = passphrase_of(context)
