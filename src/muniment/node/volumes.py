@@ -15,9 +15,8 @@ import shutil
 from collections.abc import AsyncIterator
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from muniment.audit.report import AuditReport
-from muniment.audit.volume import audit_volume
 from muniment.crypto.entries import volume_id
 from muniment.crypto.identity import Identity
 from muniment.crypto.member import MemberSecret
@@ -27,14 +26,12 @@ from muniment.engine.members import Members, founding_entry
 from muniment.engine.opened import LOCAL, Holding, KnownVolume, OpenVolume
 from muniment.engine.rehost import rehost
 from muniment.engine.volume import Volume
-from muniment.engine.volume_files import VolumeFiles
 from muniment.engine.volume_tree import children, find
 from muniment.errors import InvalidRequest
 from muniment.ids import VolumeId, id_text
 from muniment.logs.checkpoints import FolderCheckpoints
 from muniment.logs.sqlite import SqliteLog
 from muniment.net.log_client import HttpLogService
-from muniment.node import compose
 from muniment.node import config as files
 from muniment.node.clock import SystemClock
 from muniment.node.folder import FolderLock, make_identity, read_identity
@@ -63,6 +60,10 @@ from muniment.spec.address import PeerKind, parse_address
 from muniment.spec.operation import Kind
 from muniment.spec.volume_cap import VolumeCap, parse_volume_cap
 from muniment.views.sqlite import SqliteView
+
+if TYPE_CHECKING:
+    from muniment.audit.report import AuditReport
+    from muniment.engine.volume_files import VolumeFiles
 
 _LOG_KEY_FILE = "log.key"
 _LOGS_FOLDER = "logs"
@@ -176,6 +177,8 @@ async def audit(
         deep: every share is read.
     Raises: VolumeUnknown, PassphraseWrong, FileFailed, RosterEmpty.
     """
+    from muniment.audit.volume import audit_volume
+
     known = find_volume(home, name)
     held = holding(home, known, passphrase)
     lock = await asyncio.to_thread(FolderLock, known.folder, wait=True)
@@ -255,6 +258,10 @@ async def open_files(
     home: Path, name: str, roster: str | None, passphrase: Passphrase
 ) -> AsyncIterator[tuple[OpenVolume, VolumeFiles]]:
     """As `open_volume`, with the grid.  Raises: also GridUnknown, RosterEmpty."""
+    # What servers and transfers need is slow to import, and listings need none of it.
+    from muniment.engine.volume_files import VolumeFiles
+    from muniment.node import compose
+
     async with open_volume(home, name, passphrase) as opened, compose.open_grid(home, roster) as grid:
         yield opened, VolumeFiles(opened.volume, grid)
 
