@@ -8,7 +8,7 @@ node and roster ports are asyncio.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Protocol
@@ -39,10 +39,8 @@ class Clock(Protocol):
         ...
 
 
-class Entropy(Protocol):
-    """Unpredictable bytes from outside."""
-
-    def random_bytes(self, count: int) -> bytes: ...
+Entropy = Callable[[int], bytes]
+"""So many unpredictable bytes from outside."""
 
 
 # --- shares on this machine -----------------------------------------------------------------------

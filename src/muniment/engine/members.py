@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from muniment.core.keys import founding, grant, rotation
 from muniment.core.membership import Membership
 from muniment.crypto.entries import sign_entry
@@ -12,7 +10,7 @@ from muniment.engine.volume import ActPlan, Committed, Volume
 from muniment.errors import InvalidRequest
 from muniment.ids import MemberId, id_text
 from muniment.merkle.log_tree import EMPTY_ROOT
-from muniment.ports import Clock
+from muniment.ports import Clock, Entropy
 from muniment.spec.act import (
     Accept,
     Act,
@@ -25,8 +23,6 @@ from muniment.spec.act import (
     VolumePolicy,
 )
 from muniment.spec.entry import NO_ENTRY, NO_VOLUME, Entry
-
-Entropy = Callable[[int], bytes]
 
 
 def founding_entry(

@@ -12,15 +12,13 @@ from __future__ import annotations
 from typing import Final
 
 from muniment.core.membership import Membership
-from muniment.crypto.checkpoints import sign_checkpoint
 from muniment.crypto.entries import open_entry
 from muniment.crypto.identity import Identity
-from muniment.engine.sequencer import replay
+from muniment.engine.sequencer import replay, signed_tree
 from muniment.errors import EntryRefused, InvalidRequest, LogForked, MalformedRecord, StoreFailed
 from muniment.ids import VolumeId
 from muniment.merkle.log_tree import Frontier
 from muniment.ports import LogClient, LoggedEntry, LogStore
-from muniment.spec.checkpoint import Checkpoint, origin_of
 from muniment.spec.limits import MIB
 
 _BATCH_BYTES: Final = 2 * MIB
@@ -62,7 +60,7 @@ def rehost(replica: LogStore, target: LogStore, identity: Identity) -> VolumeId:
         frontier, nodes = frontier.extend(entry.hash for entry in fresh)
         if at == replica.size and frontier.root() != Frontier.at(at, replica.node).root():
             raise StoreFailed(where="the replica", reason="its entries are not those of its tree")
-        target.append(fresh, nodes, _signed(identity, membership.volume, frontier))
+        target.append(fresh, nodes, signed_tree(identity, membership.volume, frontier))
     return membership.volume
 
 
@@ -88,7 +86,3 @@ async def resend(volume: VolumeId, replica: LogStore, log: LogClient, start: int
                 raise LogForked(volume=volume, reason=reason)
             start += 1
     return start
-
-
-def _signed(identity: Identity, volume: VolumeId, frontier: Frontier) -> bytes:
-    return sign_checkpoint(identity, Checkpoint(origin_of(volume), frontier.size, frontier.root()))

@@ -229,8 +229,7 @@ class Sequencer:
             judged.append(outcome)
         if fresh:
             frontier, nodes = frontier.extend(entry.hash for entry in fresh)
-            checkpoint = Checkpoint(origin_of(self.volume), frontier.size, frontier.root())
-            note = sign_checkpoint(self._identity, checkpoint)
+            note = signed_tree(self._identity, self.volume, frontier)
             self._store.append(fresh, nodes, note)
         else:
             note = self._store.checkpoint()
@@ -307,9 +306,14 @@ def found(signed: bytes, store: LogStore, identity: Identity) -> VolumeId:
     membership = Membership()
     membership.admit(entry, 0)
     frontier, nodes = Frontier().append(entry.hash)
-    checkpoint = Checkpoint(origin_of(membership.volume), 1, frontier.root())
-    store.append([LoggedEntry(entry.hash, signed)], nodes, sign_checkpoint(identity, checkpoint))
+    note = signed_tree(identity, membership.volume, frontier)
+    store.append([LoggedEntry(entry.hash, signed)], nodes, note)
     return membership.volume
+
+
+def signed_tree(identity: Identity, volume: VolumeId, frontier: Frontier) -> bytes:
+    """The checkpoint by which a log service vouches for its log."""
+    return sign_checkpoint(identity, Checkpoint(origin_of(volume), frontier.size, frontier.root()))
 
 
 assert ENTRY_BYTES_MAX < QUEUE_BYTES_MAX

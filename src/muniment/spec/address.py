@@ -61,8 +61,3 @@ def is_host_port(text: str) -> bool:
 def parse_node(text: str) -> PeerAddress:
     """Read a node's address.  Raises: InvalidRequest."""
     return parse_address(text, PeerKind.NODE)
-
-
-def parse_introducer(text: str) -> PeerAddress:
-    """Read an introducer's address.  Raises: InvalidRequest."""
-    return parse_address(text, PeerKind.INTRODUCER)

@@ -99,11 +99,6 @@ def parse_volume_cap(text: str) -> VolumeCap | Invitation:
         raise InvalidCap(reason="its fields do not fit") from error
 
 
-def is_volume_cap(text: str) -> bool:
-    """Whether a text is meant to be one of these."""
-    return text.strip().startswith(_PREFIX)
-
-
 def _opened(kind: str, encoded: str) -> bytes:
     try:
         payload = base64.b32decode(encoded.upper() + "=" * (-len(encoded) % 8))

@@ -9,23 +9,22 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
-from muniment.core.keys import EpochKeys, grant, rotation
+from muniment.core.keys import grant, rotation
 from muniment.core.membership import Membership
-from muniment.crypto.entries import sign_entry, volume_id
+from muniment.crypto.entries import volume_id
 from muniment.crypto.hashing import derive
 from muniment.crypto.identity import Identity
 from muniment.crypto.member import MemberSecret
 from muniment.engine.follower import EvidenceSink, Follower
 from muniment.engine.local_log import LocalLog
+from muniment.engine.members import founding_entry
 from muniment.engine.sequencer import Sequencer, found
 from muniment.engine.volume import Volume
 from muniment.ids import VolumeId
 from muniment.logs.checkpoints import MemoryCheckpoints
 from muniment.logs.memory import MemoryLog
-from muniment.merkle.log_tree import EMPTY_ROOT
 from muniment.ports import LogClient, LogStore
-from muniment.spec.act import Accept, Act, Found, Join, Kick, Quorum, Role, VolumePolicy
-from muniment.spec.entry import NO_ENTRY, NO_VOLUME, Entry
+from muniment.spec.act import Accept, Act, Join, Kick, Quorum, Role, VolumePolicy
 from muniment.spec.operation import ROOT, Kind, Make, Operation
 from muniment.spec.transaction import Transaction
 from muniment.views.memory import MemoryView
@@ -126,12 +125,7 @@ def kick(state: Membership, by: Volume, whom: MemberSecret) -> Act:
 
 @contextlib.asynccontextmanager
 async def world(policy: VolumePolicy = POLICY) -> AsyncIterator[World]:
-    secret, keys = member("anna"), EpochKeys.generate(0, os.urandom)
-    card = secret.card("anna")
-    granted = (grant(NO_VOLUME, keys, card, Role.OWNER),)
-    act = Found("books", os.urandom(16), policy, card, keys.commitment, granted)
-    founding = Entry(NO_VOLUME, 0, secret.member, 0, NO_ENTRY, 0, EMPTY_ROOT, time.time_ns(), act)
-    signed, store = sign_entry(secret.identity, founding), MemoryLog()
+    signed, store = founding_entry(member("anna"), "books", "anna", policy, Now(), os.urandom), MemoryLog()
     volume = found(signed, store, LOG_KEY)
     assert volume == volume_id(signed)
     async with contextlib.AsyncExitStack() as stack:
