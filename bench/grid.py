@@ -10,7 +10,6 @@ Every measurement of ours runs in a process of its own, so that peak memory mean
 from __future__ import annotations
 
 import argparse
-import asyncio
 import json
 import os
 import re
@@ -21,6 +20,8 @@ import tempfile
 import time
 from pathlib import Path
 from typing import Any
+
+import uvloop
 
 from bench import ceiling
 from bench.processes import running_grid
@@ -143,7 +144,7 @@ def main() -> None:
     chosen = parser.parse_args()
     if chosen.job:
         job, roster, work, coding = chosen.job
-        print(json.dumps(asyncio.run(_client(job, roster, Path(work), coding))))
+        print(json.dumps(uvloop.run(_client(job, roster, Path(work), coding))))
         return
     chosen.folder.mkdir(parents=True, exist_ok=True)
     print(f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.2f}")
