@@ -1,0 +1,1 @@
+"""What a keeper decides, without I/O (docs/keeping.md)."""

@@ -1,0 +1,196 @@
+"""The plan for one blob: which shares to rebuild and where, which to move, which copies are one too many.
+
+Pure, and a function of what was seen alone, so that two keepers who saw the same plan the same
+(docs/keeping.md sections 2, 5 and 6).  A plan never gives up what it needs: a copy is given up only where the
+same share is held at the node it stays at, or after it was moved there.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence, Set
+from dataclasses import dataclass
+
+from muniment.core.placement import Candidate, Slot, rank
+from muniment.ids import BlobId, NodeId, ShareNumber
+from muniment.spec.share import BlobShape
+
+
+class Seen(enum.Enum):
+    """What was learned of a share at a node."""
+
+    HELD = "held"
+    DAMAGED = "damaged"
+    """Or missing: the node answers, and does not have a good copy."""
+    OFFLINE = "offline"
+    """The node does not answer; it had the share when it last did."""
+
+
+class Condition(enum.Enum):
+    """How a blob stands; the later, the worse."""
+
+    WHOLE = "whole"
+    DEGRADED = "degraded"
+    """Shares are missing, and still not so many that they are rebuilt."""
+    DUE = "due"
+    """So many are missing that they are rebuilt now."""
+    OUT_OF_REACH = "out-of-reach"
+    """Too few answer; nodes that are offline may have the rest."""
+    LOST = "lost"
+    """Too few are left, whoever comes back."""
+
+
+@dataclass(frozen=True, slots=True)
+class Move:
+    """A share that is to lie at another node: copied and verified there, then given up here."""
+
+    share: ShareNumber
+    source: NodeId
+    target: NodeId
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What is to be done for a blob.
+
+    Attributes:
+        condition: how it stands now.
+        live: distinct shares that are held, or wait at a node that is away for a short time.
+        spare: shares at hand beyond those needed to read it, negative if it cannot be read now; blobs with
+            the fewest are repaired first.
+        sources: one good copy of each share that is held.
+        rebuild: missing shares and the node for each; empty unless due.
+        moves: shares that lie where placement does not want them, or two at one node.
+        surplus: further copies of shares that are held.
+    """
+
+    condition: Condition
+    live: int
+    spare: int
+    sources: tuple[Slot, ...]
+    rebuild: tuple[Slot, ...] = ()
+    moves: tuple[Move, ...] = ()
+    surplus: tuple[Slot, ...] = ()
+
+
+def plan(
+    blob: BlobId,
+    shape: BlobShape,
+    seen: Mapping[Slot, Seen],
+    candidates: Iterable[Candidate],
+    *,
+    repair_below: int,
+    waited_for: Set[NodeId] = frozenset(),
+) -> Plan:
+    """What a blob needs.
+
+    Args:
+        seen: every (share, node) of which anything is known.
+        candidates: the grid; a node that takes nothing more (draining, full) has weight 0, a node that is not
+            here is gone.
+        repair_below: missing shares are rebuilt when fewer distinct ones are live.
+        waited_for: nodes that are offline for so short that their shares count as live.
+    Cost: O(nodes log nodes) for the ranking, O(n * nodes) at worst for the choice of nodes.
+    """
+    held = sorted(slot for slot, what in seen.items() if what is Seen.HELD)
+    away = {slot for slot, what in seen.items() if what is Seen.OFFLINE}
+    waiting = {slot for slot in away if slot.node in waited_for}
+    sources = _first_of_each(held)
+    surplus = tuple(slot for slot in held if slot not in set(sources))
+    live = {slot.share for slot in sources} | {slot.share for slot in waiting}
+    spare = len(sources) - shape.k
+    if spare < 0:
+        known = {slot.share for slot in sources} | {slot.share for slot in away}
+        condition = Condition.OUT_OF_REACH if len(known) >= shape.k else Condition.LOST
+        return Plan(condition, len(live), spare, sources)
+    board = _Board(blob, candidates)
+    for slot in {*sources, *waiting}:
+        board.occupy(slot.node)
+    if len(live) < min(repair_below, shape.n):
+        rebuild = _rebuild([number for number in range(shape.n) if number not in live], board)
+        return Plan(Condition.DUE, len(live), spare, sources, rebuild, (), surplus)
+    condition = Condition.WHOLE if len(live) == shape.n else Condition.DEGRADED
+    return Plan(condition, len(live), spare, sources, (), _moves(sources, shape.n, board), surplus)
+
+
+def _rebuild(missing: Sequence[int], board: _Board) -> tuple[Slot, ...]:
+    """A node for each missing share, while there is any that takes one."""
+    slots = []
+    for number in missing:
+        if (node := board.best()) is not None:
+            board.occupy(node)
+            slots.append(Slot(ShareNumber(number), node))
+    return tuple(slots)
+
+
+class _Board:
+    """The grid in the blob's order of preference, and what of the blob lies where."""
+
+    def __init__(self, blob: BlobId, candidates: Iterable[Candidate]) -> None:
+        known = list(candidates)
+        self.ranked = rank(blob, known)
+        self.place = {node: at for at, node in enumerate(self.ranked)}
+        self._zone = {candidate.node: candidate.zone for candidate in known}
+        self.at_node: Counter[NodeId] = Counter()
+        self._in_zone: Counter[str] = Counter()
+
+    def occupy(self, node: NodeId) -> None:
+        """One share more lies there."""
+        self.at_node[node] += 1
+        if node in self._zone:
+            self._in_zone[self._zone[node]] += 1
+
+    def leave(self, node: NodeId) -> None:
+        """One share less."""
+        self.at_node[node] -= 1
+        if node in self._zone:
+            self._in_zone[self._zone[node]] -= 1
+
+    def best(self) -> NodeId | None:
+        """Where the next share lies best: distinct nodes first, then distinct zones, then by rank."""
+        return min(
+            self.ranked,
+            key=lambda node: (self.at_node[node], self._in_zone[self._zone[node]], self.place[node]),
+            default=None,
+        )
+
+
+def _first_of_each(held: Sequence[Slot]) -> tuple[Slot, ...]:
+    """One copy of each share, on nodes that have no other as far as that goes."""
+    copies = Counter(slot.share for slot in held)
+    busy: Counter[NodeId] = Counter()
+    chosen: dict[ShareNumber, Slot] = {}
+    for slot in sorted(held, key=lambda slot: (copies[slot.share], slot)):
+        kept = chosen.get(slot.share)
+        if kept is None:
+            chosen[slot.share] = slot
+            busy[slot.node] += 1
+        elif busy[slot.node] == 0 and busy[kept.node] > 1:
+            busy[kept.node] -= 1
+            busy[slot.node] += 1
+            chosen[slot.share] = slot
+    return tuple(chosen[share] for share in sorted(chosen))
+
+
+def _moves(sources: Sequence[Slot], n: int, board: _Board) -> tuple[Move, ...]:
+    """Shares from nodes that should have none of them, or have two, to the best nodes that have none.
+
+    Only as many move as nodes won or lost the blob: a share that lies at any of its nodes stays, whatever its
+    number.
+    """
+    wanted = set(board.ranked[:n])
+    free = [node for node in board.ranked[:n] if not board.at_node[node]]
+    crowd: Counter[NodeId] = Counter()
+    moves = []
+    for slot in sorted(sources, key=lambda slot: (slot.node not in wanted, slot), reverse=True):
+        crowd[slot.node] += 1
+        if slot.node in wanted and crowd[slot.node] == 1:
+            continue
+        if not free:
+            break
+        target = free.pop(0)
+        board.leave(slot.node)
+        board.occupy(target)
+        moves.append(Move(slot.share, slot.node, target))
+    return tuple(sorted(moves, key=lambda move: move.share))
