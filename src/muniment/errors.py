@@ -469,6 +469,16 @@ class BlobCorrupt(IntegrityError):
     hint = "whoever made the capability made it wrong; no other node can help"
 
 
+@dataclass(eq=False)
+class BlobInconsistent(IntegrityError):
+    """Its shares verify one by one, but are not those of one coding: different ones give different content."""
+
+    blob: bytes
+    code = "blob-inconsistent"
+    says = "the shares of blob {blob} do not fit together"
+    hint = "whoever stored it coded it wrongly; if it can be read, store the content anew"
+
+
 # --- unavailable --------------------------------------------------------------------------------
 
 

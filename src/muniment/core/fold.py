@@ -19,6 +19,7 @@ from muniment.spec.blob import BlobRef
 from muniment.spec.operation import (
     ROOT,
     SIZE_MAX,
+    SNAPSHOT_LAG_MAX,
     Content,
     Kind,
     Link,
@@ -33,6 +34,7 @@ from muniment.spec.operation import (
     Snapshot,
     Truncate,
     Unlink,
+    ViewSnapshot,
     Write,
     XattrMode,
 )
@@ -123,6 +125,9 @@ class _Fold:
                 if self.tree.has_snapshot(name):
                     self._reject(Why.EXISTS, "a snapshot has that name")
                 self.tree.add_snapshot(name)
+            case ViewSnapshot(size):
+                if not 0 <= self._index - size <= SNAPSHOT_LAG_MAX:
+                    self._reject(Why.CHANGED, f"a state after {size} entries is not of the last ones")
 
     # --- names --------------------------------------------------------------------------------
 

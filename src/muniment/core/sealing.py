@@ -50,6 +50,11 @@ class SealedBlob:
     leaves: tuple[bytes, ...]
     shares: tuple[memoryview, ...]
 
+    @property
+    def name(self) -> BlobName:
+        """The verifier's half of the reference."""
+        return self.ref.name
+
     def parts(self, number: int) -> tuple[bytes | memoryview, ...]:
         """The whole share record as scattered parts: header and roots with leaf hashes, then the data."""
         header = ShareHeader(self.ref.name.shape, ShareNumber(number), self.roots)
@@ -220,14 +225,19 @@ class OpenBuffers:
                 self._datas[number] = memoryview(bytearray(size))
         return self._datas[number]
 
+    def checked(self, numbers: Sequence[int]) -> list[memoryview]:
+        """The data of these shares, which nobody writes to any more; all others may still be arriving."""
+        self._stray = not set(self._datas) <= set(numbers)
+        return [self._datas[number] for number in numbers]
+
     def assemble(self, coding: Coding, numbers: Sequence[int]) -> memoryview:
         """The sealed bytes from k checked shares; decodes what is missing.  Cost: nothing if none is."""
         shape = self._shape
         assert shape is not None
         size = shape.share_bytes
-        self._stray = not set(self._datas) <= set(numbers)
+        given = self.checked(numbers)
         if shape.codec is CodecId.REP:
-            return self._datas[numbers[0]][: shape.length]
+            return given[0][: shape.length]
         missing = [number for number in range(shape.k) if number not in numbers]
         area = self._area
         if any(number in self._datas for number in missing):
@@ -238,7 +248,7 @@ class OpenBuffers:
                     area[number * size : (number + 1) * size] = self._datas[number]
         if missing:
             targets = [(number, area[number * size : (number + 1) * size]) for number in missing]
-            codec_for(coding).decode([self._datas[n] for n in numbers], list(numbers), targets)
+            codec_for(coding).decode(given, list(numbers), targets)
         return area[: shape.length]
 
     def plain(self, size: int) -> memoryview:
@@ -259,7 +269,7 @@ def open_blob(ref: BlobRef, numbers: Sequence[int], buffers: OpenBuffers) -> mem
     Returns: `ref.plain_bytes` bytes, valid until `buffers` begins another blob.
     Raises: BlobCorrupt: the key does not open it, or what is inside is not what the reference says.
     """
-    sealed = buffers.assemble(_coding(ref.name.shape), numbers)
+    sealed = buffers.assemble(coding_of(ref.name.shape), numbers)
     corrupt = BlobCorrupt(blob=ref.name.blob)
     if len(sealed) < TAG_BYTES:
         raise corrupt
@@ -280,7 +290,7 @@ def open_manifest(ref: BlobRef, numbers: Sequence[int], buffers: OpenBuffers) ->
 
     Raises: BlobCorrupt, MalformedRecord, UnknownVersion: whoever made it made it wrong or newer.
     """
-    verify_sealed, read_sealed = spec.split_sealed(buffers.assemble(_coding(ref.name.shape), numbers))
+    verify_sealed, read_sealed = spec.split_sealed(buffers.assemble(coding_of(ref.name.shape), numbers))
     verify = spec.decode_verify_half(_decrypted(ref.name, verify_key(ref.key), verify_sealed))
     read = _decrypted(ref.name, ref.key, read_sealed)
     return spec.decode_read_half(
@@ -293,11 +303,12 @@ def open_verify_half(name: BlobName, key: bytes, numbers: Sequence[int], buffers
 
     Raises: BlobCorrupt, MalformedRecord, UnknownVersion.
     """
-    verify_sealed, _ = spec.split_sealed(buffers.assemble(_coding(name.shape), numbers))
+    verify_sealed, _ = spec.split_sealed(buffers.assemble(coding_of(name.shape), numbers))
     return spec.decode_verify_half(_decrypted(name, key, verify_sealed))
 
 
-def _coding(shape: BlobShape) -> Coding:
+def coding_of(shape: BlobShape) -> Coding:
+    """How the blob is coded."""
     return Coding(shape.codec, shape.k, shape.n)
 
 

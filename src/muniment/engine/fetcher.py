@@ -11,7 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from muniment.core.sealing import OpenBuffers, open_blob, open_manifest, open_verify_half
+from muniment.core.rebuilding import RebuiltShares, rebuild
+from muniment.core.sealing import BlobBuffers, OpenBuffers, open_blob, open_manifest, open_verify_half
 from muniment.crypto.cipher import TAG_BYTES
 from muniment.engine.buffers import BufferPool, size_class
 from muniment.engine.fetching import Fetching, Opener
@@ -112,6 +113,21 @@ class Fetcher:
         half, lease = await self._fetch(name, name.shape.length, opener, tally)
         self._leave(lease)
         return half
+
+    async def rebuild(
+        self, name: BlobName, wanted: Sequence[int], target: BlobBuffers, tally: DownloadTally
+    ) -> RebuiltShares:
+        """Fetch and check k shares, and compute others into `target`, without opening the blob.
+
+        Raises: TooFewShares, BlobInconsistent.
+        """
+
+        def opener(numbers: Sequence[int], buffers: OpenBuffers) -> RebuiltShares:
+            return rebuild(name, numbers, buffers, wanted, target)
+
+        rebuilt, lease = await self._fetch(name, name.shape.length, opener, tally)
+        self._leave(lease)
+        return rebuilt
 
     async def aclose(self) -> None:
         """Break off every fetch."""

@@ -10,12 +10,13 @@ import asyncio
 from dataclasses import dataclass
 from functools import partial
 
+from muniment.core.placement import Placement
 from muniment.core.sealing import BlobBuffers, SealedBlob
 from muniment.engine.buffers import BufferPool, size_class
 from muniment.engine.nodes import Nodes
 from muniment.engine.policy import Limits, Policy
 from muniment.engine.results import UploadTally
-from muniment.engine.sending import Sending, Sent
+from muniment.engine.sending import OutgoingShares, Sending, Sent
 from muniment.erasure.codec import Coding
 from muniment.errors import NotHappy
 from muniment.ids import BlobId
@@ -89,7 +90,9 @@ class Sender:
             sending = await self._joined(sealed, policy)
             joined = sending is not None
             if sending is None:
-                sending = self._begin(sealed, buffers, policy)
+                name = sealed.name
+                plan = self._nodes.upload_plan(name.blob, name.shape.n, policy.placement)
+                sending = self._begin(sealed, buffers, plan, policy.happy)
         except BaseException:
             self.give_back(buffers)
             raise
@@ -105,6 +108,21 @@ class Sender:
             tally.stages.reserve_s += sent.reserve_s
             tally.stages.send_s += sent.send_s
 
+    async def bring(self, shares: OutgoingShares, buffers: SealBuffers, plan: Placement) -> Sent:
+        """Bring the shares of a plan to its nodes, or to its spares; all are durable on return.
+
+        Takes the buffers over in any case.  Waits for an upload of the same blob that is under way.
+        Raises: NotHappy: some are not; what landed stays.
+        """
+        try:
+            while (other := self._sendings.get(shares.name.blob)) is not None:
+                await asyncio.shield(other.settled)
+            sending = self._begin(shares, buffers, plan, len(plan.slots))
+        except BaseException:
+            self.give_back(buffers)
+            raise
+        return await self._outcome(sending)
+
     async def aclose(self) -> None:
         """Let the background finish for `linger_s`, then release everything; nothing is left after it."""
         await self._wait_settled(self._limits.linger_s)
@@ -119,22 +137,21 @@ class Sender:
 
         Two uploads of one blob at once would release each other's reservations.
         """
-        while (other := self._sendings.get(sealed.ref.name.blob)) is not None:
+        while (other := self._sendings.get(sealed.name.blob)) is not None:
             hopeful = other.succeeded or not (other.done.done() or other.given_up)
             if hopeful and other.happy >= policy.happy:
                 return other
             await asyncio.shield(other.settled)
         return None
 
-    def _begin(self, sealed: SealedBlob, buffers: SealBuffers, policy: Policy) -> Sending:
-        name = sealed.ref.name
-        plan = self._nodes.upload_plan(name.blob, name.shape.n, policy.placement)
+    def _begin(self, shares: OutgoingShares, buffers: SealBuffers, plan: Placement, happy: int) -> Sending:
+        blob = shares.name.blob
         sending = Sending(
-            sealed, plan, policy.happy, self._nodes, self._limits, lambda: self._free(sending, buffers)
+            shares, plan, happy, self._nodes, self._limits, lambda: self._free(sending, buffers)
         )
         self._memory[sending] = _measure(buffers.kind)
-        sending.settled.add_done_callback(partial(self._settled, name.blob))
-        self._sendings[name.blob] = sending
+        sending.settled.add_done_callback(partial(self._settled, blob))
+        self._sendings[blob] = sending
         sending.begin()
         return sending
 

@@ -10,10 +10,9 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 from muniment.core.placement import Placement, Slot
-from muniment.core.sealing import SealedBlob
 from muniment.core.upload import (
     Begin,
     Claim,
@@ -39,8 +38,20 @@ from muniment.engine.nodes import Nodes
 from muniment.engine.policy import Limits
 from muniment.errors import InternalError, NodeUnreachable, NotHappy, ReservationMissing
 from muniment.ports import Accepted, Held, Refused, ShareClaim, ShareUpload
+from muniment.spec.blob import BlobName
 
 _J = TypeVar("_J", bound=Job)
+
+
+class OutgoingShares(Protocol):
+    """Shares of one blob, ready to be sent: all of one just sealed, or those that were rebuilt."""
+
+    @property
+    def name(self) -> BlobName: ...
+
+    def parts(self, number: int) -> tuple[bytes | memoryview, ...]:
+        """The record of a share as scattered parts."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +97,7 @@ class Sending:
 
     def __init__(
         self,
-        sealed: SealedBlob,
+        sealed: OutgoingShares,
         plan: Placement,
         happy: int,
         nodes: Nodes,
@@ -95,7 +106,7 @@ class Sending:
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._sealed = sealed
-        self._name = sealed.ref.name
+        self._name = sealed.name
         self._size_bytes = self._name.shape.record_bytes
         self._machine = Upload(self._name.blob, plan, happy=happy)
         self._nodes = nodes

@@ -50,6 +50,7 @@ STATUS: Final[dict[type[MunimentError], int]] = {
     errors.UnknownVersion: 422,
     errors.ShareCorrupt: 422,
     errors.BlobCorrupt: 422,
+    errors.BlobInconsistent: 422,
     errors.TooFewShares: 503,
     errors.NotHappy: 503,
     errors.NodeUnreachable: 504,

@@ -1,0 +1,71 @@
+"""Missing shares of a blob from any k of them, without opening it: the verify right is enough.
+
+A rebuilt share is held against the blob's name like any other before it leaves this machine, so a blob whose
+maker coded it wrongly is found out and not spread.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from muniment.core.sealing import BlobBuffers, OpenBuffers, coding_of
+from muniment.erasure.codec import codec_for
+from muniment.errors import BlobInconsistent
+from muniment.ids import ShareNumber
+from muniment.merkle.share_tree import leaf_hashes
+from muniment.merkle.tree import tree_root
+from muniment.spec.blob import BlobName
+from muniment.spec.share import HASH_BYTES, CodecId, ShareHeader, decode_header
+
+
+@dataclass(frozen=True, slots=True)
+class RebuiltShares:
+    """Some shares of a blob, ready to be sent; views point into BlobBuffers until those are used again.
+
+    Attributes:
+        name: the blob.
+        roots: n * 32 bytes.
+        leaves: leaf hashes of each share that was rebuilt.
+        shares: its data.
+    """
+
+    name: BlobName
+    roots: bytes
+    leaves: Mapping[int, bytes]
+    shares: Mapping[int, memoryview]
+
+    def parts(self, number: int) -> tuple[bytes | memoryview, ...]:
+        """The whole share record as scattered parts: header and roots with leaf hashes, then the data."""
+        header = ShareHeader(self.name.shape, ShareNumber(number), self.roots)
+        return header.encode() + self.leaves[number], self.shares[number]
+
+
+def rebuild(
+    name: BlobName, numbers: Sequence[int], given: OpenBuffers, wanted: Sequence[int], target: BlobBuffers
+) -> RebuiltShares:
+    """Compute the wanted shares.
+
+    Args:
+        name: the blob.
+        numbers: the k shares in `given` that were checked.
+        wanted: other share numbers.
+        target: where they are put.
+    Raises: BlobInconsistent: a rebuilt share is not the one that the blob's name commits to.
+    Cost: O(k * len(wanted) * share), and one pass of BLAKE3 over what was rebuilt; only wanted shares are
+        computed.
+    """
+    shape = name.shape
+    roots = decode_header(given.head(numbers[0])).roots
+    _, room = target.shares(shape)
+    shares = {number: room[number] for number in wanted}
+    sources = given.checked(numbers)
+    if shape.codec is CodecId.REP:  # all copies share one piece of memory
+        shares[wanted[0]][:] = sources[0]
+    else:
+        codec_for(coding_of(shape)).decode(sources, numbers, list(shares.items()))
+    leaves = {number: leaf_hashes(share) for number, share in shares.items()}
+    for number in wanted:
+        if tree_root(leaves[number]) != roots[number * HASH_BYTES : (number + 1) * HASH_BYTES]:
+            raise BlobInconsistent(blob=name.blob)
+    return RebuiltShares(name, roots, leaves, shares)
