@@ -22,10 +22,11 @@ from muniment.core.keys import KeyRing
 from muniment.core.membership import Membership
 from muniment.core.tree_state import Changes, Rejection
 from muniment.crypto.checkpoints import open_checkpoint
-from muniment.crypto.entries import SignedEntry, entry_hash, known_entry, open_entry
+from muniment.crypto.entries import SignedEntry, entry_hash, known_entry
 from muniment.crypto.member import ReadSecret, VerifySecret
 from muniment.engine.accusing import Suspicion, charge_of
 from muniment.engine.evidence import make_evidence
+from muniment.engine.opening import open_entries
 from muniment.errors import (
     EntryRefused,
     LogForked,
@@ -262,9 +263,10 @@ class Follower:
                 raise self._accused(Suspicion(reason, pair, checkpoint.size, (size - 1,)), known)
         entries: list[SignedEntry] = []
         membership = self.membership.copy()
-        for at, one in enumerate(signed, start):
+        for at, (one, entry) in enumerate(zip(signed, open_entries(signed), strict=True), start):
             try:
-                entry = open_entry(one)
+                if not isinstance(entry, SignedEntry):
+                    raise entry
                 entries.append(entry)
                 membership.admit(entry, at)
             except MalformedRecord as error:

@@ -12,8 +12,9 @@ from __future__ import annotations
 from typing import Final
 
 from muniment.core.membership import Membership
-from muniment.crypto.entries import open_entry
+from muniment.crypto.entries import SignedEntry
 from muniment.crypto.identity import Identity
+from muniment.engine.opening import open_entries
 from muniment.engine.sequencer import replay, signed_tree
 from muniment.errors import EntryRefused, InvalidRequest, LogForked, MalformedRecord, StoreFailed
 from muniment.ids import VolumeId
@@ -50,10 +51,11 @@ def rehost(replica: LogStore, target: LogStore, identity: Identity) -> VolumeId:
     while at < replica.size:
         fresh: list[LoggedEntry] = []
         try:
-            for signed in replica.read(at, replica.size, bytes_max=_BATCH_BYTES):
-                entry = open_entry(signed)
+            for entry in open_entries(replica.read(at, replica.size, bytes_max=_BATCH_BYTES)):
+                if not isinstance(entry, SignedEntry):
+                    raise entry
                 membership.admit(entry, at)
-                fresh.append(LoggedEntry(entry.hash, signed))
+                fresh.append(LoggedEntry(entry.hash, entry.signed))
                 at += 1
         except (EntryRefused, MalformedRecord) as error:
             raise StoreFailed(where="the replica", reason=f"entry {at} does not verify: {error}") from error

@@ -15,12 +15,14 @@ import asyncio
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import islice
 from typing import Final, TypeVar
 
 from muniment.core.membership import Membership
 from muniment.crypto.checkpoints import merge_cosignatures, sign_checkpoint
-from muniment.crypto.entries import known_entry, open_entry
+from muniment.crypto.entries import SignedEntry, known_entry, open_entry
 from muniment.crypto.identity import Identity
+from muniment.engine.opening import open_entries
 from muniment.errors import EntryMisplaced, MunimentError, Overloaded, StoreFailed
 from muniment.ids import EntryHash, VolumeId
 from muniment.merkle.log_tree import Frontier
@@ -203,11 +205,13 @@ class Sequencer:
         ahead = _Ahead(frontier, fresh)
         judged: list[list[int | MunimentError]] = []
         now_ns = int(self._clock.now_s() * 1e9)
+        opened = iter(open_entries([signed for waiting in batch for signed in waiting.signed]))
         for waiting in batch:
             outcome: list[int | MunimentError] = []
-            for signed in waiting.signed:
+            for entry in list(islice(opened, len(waiting.signed))):
                 try:
-                    entry = open_entry(signed)
+                    if not isinstance(entry, SignedEntry):
+                        raise entry
                     place = places.get(entry.hash)
                     # What is next in its author's chain cannot be in the log: no look-up for what is new.
                     if place is None and entry.entry.sequence < membership.tail(entry.entry.author).sequence:
@@ -220,7 +224,7 @@ class Sequencer:
                         )
                         membership.admit(entry, size + len(fresh))
                         place = places[entry.hash] = size + len(fresh)
-                        fresh.append(LoggedEntry(entry.hash, signed))
+                        fresh.append(LoggedEntry(entry.hash, entry.signed))
                 except MunimentError as error:
                     # What comes behind it in the same request is of the same author and cannot follow.
                     outcome.append(error)
