@@ -70,25 +70,6 @@ class Node:
         )
 
 
-def _node(row: Inode) -> Node:
-    return Node(
-        row.inode,
-        row.kind,
-        row.mode,
-        row.uid,
-        row.gid,
-        row.atime_ns,
-        row.mtime_ns,
-        row.ctime_ns,
-        row.size,
-        row.links,
-        row.entries,
-        row.rdev,
-        row.version,
-        row.parent,
-    )
-
-
 class Overlay:
     """A working copy of `state`."""
 
@@ -114,7 +95,7 @@ class Overlay:
         except KeyError:
             row = self._state.inode(ino) if 0 < ino < self._first else None
             self._rows[ino] = row
-            node = self._nodes[ino] = None if row is None else _node(row)
+            node = self._nodes[ino] = None if row is None else Node(*row)
             return node
 
     def add(self, node: Node) -> None:

@@ -95,27 +95,12 @@ def _spread(row: bytes) -> bytes:
 
 def row_of_inode(row: Inode) -> bytes:
     """The encoded row."""
-    return inode_row(
-        row.inode,
-        row.kind,
-        row.mode,
-        row.uid,
-        row.gid,
-        row.atime_ns,
-        row.mtime_ns,
-        row.ctime_ns,
-        row.size,
-        row.links,
-        row.entries,
-        row.rdev,
-        row.version,
-        row.parent,
-    )
+    return inode_row(*row)
 
 
 def row_of_name(row: Name) -> bytes:
     """The encoded row."""
-    return name_row(row.parent, row.name, row.inode, row.kind)
+    return name_row(*row)
 
 
 def row_of_extent(inode: int, row: StoredExtent) -> bytes:

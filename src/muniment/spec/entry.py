@@ -5,7 +5,7 @@ Pure layout.  Signing and checking are `crypto.entries`, what is inside is `spec
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Final
 
 from muniment.errors import MalformedRecord, UnknownVersion
@@ -77,15 +77,19 @@ class Entry:
 
     def bound(self) -> bytes:
         """Associated data of `sealed`: everything else."""
-        return encode_payload(replace(self, sealed=b"\0"))
+        return _encoded(self, b"\0", self.blobs)
 
     def bound_blobs(self) -> bytes:
         """Associated data of `blobs`: everything but both."""
-        return encode_payload(replace(self, sealed=b"\0", blobs=b""))
+        return _encoded(self, b"\0", b"")
 
 
 def encode_payload(entry: Entry) -> bytes:
     """The bytes that are signed."""
+    return _encoded(entry, entry.sealed, entry.blobs)
+
+
+def _encoded(entry: Entry, sealed: bytes, blobs: bytes) -> bytes:
     return dump(
         [
             VERSION,
@@ -98,8 +102,8 @@ def encode_payload(entry: Entry) -> bytes:
             entry.seen_root,
             entry.time_ns,
             None if entry.act is None else pack_act(entry.act),
-            entry.sealed,
-            entry.blobs,
+            sealed,
+            blobs,
         ]
     )
 

@@ -24,43 +24,14 @@ BLOB_COLUMNS: Final = "b.blob, b.codec, b.k, b.n, b.length, b.key, b.plain_bytes
 def inode_of(row: Row) -> Inode:
     """An inode from its columns in the order of the table."""
     rdev = row[11]
-    return Inode(
-        row[0],
-        KINDS[row[1]],
-        row[2],
-        row[3],
-        row[4],
-        row[5],
-        row[6],
-        row[7],
-        row[8],
-        row[9],
-        row[10],
-        rdev if rdev >= 0 else rdev + (1 << 64),
-        row[12],
-        row[13],
-    )
+    unsigned = rdev if rdev >= 0 else rdev + (1 << 64)
+    return Inode._make((row[0], KINDS[row[1]], *row[2:11], unsigned, *row[12:14]))
 
 
 def inode_columns(row: Inode) -> tuple[int, ...]:
     """The columns of an inode in the order of the table."""
-    rdev = row.rdev
-    return (
-        row.inode,
-        int(row.kind),
-        row.mode,
-        row.uid,
-        row.gid,
-        row.atime_ns,
-        row.mtime_ns,
-        row.ctime_ns,
-        row.size,
-        row.links,
-        row.entries,
-        rdev if rdev < 1 << 63 else rdev - (1 << 64),
-        row.version,
-        row.parent,
-    )
+    signed = row.rdev if row.rdev < 1 << 63 else row.rdev - (1 << 64)
+    return (row.inode, int(row.kind), *row[2:11], signed, row.version, row.parent)
 
 
 @lru_cache(maxsize=1024)
