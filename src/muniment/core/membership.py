@@ -12,7 +12,7 @@ O(members and votes).  Not thread-safe.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Final
@@ -119,6 +119,21 @@ class AuthorTail:
     previous: EntryHash = NO_ENTRY
 
 
+@dataclass(frozen=True, slots=True)
+class ActPlace:
+    """Where an act stands in the log.
+
+    Attributes:
+        index: of its entry.
+        time_ns: of the log before it.
+        hash: of its entry.
+    """
+
+    index: int
+    time_ns: int
+    hash: EntryHash
+
+
 _NEW_AUTHOR: Final = AuthorTail()
 
 
@@ -148,6 +163,8 @@ class Membership:
         self._grants: dict[MemberId, tuple[Grant, ...]] = {}
         self._ballots = Ballots()
         self._authors: dict[MemberId, AuthorTail] = {}
+        self._acts: list[ActPlace] = []
+        self._written = 0  # sum of the sequences of `_authors`: less than `size` by what was passed over
 
     def __repr__(self) -> str:
         return (
@@ -202,14 +219,23 @@ class Membership:
         """Where an author's next entry joins on, member or not."""
         return self._authors.get(author, _NEW_AUTHOR)
 
+    def tails(self) -> Mapping[MemberId, AuthorTail]:
+        """Of all who have written, members or not; their sequences add up to `size`."""
+        return MappingProxyType(self._authors)
+
+    @property
+    def acts(self) -> Sequence[ActPlace]:
+        """All acts so far, in order; do not change it."""
+        return self._acts
+
     def copy(self) -> Membership:
-        """An independent copy.  Cost: O(members and authors)."""
+        """An independent copy.  Cost: O(members, authors and acts)."""
         other = Membership()
         other.__dict__.update(self.__dict__)
         other._epochs = list(self._epochs)
         other._members, other._joins = dict(self._members), dict(self._joins)
         other._grants, other._authors = dict(self._grants), dict(self._authors)
-        other._ballots = self._ballots.copy()
+        other._ballots, other._acts = self._ballots.copy(), list(self._acts)
         return other
 
     # --- what may follow ----------------------------------------------------------------------
@@ -263,13 +289,38 @@ class Membership:
             raise InternalError(reason=f"entry {index} given to a fold of {self.size} entries")
         self.check(signed)
         entry = signed.entry
+        if entry.act is not None:
+            self._acts.append(ActPlace(index, self.time_ns, signed.hash))
         self.size += 1
         self.time_ns = max(self.time_ns, entry.time_ns)
         self._authors[entry.author] = AuthorTail(entry.sequence + 1, signed.hash)
+        self._written += 1
         if isinstance(entry.act, Found):
             self._found(signed, entry.act)
         elif entry.act is not None:
             self._apply(entry.author, entry.act, index)
+
+    def pass_over(self, size: int, time_ns: int, tails: Mapping[MemberId, AuthorTail]) -> None:
+        """Go on behind transactions that are not looked at: they leave nothing but times and tails.
+
+        Args:
+            size: entries then.
+            time_ns: of the log then.
+            tails: of authors then; of those who are not named nothing is known that was not before.
+        Raises: EntryMisplaced: so many transactions cannot lead there; nothing has changed.
+        """
+        if size < self.size or time_ns < self.time_ns or (size == self.size and time_ns != self.time_ns):
+            raise EntryMisplaced(reason=f"there is no way from {self.size} to {size} entries at that time")
+        written = self._written
+        for author, tail in tails.items():
+            known = self.tail(author)
+            written += tail.sequence - known.sequence
+            if tail.sequence < known.sequence or (tail.sequence == known.sequence and tail != known):
+                raise EntryMisplaced(reason="an author's entries do not fit what was passed over")
+        if written > size:
+            raise EntryMisplaced(reason=f"authors have written {written} entries of {size}")
+        self.size, self.time_ns, self._written = size, time_ns, written
+        self._authors |= tails
 
     # --- checks -------------------------------------------------------------------------------
 

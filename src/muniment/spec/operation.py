@@ -287,6 +287,45 @@ class Snapshot:
         check_name(self.name)
 
 
+STATE_HASH_BYTES: Final = 32
+SNAPSHOT_LAG_MAX: Final = 1 << 16
+"""Entries between the state of a view snapshot and its own: an audit remembers so many states' hashes."""
+
+
+@dataclass(frozen=True, slots=True)
+class ViewSnapshot:
+    """The state after the first `size` entries, stored in blobs (docs/spec/view_snapshot.md).
+
+    Changes nothing; whoever signs the entry vouches for the state.
+
+    Attributes:
+        size: entries that it covers.
+        state_hash: of that state (docs/spec/view.md section 4).
+        content: the snapshot's bytes, without a hole, from 0 on.
+    """
+
+    size: int
+    state_hash: bytes
+    content: Content
+
+    def __post_init__(self) -> None:
+        if not 0 < self.size <= LOG_SIZE_MAX or len(self.state_hash) != STATE_HASH_BYTES:
+            raise _malformed("not the hash of a state")
+        check_content(self.content)
+        at = 0
+        for extent in self.content:
+            if extent.offset != at or extent.source is None:
+                raise _malformed("a view snapshot with a hole")
+            at = extent.stop
+        if not at:
+            raise _malformed("a view snapshot of nothing")
+
+    @property
+    def size_bytes(self) -> int:
+        """Of the snapshot."""
+        return self.content[-1].stop
+
+
 Operation = (
     Make
     | Link
@@ -300,6 +339,7 @@ Operation = (
     | Write
     | Truncate
     | Snapshot
+    | ViewSnapshot
 )
 
 
@@ -338,6 +378,8 @@ def pack_operation(op: Operation) -> list[object]:
             return [11, inode, version, size]
         case Snapshot(name):
             return [12, name]
+        case ViewSnapshot(size, state_hash, content):
+            return [13, size, state_hash, _pack_content(content)]
 
 
 def unpack_operation(value: object) -> Operation:
@@ -399,6 +441,8 @@ def unpack_operation(value: object) -> Operation:
             return Truncate(inode, version, size)
         case [12, bytes(name)]:
             return Snapshot(name)
+        case [13, int(size), bytes(state_hash), list(content)]:
+            return ViewSnapshot(size, state_hash, _unpack_content(content))
     raise _malformed("fields do not fit")
 
 
@@ -413,7 +457,7 @@ def inodes_of(op: Operation) -> tuple[int, ...]:
             return op.parent, op.inode, op.new_parent, op.replaced
         case Unlink() | Rmdir() | RemoveTree():
             return op.parent, op.inode
-        case Snapshot():
+        case Snapshot() | ViewSnapshot():
             return ()
         case _:
             return (op.inode,)

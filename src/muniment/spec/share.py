@@ -79,6 +79,14 @@ class BlobShape:
         """The 13 bytes that enter the BlobId in front of the roots."""
         return _SHAPE.pack(self.codec, self.k, self.n, self.length)
 
+    @classmethod
+    def unpack(cls, packed: bytes) -> BlobShape:
+        """Read what `pack` made.  Raises: MalformedRecord: other bytes."""
+        if len(packed) != _SHAPE.size or packed[0] not in CodecId.__members__.values():
+            raise MalformedRecord(format="blob shape", reason="not a known codec's")
+        codec, k, n, length = _SHAPE.unpack(packed)
+        return cls(CodecId(codec), k, n, length)
+
 
 @dataclass(frozen=True, slots=True)
 class ShareHeader:

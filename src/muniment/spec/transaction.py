@@ -25,6 +25,7 @@ from muniment.spec.operation import (
     Extent,
     Make,
     Operation,
+    ViewSnapshot,
     Write,
     inodes_of,
     pack_operation,
@@ -32,6 +33,10 @@ from muniment.spec.operation import (
 )
 
 VERSION: Final = 1
+VERSION_2: Final = 2
+"""With a view snapshot, and only then: a program that knows version 1 alone stops there and asks for an
+update; all else it goes on reading."""
+
 PLAIN_BYTES_MAX: Final = 16 * MIB
 """Of a transaction before compression."""
 
@@ -62,14 +67,21 @@ class Transaction:
         shapes = [ref.name.shape for ref in self.blobs]
         if len({(shape.codec, shape.k, shape.n) for shape in shapes}) > 1:
             raise _malformed("blobs of different codings")
+        if self.is_view_snapshot and len(self.operations) > 1:
+            raise _malformed("a view snapshot with other operations")
         made = 0
         for op in self.operations:
             if any(inode < -made for inode in inodes_of(op)):
                 raise _malformed("an inode that is made later, or never")
-            if isinstance(op, Make | Write):
+            if isinstance(op, Make | Write | ViewSnapshot):
                 for extent in op.content:
                     self._check_source(extent)
             made += isinstance(op, Make)
+
+    @property
+    def is_view_snapshot(self) -> bool:
+        """Whether it stores a state instead of changing one."""
+        return any(isinstance(op, ViewSnapshot) for op in self.operations)
 
     def _check_source(self, extent: Extent) -> None:
         if isinstance(extent.source, int):
@@ -83,7 +95,8 @@ def encode_transaction(transaction: Transaction) -> tuple[bytes, bytes]:
     table = Manifest(ManifestKind.TREE, tuple(Row(ref, ref.plain_bytes) for ref in transaction.blobs))
     halves = (encode_read_half(table), encode_verify_half(table)) if transaction.blobs else (b"", b"")
     operations = [pack_operation(op) for op in transaction.operations]
-    return dump([VERSION, halves[0], operations, transaction.message]), halves[1]
+    version = VERSION_2 if transaction.is_view_snapshot else VERSION
+    return dump([version, halves[0], operations, transaction.message]), halves[1]
 
 
 def decode_transaction(plain: bytes, verify_plain: bytes) -> Transaction:
@@ -92,10 +105,11 @@ def decode_transaction(plain: bytes, verify_plain: bytes) -> Transaction:
     Raises: MalformedRecord: for anything `encode_transaction` did not make; UnknownVersion.
     """
     match load(plain, format=_FORMAT):
-        case [int(version), *_] if version != VERSION:
+        case [int(version), *_] if version not in (VERSION, VERSION_2):
             raise UnknownVersion(format=_FORMAT, version=version)
-        case [int(), bytes(read_half), list(operations), str(message)] if len(operations) <= OPERATIONS_MAX:
-            pass
+        case [int(version), bytes(read_half), list(operations), str(message)]:
+            if len(operations) > OPERATIONS_MAX:
+                raise _malformed("too many operations")
         case _:
             raise _malformed("fields do not fit")
     if bool(read_half) != bool(verify_plain):
@@ -107,7 +121,10 @@ def decode_transaction(plain: bytes, verify_plain: bytes) -> Transaction:
         if table.kind is not ManifestKind.TREE or table.entries or not plain_rows:
             raise _malformed("the blobs are not a plain table")
         blobs = tuple(row.ref for row in table.rows)
-    return Transaction(tuple(map(unpack_operation, operations)), blobs, message)
+    transaction = Transaction(tuple(map(unpack_operation, operations)), blobs, message)
+    if transaction.is_view_snapshot != (version == VERSION_2):
+        raise _malformed("a view snapshot makes version 2, and nothing else does")
+    return transaction
 
 
 def decode_names(verify_plain: bytes) -> tuple[BlobName, ...]:

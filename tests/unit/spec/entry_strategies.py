@@ -174,6 +174,19 @@ def operations(blobs: int = 0, plain_bytes: int = 1) -> st.SearchStrategy[ops.Op
     )
 
 
+@st.composite
+def view_snapshots(draw: st.DrawFn, blobs: int, plain_bytes: int) -> ops.ViewSnapshot:
+    """Content without a hole, of any source there is."""
+    extents, offset = [], 0
+    for _ in range(draw(st.integers(1, 3))):
+        row = draw(st.none() | st.integers(0, blobs - 1)) if blobs else None
+        source = draw(st.binary(min_size=1, max_size=50)) if row is None else row
+        length = len(source) if isinstance(source, bytes) else draw(st.integers(1, plain_bytes))
+        extents.append(ops.Extent(offset, length, source))
+        offset += length
+    return ops.ViewSnapshot(draw(st.integers(1, LOG_SIZE_MAX)), draw(KEYS), tuple(extents))
+
+
 _PLAIN_BYTES = 1000
 
 
@@ -185,7 +198,8 @@ def _blob(values: tuple[bytes, bytes, Compression]) -> BlobRef:
 @st.composite
 def transactions(draw: st.DrawFn) -> Transaction:
     blobs = tuple(map(_blob, draw(st.lists(st.tuples(KEYS, KEYS, st.sampled_from(Compression)), max_size=3))))
-    made = tuple(draw(st.lists(operations(len(blobs), _PLAIN_BYTES), min_size=1, max_size=5)))
+    some = st.lists(operations(len(blobs), _PLAIN_BYTES), min_size=1, max_size=5)
+    made = tuple(draw(some | view_snapshots(len(blobs), _PLAIN_BYTES).map(lambda op: [op])))
     return Transaction(made, blobs, draw(st.text(max_size=50)))
 
 

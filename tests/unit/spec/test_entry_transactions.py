@@ -145,9 +145,37 @@ def test_a_newer_transaction_is_named_as_such() -> None:
     plain, names = encode_transaction(Transaction((MAKE,), (ref(),)))
     assert plain[1] == 1
     with pytest.raises(UnknownVersion):
-        decode_transaction(plain[:1] + b"\x02" + plain[2:], names)
+        decode_transaction(plain[:1] + b"\x03" + plain[2:], names)
     with pytest.raises(UnknownVersion):
-        decode_transaction(dump([2, "all different"]), b"")
+        decode_transaction(dump([3, "all different"]), b"")
+
+
+def test_view_snapshots_are_of_version_2_and_nothing_else_is() -> None:
+    snapshot = ops.ViewSnapshot(7, b"h" * 32, (Extent(0, 3, b"abc"), Extent(3, 1000, 0)))
+    plain, names = encode_transaction(Transaction((snapshot,), (ref(),)))
+    assert plain[1] == 2
+    assert decode_transaction(plain, names).operations == (snapshot,)
+    with pytest.raises(MalformedRecord):  # a program of version 1 would have called it damaged
+        decode_transaction(plain[:1] + b"\x01" + plain[2:], names)
+    plain, names = encode_transaction(Transaction((MAKE,), (ref(),)))
+    with pytest.raises(MalformedRecord):
+        decode_transaction(plain[:1] + b"\x02" + plain[2:], names)
+    with pytest.raises(MalformedRecord):
+        Transaction((snapshot, MAKE), (ref(),))
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        (),
+        (Extent(1, 1, b"a"),),
+        (Extent(0, 1, b"a"), Extent(2, 1, b"b")),
+        (Extent(0, 1, b"a"), Extent(1, 1, None)),
+    ],
+)
+def test_a_view_snapshot_is_content_without_holes(content: ops.Content) -> None:
+    with pytest.raises(MalformedRecord):
+        ops.ViewSnapshot(1, b"h" * 32, content)
 
 
 def test_a_table_of_blobs_is_plain() -> None:
