@@ -38,6 +38,9 @@ EntryHash = NewType("EntryHash", bytes)
 ShareNumber = NewType("ShareNumber", int)
 """0 to n - 1; shares below k are the blob's own bytes (systematic code)."""
 
+JobId = NewType("JobId", int)
+"""From 1; a job's place in the order of all that were ever added to one queue."""
+
 
 @dataclass(frozen=True, slots=True, order=True)
 class ShareKey:

@@ -8,16 +8,17 @@ node and roster ports are asyncio.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Protocol
 
 from muniment.core.history import Difference, EntryMeta, FileVersion, FoldedEntry
+from muniment.core.keeping.job import KindCount, NewJob, Outcome, QueuedJob, QueuedStep, Ready
 from muniment.core.state_hash import StateHash
 from muniment.core.tree_state import Changes, Inode, Rejection, TreeReading
 from muniment.errors import MunimentError
-from muniment.ids import BlobId, EntryHash, NodeId, ShareKey, ShareNumber
+from muniment.ids import BlobId, EntryHash, JobId, NodeId, ShareKey, ShareNumber
 from muniment.merkle.log_tree import Subtree
 from muniment.spec.blob import BlobName, BlobRef
 from muniment.spec.record import NodeRecord
@@ -559,6 +560,76 @@ class ViewHistory(Protocol):
 
 class VolumeView(View, ViewHistory, Protocol):
     """A view with both faces; what drivers implement."""
+
+
+# --- durable work ---------------------------------------------------------------------------------
+
+
+class WorkQueue(Protocol):
+    """Jobs that survive every crash, each an ordered list of steps.  Blocking; any thread.
+
+    A step is done, then noted: after a crash in between it is done again.  What a method wrote is durable on
+    return, and all or nothing.  All raise DiskFull or StoreFailed where the medium fails.
+    """
+
+    def add(self, jobs: Sequence[NewJob], now_s: float) -> list[JobId]:
+        """Add jobs; one whose kind and key are in the queue is that job, with its steps and arguments.
+
+        That job's priority becomes the smaller one; if none of its steps has failed it is due at the earlier
+        of both times; if it was set aside and the new one has `again`, it is as if retried.
+        Cost: one flush for all.
+        """
+        ...
+
+    def ready(self, now_s: float, kinds: Collection[str], *, without: Collection[JobId], limit: int) -> Ready:
+        """The `limit` most urgent jobs of these kinds that are due and not set aside.
+
+        Order: priority, then that of adding.  Cost: O(limit + jobs passed over as `without` or of other
+        kinds), as long as no time comes.
+        """
+        ...
+
+    def done(self, job: QueuedJob, outcome: Outcome, now_s: float) -> bool:
+        """Note that the job's next step went well.
+
+        Args:
+            job: as it was when the step began.
+        Returns: False, with no effect, if somebody else has noted a step of it or dropped it since.
+        """
+        ...
+
+    def failed(self, job: QueuedJob, error: str, *, due_s: float | None) -> bool:
+        """Note that the step failed: it is due again at that time, or (None) the job is set aside.
+
+        Returns: as `done`.
+        """
+        ...
+
+    def counts(self) -> Mapping[str, KindCount]:
+        """How many jobs there are of each kind."""
+        ...
+
+    def close(self) -> None: ...
+
+
+class VisibleQueue(WorkQueue, Protocol):
+    """A queue that a person can look into and put right, also while another process works on it."""
+
+    def jobs(self, *, after: JobId | None = None, limit: int) -> Sequence[QueuedJob]:
+        """A page of jobs in the order of adding: those behind `after`; fewer than `limit` are the last."""
+        ...
+
+    def job(self, job: JobId) -> tuple[QueuedJob, Sequence[QueuedStep]] | None:
+        """One job with all steps that are left, in order; None: there is no such job."""
+        ...
+
+    def retry(self, job: JobId) -> bool:
+        """Make it due at once, with all tries; False: there is no such job."""
+        ...
+
+    def drop(self, job: JobId) -> bool:
+        """Forget it with all that is left of it; False: there is no such job."""
+        ...
 
 
 # --- what an audit reads --------------------------------------------------------------------------

@@ -1,0 +1,1 @@
+"""The keeper: checks, repairs, renews, moves, collects and archives (docs/keeping.md)."""
