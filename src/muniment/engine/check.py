@@ -1,19 +1,24 @@
-"""Checking a file or tree: who holds which share, asked or read and verified.  Needs a verify right only.
+"""Checking a file or tree: who holds which share; asked, proven, or read and verified.
 
-Blobs are taken in batches; each node is asked once for a batch.  With `verify`, every share that a node says
-it holds is read and held against the BlobId, within a bounded amount of memory.  A node that does not answer
-is offline for the rest of the check.
+Needs a verify right only.  Blobs are taken in batches; each node is asked once for a batch.  To prove, a node
+sends one leaf of every share that it says it holds, drawn by a challenge; to be read, all of it.  Both are
+held against the BlobId, within a bounded amount of memory.  A node that does not answer is offline for the
+rest of the check.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Sequence
+import enum
+import logging
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
+from muniment.core.keeping.challenge import challenged_leaf
 from muniment.core.placement import Slot
 from muniment.engine.buffers import BufferPool, size_class
+from muniment.engine.covered import covered_blobs
 from muniment.engine.fetcher import Fetcher
 from muniment.engine.groups import first_error
 from muniment.engine.health import BlobHealth, Health, ShareHealth, ShareState
@@ -22,27 +27,37 @@ from muniment.engine.kernels import Kernels
 from muniment.engine.lane import Lane
 from muniment.engine.nodes import Nodes
 from muniment.engine.policy import PlacementName
-from muniment.engine.results import DownloadTally
-from muniment.engine.spans import DEPTH_MAX
 from muniment.errors import (
-    IntegrityError,
-    MalformedRecord,
+    MunimentError,
     NodeUnreachable,
     ShareCorrupt,
     ShareUnknown,
-    TooFewShares,
 )
-from muniment.ids import NodeId, ShareNumber
-from muniment.merkle.share_tree import check_share
+from muniment.ids import NodeId, ShareNumber, id_text
+from muniment.merkle.share_tree import check_proof, check_share
+from muniment.ports import ShareProof
 from muniment.spec.blob import BlobName
-from muniment.spec.cap import BlobFileVerify, LiteralFileVerify, ManifestFileVerify, TreeVerifyCap, VerifyCap
+from muniment.spec.cap import VerifyCap
 from muniment.spec.limits import MIB, PUT_BODY_BYTES_MAX
+
+_log = logging.getLogger(__name__)
 
 _BATCH: Final = 256
 """Blobs asked for together."""
 
 _VERIFY_BYTES: Final = 48 * MIB
 """Memory for shares being read to be verified."""
+
+
+class Depth(enum.Enum):
+    """How much a node is believed."""
+
+    ASKED = "asked"
+    """What it says it holds is held."""
+    PROVEN = "proven"
+    """It proves one leaf of each share."""
+    READ = "read"
+    """Every byte is read and verified."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,18 +83,27 @@ class Check:
         fetcher: reads manifests' verify halves.
         kernels: verify shares.
         placement: says where shares should be.
-        verify: read and verify every share.
+        depth: how much nodes are believed.
+        seed: of the challenge, 32 bytes that no node could know before; for PROVEN.
     """
 
     def __init__(
-        self, nodes: Nodes, fetcher: Fetcher, kernels: Kernels, placement: PlacementName, *, verify: bool
+        self,
+        nodes: Nodes,
+        fetcher: Fetcher,
+        kernels: Kernels,
+        placement: PlacementName,
+        depth: Depth,
+        *,
+        seed: bytes = b"",
     ) -> None:
         self._nodes = nodes
         self._fetcher = fetcher
         self._kernels = kernels
         self._placement = placement
-        self._verify = verify
-        self._health = Health(verified=verify)
+        self._depth = depth
+        self._seed = seed
+        self._health = Health(verified=depth is Depth.READ)
         self._offline: set[NodeId] = set()
         self._pool: BufferPool[int, memoryview] = BufferPool(
             _VERIFY_BYTES, lambda size: memoryview(bytearray(size)), lambda size: size
@@ -88,8 +112,8 @@ class Check:
     async def run(self, cap: VerifyCap) -> Health:
         """Check everything the capability covers."""
         batch: list[_Target] = []
-        async for target in self._targets(cap):
-            batch.append(target)
+        async for name, manifest in covered_blobs(self._fetcher, cap, self._health.unread):
+            batch.append(_Target(name, manifest))
             if len(batch) == _BATCH:
                 self._count(await self._check(batch))
                 batch = []
@@ -114,35 +138,6 @@ class Check:
         for blob in blobs:
             self._health.add(blob)
 
-    # --- what there is to check
-
-    async def _targets(self, cap: VerifyCap) -> AsyncGenerator[_Target, None]:
-        match cap:
-            case LiteralFileVerify():
-                return
-            case BlobFileVerify(name):
-                yield _Target(name, manifest=False)
-            case ManifestFileVerify(name, key) | TreeVerifyCap(name, key):
-                async for target in self._below(name, key, 0):
-                    yield target
-
-    async def _below(self, name: BlobName, key: bytes, depth: int) -> AsyncGenerator[_Target, None]:
-        """A manifest and everything under it; one that cannot be read is noted, and ends there."""
-        yield _Target(name, manifest=True)
-        if depth >= DEPTH_MAX:
-            raise MalformedRecord(format="manifest", reason="nested too deep")
-        try:
-            half = await self._fetcher.verify_half(name, key, DownloadTally())
-        except (TooFewShares, IntegrityError):
-            self._health.unread.append(name.blob)
-            return
-        for row in half.rows:
-            if row.verify_key:
-                async for target in self._below(row.name, row.verify_key, depth + 1):
-                    yield target
-            else:
-                yield _Target(row.name, manifest=False)
-
     # --- asking
 
     async def _check(self, batch: Sequence[_Target]) -> list[BlobHealth]:
@@ -157,8 +152,11 @@ class Check:
                 for share in shares:
                     if 0 <= share < target.name.shape.n:
                         target.states[Slot(share, lane.node)] = ShareState.HELD
-        if self._verify:
-            await self._verify_all(batch)
+        match self._depth:
+            case Depth.PROVEN:
+                await asyncio.gather(*(self._prove_all(lane, batch) for lane in lanes))
+            case Depth.READ:
+                await self._verify_all(batch)
         return [self._blob(target) for target in batch]
 
     async def _locate(self, lane: Lane, batch: Sequence[_Target]) -> list[frozenset[ShareNumber]] | None:
@@ -191,6 +189,33 @@ class Check:
             for at, found in enumerate(nodes)
         )
         return BlobHealth(target.name, target.manifest, shares)
+
+    # --- proving
+
+    async def _prove_all(self, lane: Lane, batch: Sequence[_Target]) -> None:
+        """Have one node prove a leaf of each share that it says it holds."""
+        node = lane.node
+        asked = [
+            (
+                target,
+                slot,
+                challenged_leaf(self._seed, target.name.share(slot.share), target.name.shape.leaf_count),
+            )
+            for target in batch
+            for slot in target.states
+            if slot.node == node
+        ]
+        challenges = [(target.name.share(slot.share), leaf) for target, slot, leaf in asked]
+        try:
+            proofs = await lane.connection.prove(challenges) if challenges else []
+        except MunimentError as error:
+            _log.warning("node %s does not prove what it holds: %s", id_text(node)[:12], error)
+            self._offline.add(node)
+            for target, slot, _ in asked:
+                target.states[slot] = ShareState.OFFLINE
+            return
+        for (target, slot, leaf), proof in zip(asked, proofs, strict=True):
+            target.states[slot] = _proven(target.name, slot, leaf, proof)
 
     # --- verifying
 
@@ -240,3 +265,15 @@ class Check:
             case Failed(ShareUnknown()):
                 return ShareState.MISSING
         return ShareState.OFFLINE
+
+
+def _proven(name: BlobName, slot: Slot, leaf: int, proof: ShareProof | None) -> ShareState:
+    """What an answer to a challenge says of the share."""
+    if proof is None:
+        return ShareState.MISSING
+    try:
+        check_proof(name, slot.share, leaf, proof.header, proof.data, proof.path)
+    except ShareCorrupt as error:
+        _log.warning("node %s proves what is not so: %s", id_text(slot.node)[:12], error)
+        return ShareState.DAMAGED
+    return ShareState.HELD

@@ -13,6 +13,7 @@ share memory, connections and what is known of the nodes.
 from __future__ import annotations
 
 import asyncio
+import math
 from collections import Counter
 from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
 from pathlib import Path
@@ -22,10 +23,13 @@ from typing import Self
 from muniment.core.capabilities import weaken
 from muniment.core.manifesting import content_row, nested_row
 from muniment.engine.blobs import BlobWriter
-from muniment.engine.check import Check
+from muniment.engine.check import Check, Depth
+from muniment.engine.covered import covered_blobs
 from muniment.engine.download import Download, Part
 from muniment.engine.fetcher import Fetcher
 from muniment.engine.health import BlobHealth, Health, ShareState
+from muniment.engine.keeping.repair import Repairer, RepairResult
+from muniment.engine.keeping.throttle import Throttle
 from muniment.engine.kernels import Kernels
 from muniment.engine.many import ManyUpload
 from muniment.engine.nodes import Nodes
@@ -367,8 +371,43 @@ class Grid:
         weak = weaken(cap)
         if not isinstance(weak, LiteralFileVerify):
             self._nodes.require_nodes()
-        check = Check(self._nodes, self._fetcher, self._kernels, self._policy.placement, verify=verify)
+        check = self._checker(Depth.READ if verify else Depth.ASKED)
         return await check.run(weak)
+
+    async def repair(
+        self,
+        cap: Cap,
+        *,
+        seed: bytes,
+        verify: bool = False,
+        below: int | None = None,
+        move: bool = False,
+        bytes_per_s: float = math.inf,
+    ) -> RepairResult:
+        """Rebuild what is missing of a file or tree, and bring it to nodes that have none of it.
+
+        Args:
+            cap: any capability; the verify right is enough, and all that is used.
+            seed: 32 unpredictable bytes: which leaf of each share its node is to prove.
+            verify: read every share instead of having one leaf of it proven.
+            below: rebuild when fewer distinct shares of a blob are live; None: as soon as one is missing.
+            move: also bring shares to where placement wants them, and give up further copies.
+            bytes_per_s: read and sent together at most.
+        Returns: what was found and done; blobs that cannot be repaired are in it, and stop no other.
+
+        Can be broken off and run again at any time: what has landed is found held.
+        Raises: RosterEmpty; MalformedRecord: manifests are nested without end.
+        """
+        weak = weaken(cap)
+        if not isinstance(weak, LiteralFileVerify):
+            self._nodes.require_nodes()
+        check = self._checker(Depth.READ if verify else Depth.PROVEN, seed)
+        throttle = Throttle(bytes_per_s)
+        repairer = Repairer(
+            self._nodes, self._fetcher, self._sender, self._kernels, throttle, repair_below=below, move=move
+        )
+        covered = covered_blobs(self._fetcher, weak, repairer.result.unread)
+        return await repairer.run((name async for name, _ in covered), check)
 
     async def check_blobs(self, names: Sequence[BlobName], *, verify: bool = False) -> list[BlobCondition]:
         """The port `BlobChecker`: find out what the nodes have of each blob, in order.
@@ -376,9 +415,13 @@ class Grid:
         A share that nobody shows counts as missing only if every node of the roster answers.
         """
         self._nodes.require_nodes()
-        check = Check(self._nodes, self._fetcher, self._kernels, self._policy.placement, verify=verify)
+        check = self._checker(Depth.READ if verify else Depth.ASKED)
         found = await check.blobs(names)
         return [_condition(health, everybody=not check.somebody_offline) for health in found]
+
+    def _checker(self, depth: Depth, seed: bytes = b"") -> Check:
+        placement = self._policy.placement
+        return Check(self._nodes, self._fetcher, self._kernels, placement, depth, seed=seed)
 
     async def status(self) -> list[NodeSummary]:
         """Ask every node of the roster how it is; those that do not answer are in the list as well."""

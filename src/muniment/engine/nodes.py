@@ -73,6 +73,11 @@ class Nodes:
         if not self._lanes:
             raise RosterEmpty(source=self._roster.source)
 
+    @property
+    def candidates(self) -> tuple[Candidate, ...]:
+        """All nodes as placement sees them."""
+        return self._candidates
+
     def placement(self, blob: BlobId, n: int, how: PlacementName) -> Placement:
         """Where the blob belongs.  Raises: InvalidCoding: the grid does not fit the placement."""
         if how == "pairs":

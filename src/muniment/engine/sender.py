@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from muniment.core.placement import Placement
-from muniment.core.sealing import BlobBuffers, SealedBlob
+from muniment.core.sealing import BlobBuffers, SealedBlob, coding_of
 from muniment.engine.buffers import BufferPool, size_class
 from muniment.engine.nodes import Nodes
 from muniment.engine.policy import Limits, Policy
@@ -20,7 +20,8 @@ from muniment.engine.sending import OutgoingShares, Sending, Sent
 from muniment.erasure.codec import Coding
 from muniment.errors import NotHappy
 from muniment.ids import BlobId
-from muniment.spec.share import CodecId
+from muniment.spec.limits import SEALED_BYTES_MAX
+from muniment.spec.share import BlobShape, CodecId
 
 _Kind = tuple[Coding, int]
 
@@ -64,6 +65,11 @@ class Sender:
     async def buffers(self, policy: Policy, plain_bytes: int) -> SealBuffers:
         """Room to seal `plain_bytes` into; waits until earlier blobs have left enough."""
         kind = (policy.coding, size_class(plain_bytes, policy.chunk_bytes))
+        return SealBuffers(kind, await self._pool.acquire(kind))
+
+    async def buffers_for(self, shape: BlobShape) -> SealBuffers:
+        """Room for the shares of a blob of this shape; waits likewise."""
+        kind = (coding_of(shape), size_class(shape.length, SEALED_BYTES_MAX))
         return SealBuffers(kind, await self._pool.acquire(kind))
 
     def buffers_nowait(self, policy: Policy, plain_bytes: int) -> SealBuffers | None:

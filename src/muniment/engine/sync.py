@@ -11,6 +11,7 @@ at the same time.  An interrupt (Ctrl-C) in a call cancels it and waits until it
 from __future__ import annotations
 
 import asyncio
+import math
 import threading
 from collections.abc import Callable, Coroutine, Iterable
 from pathlib import Path
@@ -19,6 +20,7 @@ from typing import Any, Self, TypeVar
 
 from muniment.engine.grid import Grid
 from muniment.engine.health import Health
+from muniment.engine.keeping.repair import RepairResult
 from muniment.engine.policy import Policy
 from muniment.engine.results import FilePut, GetResult, ProgressCallback, PutResult
 from muniment.engine.source import SourceLike
@@ -111,6 +113,21 @@ class SyncGrid:
     def check(self, cap: Cap, *, verify: bool = False) -> Health:
         """As `Grid.check`."""
         return self._run(self._grid.check(cap, verify=verify))
+
+    def repair(
+        self,
+        cap: Cap,
+        *,
+        seed: bytes,
+        verify: bool = False,
+        below: int | None = None,
+        move: bool = False,
+        bytes_per_s: float = math.inf,
+    ) -> RepairResult:
+        """As `Grid.repair`."""
+        return self._run(
+            self._grid.repair(cap, seed=seed, verify=verify, below=below, move=move, bytes_per_s=bytes_per_s)
+        )
 
     def status(self) -> list[NodeSummary]:
         """As `Grid.status`."""

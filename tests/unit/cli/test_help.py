@@ -33,7 +33,7 @@ ALL = list(commands(app.muni))
 
 def test_these_are_the_commands() -> None:
     assert {" ".join(words) for words, _ in ALL} == {
-        "demo", "put", "get", "check", "cap verify", "cap show", "grid join", "grid account", "grid status",
+        "demo", "put", "get", "check", "repair", "cap verify", "cap show", "grid join", "grid account", "grid status",
         "identity new", "identity show", "identity passwd", "identity export", "volume create", "volume list",
         "volume join", "volume info", "volume move", "volume cap", "member list", "member invite",
         "member join", "member accept", "member kick", "member leave", "member policy", "member rotate",
@@ -82,7 +82,14 @@ def test_wherever_a_cap_is_taken_help_says_how_to_keep_it_secret() -> None:
     taken = [
         words for words, command in ALL if any((p.metavar or "").startswith("CAP") for p in command.params)
     ]
-    assert taken == [("get",), ("check",), ("cap", "show"), ("cap", "verify"), ("volume", "join")]
+    assert taken == [
+        ("get",),
+        ("check",),
+        ("repair",),
+        ("cap", "show"),
+        ("cap", "verify"),
+        ("volume", "join"),
+    ]
     for words in taken:
         assert "@FILE" in muni(FakeComposition(), *words, "--help").text
 

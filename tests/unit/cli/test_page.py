@@ -152,7 +152,8 @@ def test_the_documents_are_those_that_are_printed(
     os.mkfifo(tree / "pipe")
     cap = muni(world, "put", tree / "file").text.strip()
     words: dict[str, list[str | Path]] = {
-        "put": [tree], "get": [cap, tmp_path / "back"], "check": [cap], "cap verify": [cap],
+        "put": [tree], "get": [cap, tmp_path / "back"], "check": [cap], "repair": [cap],
+        "cap verify": [cap],
         "cap show": [cap], "grid join": [INTRODUCER_ADDRESS], "node init": ["n"], "node run": [tree],
         "node status": [tree], "introducer init": ["i"], "introducer run": [tree],
         "log init": ["l"], "log run": [tree], **FILES_WORDS,

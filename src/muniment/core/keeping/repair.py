@@ -96,7 +96,8 @@ def plan(
     held = sorted(slot for slot, what in seen.items() if what is Seen.HELD)
     away = {slot for slot, what in seen.items() if what is Seen.OFFLINE}
     waiting = {slot for slot in away if slot.node in waited_for}
-    sources = _first_of_each(held)
+    board = _Board(blob, candidates)
+    sources = _first_of_each(held, board)
     surplus = tuple(slot for slot in held if slot not in set(sources))
     live = {slot.share for slot in sources} | {slot.share for slot in waiting}
     spare = len(sources) - shape.k
@@ -104,7 +105,6 @@ def plan(
         known = {slot.share for slot in sources} | {slot.share for slot in away}
         condition = Condition.OUT_OF_REACH if len(known) >= shape.k else Condition.LOST
         return Plan(condition, len(live), spare, sources)
-    board = _Board(blob, candidates)
     for slot in {*sources, *waiting}:
         board.occupy(slot.node)
     if len(live) < min(repair_below, shape.n):
@@ -156,12 +156,15 @@ class _Board:
         )
 
 
-def _first_of_each(held: Sequence[Slot]) -> tuple[Slot, ...]:
-    """One copy of each share, on nodes that have no other as far as that goes."""
+def _first_of_each(held: Sequence[Slot], board: _Board) -> tuple[Slot, ...]:
+    """One copy of each share: on nodes that have no other as far as that goes, then on those preferred."""
     copies = Counter(slot.share for slot in held)
     busy: Counter[NodeId] = Counter()
     chosen: dict[ShareNumber, Slot] = {}
-    for slot in sorted(held, key=lambda slot: (copies[slot.share], slot)):
+    last = len(board.ranked)
+    for slot in sorted(
+        held, key=lambda slot: (copies[slot.share], board.place.get(slot.node, last), slot.share)
+    ):
         kept = chosen.get(slot.share)
         if kept is None:
             chosen[slot.share] = slot

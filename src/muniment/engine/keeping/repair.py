@@ -1,0 +1,273 @@
+"""Carrying out plans: shares rebuilt, moved, and given up where there is one too many (docs/keeping.md).
+
+A share counts as brought when its node has it durably; only then is another copy given up.  What is broken
+off is planned anew from what the nodes hold, so nothing is remembered between two runs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import Counter
+from collections.abc import AsyncIterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from muniment.core.keeping.repair import Condition, Move, Plan, Seen, plan
+from muniment.core.placement import Placement, Slot
+from muniment.core.rebuilding import RebuiltShares
+from muniment.core.sealing import BlobBuffers
+from muniment.engine.check import Check
+from muniment.engine.fetcher import Fetcher
+from muniment.engine.groups import first_error
+from muniment.engine.health import BlobHealth, ShareState
+from muniment.engine.keeping.throttle import Throttle
+from muniment.engine.kernels import Kernels
+from muniment.engine.nodes import Nodes
+from muniment.engine.results import DownloadTally
+from muniment.engine.sender import Sender
+from muniment.errors import IntegrityError, PeerError, ShareUnknown, UnavailableError
+from muniment.ids import BlobId, NodeId, id_text
+from muniment.merkle.share_tree import check_share
+from muniment.spec.blob import BlobName
+from muniment.spec.share import HASH_BYTES
+
+_AT_ONCE: Final = 8
+"""Blobs repaired at the same time; the sender's memory is the real bound."""
+
+_LOOKED_AT: Final = 1024
+"""Blobs looked at together, of which the rarest are repaired first."""
+
+_SEEN: Final = {
+    ShareState.HELD: Seen.HELD,
+    ShareState.DAMAGED: Seen.DAMAGED,
+    ShareState.MISSING: Seen.DAMAGED,
+    ShareState.OFFLINE: Seen.OFFLINE,
+}
+
+_TROUBLES_MAX: Final = 256
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class RepairResult:
+    """What was found and done.
+
+    Attributes:
+        conditions: blobs by how they stood before.
+        rebuilt: shares that were missing and are held again.
+        rebuilt_bytes: of them, records.
+        moved: shares that lie at a better node now.
+        read_bytes: records received for all that.
+        troubles: blobs that could not be repaired, and why; the first TROUBLES_MAX.
+        failed: how many such blobs there are.
+        unread: manifests that cannot be read; nothing is known of what is below them.
+        liars: for each node that served false shares, how many.
+    """
+
+    conditions: Counter[Condition] = field(default_factory=Counter)
+    rebuilt: int = 0
+    rebuilt_bytes: int = 0
+    moved: int = 0
+    read_bytes: int = 0
+    troubles: list[tuple[BlobId, str]] = field(default_factory=list)
+    failed: int = 0
+    unread: list[BlobId] = field(default_factory=list)
+    liars: Counter[NodeId] = field(default_factory=Counter)
+
+    @property
+    def blobs(self) -> int:
+        """How many were looked at."""
+        return self.conditions.total()
+
+    @property
+    def lost(self) -> int:
+        """How many cannot be read now."""
+        return self.conditions[Condition.LOST] + self.conditions[Condition.OUT_OF_REACH] + len(self.unread)
+
+    def trouble(self, blob: BlobId, reason: str) -> None:
+        """A blob could not be repaired."""
+        self.failed += 1
+        if len(self.troubles) < _TROUBLES_MAX:
+            self.troubles.append((blob, reason))
+
+    def to_json(self) -> dict[str, Any]:
+        """For `--json`."""
+        return {
+            "blobs": self.blobs,
+            "conditions": {condition.value: self.conditions[condition] for condition in Condition},
+            "rebuilt_shares": self.rebuilt,
+            "rebuilt_bytes": self.rebuilt_bytes,
+            "moved_shares": self.moved,
+            "read_bytes": self.read_bytes,
+            "failed": self.failed,
+            "troubles": [{"blob": id_text(blob), "reason": reason} for blob, reason in self.troubles],
+            "unread_manifests": [id_text(blob) for blob in self.unread],
+            "liars": {id_text(node): count for node, count in self.liars.items()},
+        }
+
+
+class Repairer:
+    """Brings blobs back to all their shares.
+
+    Args:
+        nodes: the grid.
+        fetcher: reads k shares.
+        sender: brings what was rebuilt.
+        kernels: verify what is copied.
+        throttle: bounds the bytes read and sent together.
+        repair_below: missing shares are rebuilt when fewer distinct ones are live; None: as soon as one is
+            missing.
+        move: also bring shares to where placement wants them.
+    """
+
+    def __init__(
+        self,
+        nodes: Nodes,
+        fetcher: Fetcher,
+        sender: Sender,
+        kernels: Kernels,
+        throttle: Throttle,
+        *,
+        repair_below: int | None = None,
+        move: bool = False,
+    ) -> None:
+        self._nodes = nodes
+        self._fetcher = fetcher
+        self._sender = sender
+        self._kernels = kernels
+        self._throttle = throttle
+        self._repair_below = repair_below
+        self._move = move
+        self.result = RepairResult()
+
+    async def run(self, names: AsyncIterable[BlobName], check: Check) -> RepairResult:
+        """Look at all these blobs and repair what is due, the rarest of every thousand first.
+
+        A blob that cannot be repaired is noted and stops no other.
+        """
+        batch: list[BlobName] = []
+        async for name in names:
+            batch.append(name)
+            if len(batch) == _LOOKED_AT:
+                await self.repair(await check.blobs(batch))
+                batch = []
+        await self.repair(await check.blobs(batch))
+        return self.result
+
+    async def repair(self, found: Sequence[BlobHealth]) -> None:
+        """Do what these blobs need."""
+        due = []
+        for health in found:
+            needed = self.plan(health)
+            self.result.conditions[needed.condition] += 1
+            if needed.condition in (Condition.LOST, Condition.OUT_OF_REACH):
+                self.result.trouble(health.name.blob, f"only {len(needed.sources)} shares can be had")
+            elif needed.rebuild or (self._move and (needed.moves or needed.surplus)):
+                due.append((needed.spare, health.name, needed))
+        due.sort(key=lambda item: (item[0], item[1].blob))
+        places = asyncio.Semaphore(_AT_ONCE)
+
+        async def one(name: BlobName, needed: Plan) -> None:
+            try:
+                await self._carry_out(name, needed)
+            except (UnavailableError, IntegrityError, PeerError) as error:
+                self.result.trouble(name.blob, str(error))
+            finally:
+                places.release()
+
+        try:
+            async with asyncio.TaskGroup() as group:
+                for _, name, needed in due:
+                    await places.acquire()
+                    group.create_task(one(name, needed))
+        except BaseExceptionGroup as errors:
+            error = first_error(errors)
+            raise error from error.__cause__
+
+    def plan(self, health: BlobHealth) -> Plan:
+        """What one blob needs."""
+        shape = health.name.shape
+        seen = {
+            Slot(share.number, node): _SEEN[state] for share in health.shares for node, state in share.nodes
+        }
+        below = shape.n if self._repair_below is None else self._repair_below
+        return plan(health.name.blob, shape, seen, self._nodes.candidates, repair_below=below)
+
+    async def _carry_out(self, name: BlobName, needed: Plan) -> None:
+        if needed.rebuild:
+            await self._rebuild(name, needed)
+        if self._move:
+            for move in needed.moves:
+                await self._bring(name, move)
+            for slot in needed.surplus:
+                await self._give_up(name, slot)
+
+    async def _rebuild(self, name: BlobName, needed: Plan) -> None:
+        """Compute what is missing and bring it to its nodes, or to others that have none of the blob."""
+        record_bytes = name.shape.record_bytes
+        await self._throttle.take((name.shape.k + len(needed.rebuild)) * record_bytes)
+        busy = {slot.node for slot in (*needed.sources, *needed.rebuild)}
+        ranked = self._nodes.placement(name.blob, name.shape.n, "rendezvous")
+        spares = [node for node in dict.fromkeys(slot.node for slot in ranked.slots) if node not in busy]
+        spares += [node for node in ranked.spares if node not in busy and node not in spares]
+        numbers = [slot.share for slot in needed.rebuild]
+        buffers = await self._sender.buffers_for(name.shape)
+        try:
+            shares = await self._rebuilt(name, numbers, buffers.blob)
+        except BaseException:
+            self._sender.give_back(buffers)
+            raise
+        sent = await self._sender.bring(shares, buffers, Placement(needed.rebuild, tuple(spares), 1))
+        landed = len(numbers) - sent.missing
+        self.result.rebuilt += landed
+        self.result.rebuilt_bytes += landed * record_bytes
+
+    async def _bring(self, name: BlobName, move: Move) -> None:
+        """Have the share at its new node, verified and durable, then give it up at the old one."""
+        source = Slot(move.share, move.source)
+        await self._throttle.take(2 * name.shape.record_bytes)
+        buffers = await self._sender.buffers_for(name.shape)
+        try:
+            shares = await self._copied(name, source, buffers.blob)
+        except BaseException:
+            self._sender.give_back(buffers)
+            raise
+        await self._sender.bring(shares, buffers, Placement((Slot(move.share, move.target),), (), 1))
+        self.result.moved += 1
+        await self._give_up(name, source)
+
+    async def _rebuilt(self, name: BlobName, numbers: Sequence[int], target: BlobBuffers) -> RebuiltShares:
+        tally = DownloadTally()
+        try:
+            return await self._fetcher.rebuild(name, numbers, target, tally)
+        finally:
+            self.result.read_bytes += tally.share_bytes
+            self.result.liars.update(tally.liars)
+
+    async def _copied(self, name: BlobName, source: Slot, target: BlobBuffers) -> RebuiltShares:
+        """The share as its node has it; rebuilt from others if that cannot be had."""
+        lane = self._nodes.lane(source.node)
+        if lane is None:
+            return await self._rebuilt(name, [source.share], target)
+        head = memoryview(bytearray(name.shape.head_bytes))
+        data = target.shares(name.shape)[1][source.share]
+        try:
+            await lane.connection.get(name.share(source.share), head, data)
+            header, _ = await self._kernels.run(check_share, name, source.share, head, data)
+        except (UnavailableError, PeerError, IntegrityError, ShareUnknown) as error:
+            _log.warning("node %s does not give its share: %s", id_text(source.node)[:12], error)
+            return await self._rebuilt(name, [source.share], target)
+        self.result.read_bytes += name.shape.record_bytes
+        leaves = bytes(head[name.shape.head_bytes - HASH_BYTES * name.shape.leaf_count :])
+        return RebuiltShares(name, header.roots, {source.share: leaves}, {source.share: data})
+
+    async def _give_up(self, name: BlobName, slot: Slot) -> None:
+        """End this account's lease on a copy; a node that does not hear it keeps it a little longer."""
+        lane = self._nodes.lane(slot.node)
+        if lane is not None:
+            try:
+                await lane.connection.trash([name.share(slot.share)])
+            except (UnavailableError, PeerError) as error:
+                _log.warning("node %s keeps a copy: %s", id_text(slot.node)[:12], error)
