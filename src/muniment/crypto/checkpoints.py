@@ -71,6 +71,19 @@ def open_checkpoint(note: bytes, public_key: bytes, *, origin: str | None = None
     return checkpoint
 
 
+def bare_checkpoint(note: bytes, public_key: bytes) -> bytes:
+    """A checkpoint under its log's signature alone, unverified; whatever else is on the note is left away.
+
+    Raises: MalformedRecord: not a checkpoint, or no line of this key is on it.
+    """
+    opened = decode_note(note)
+    origin = spec.decode_checkpoint(opened.text).origin
+    lines = _lines_of(opened, origin, spec.ED25519, public_key)
+    if not lines:
+        raise MalformedRecord(format="signed note", reason="it is not signed by the expected key")
+    return encode_note(Note(opened.text, tuple(lines)))
+
+
 def cosign(identity: Identity, name: str, note: bytes, *, time_s: int) -> bytes:
     """The note with a witness's cosignature added, or renewed.
 

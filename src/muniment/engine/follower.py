@@ -25,7 +25,7 @@ from muniment.crypto.checkpoints import open_checkpoint
 from muniment.crypto.entries import SignedEntry, entry_hash, known_entry
 from muniment.crypto.member import ReadSecret, VerifySecret
 from muniment.engine.accusing import Suspicion, charge_of
-from muniment.engine.evidence import make_evidence
+from muniment.engine.evidence import make_evidence, verify_evidence
 from muniment.engine.opening import open_entries
 from muniment.errors import (
     EntryRefused,
@@ -137,7 +137,7 @@ class Follower:
             if entry.entry.act is not None:
                 self.ring.follow(self.membership)
         self._fold(self._kept(self.view.size))
-        for note in self._known_notes(self.frontier.size + 1):
+        for note in self.known_notes(self.frontier.size + 1):
             checkpoint = _of_own(note)
             self._ahead.setdefault(checkpoint.size, (checkpoint.root, note))
 
@@ -152,6 +152,11 @@ class Follower:
     def open_note(self, note: bytes) -> Checkpoint:
         """A checkpoint of this log, its signature verified.  Raises: MalformedRecord."""
         return open_checkpoint(note, self._log_key, origin=origin_of(self.volume))
+
+    @property
+    def log_key(self) -> bytes:
+        """Of the service that is followed."""
+        return self._log_key
 
     @property
     def seen_size(self) -> int:
@@ -188,6 +193,20 @@ class Follower:
             raise self._accused(Suspicion(reason, (other, note), size, ()), {})
         self._see(note, checkpoint)
         return checkpoint
+
+    def take_evidence(self, evidence: bytes) -> LogForked:
+        """Refuse the log service for what somebody else has evidence of.
+
+        Returns: the error to raise; the evidence is stored.
+        Raises: MalformedRecord: it proves nothing, or nothing against this log's service; UnknownVersion.
+        """
+        self._check_refused()
+        verdict = verify_evidence(evidence)
+        if (verdict.volume, verdict.log_key) != (self.volume, self._log_key):
+            raise MalformedRecord(
+                format="evidence", reason="it is not against the log service of this volume"
+            )
+        return self._convicted(evidence, verdict.says)
 
     def is_stale(self, note: bytes) -> bool:
         """Whether a larger log than this checkpoint's has been seen.  Raises: MalformedRecord."""
@@ -315,8 +334,8 @@ class Follower:
         if checkpoint.size > self.frontier.size and len(self._ahead) < _AHEAD_MAX:
             self._ahead[checkpoint.size] = checkpoint.root, note
 
-    def _known_notes(self, start: int) -> Iterator[bytes]:
-        """Those of at least `start` entries; the replica's own is among them."""
+    def known_notes(self, start: int = 0) -> Iterator[bytes]:
+        """Every checkpoint that was seen, of at least `start` entries; the replica's own comes first."""
         own = self.replica.checkpoint()
         if own and _of_own(own).size >= start:
             yield own
@@ -326,7 +345,7 @@ class Follower:
     def _contradiction(self, note: bytes, checkpoint: Checkpoint, reason: str) -> None:
         """It signed a note for another past than the replica's; what it signed of that one contradicts it."""
         largest = None
-        for other in self._known_notes(checkpoint.size):
+        for other in self.known_notes(checkpoint.size):
             largest, size = other, _of_own(other).size
             if size <= self.frontier.size:
                 raise self._accused(Suspicion(reason, (note, other), size, (checkpoint.size - 1,)), {})
@@ -338,7 +357,7 @@ class Follower:
     def _not_its_entries(self, note: bytes, checkpoint: Checkpoint, error: MalformedRecord) -> None:
         """What it sent is not what it signed.  If it can show what it signed, that may be another log."""
         reason = "the entries are not those of its checkpoint"
-        known = [other for other in self._known_notes(1) if _of_own(other).size <= self.frontier.size]
+        known = [other for other in self.known_notes(1) if _of_own(other).size <= self.frontier.size]
         if not known:
             raise self._forked(reason) from error
         own = max(known, key=lambda other: _of_own(other).size)
@@ -387,8 +406,12 @@ class Follower:
             evidence = make_evidence(self.volume, self._log_key, charge)
         except (MalformedRecord, StoreFailed):
             return self._forked(suspicion.reason)
+        return self._convicted(evidence, suspicion.reason)
+
+    def _convicted(self, evidence: bytes, reason: str) -> LogForked:
+        """With evidence that was verified; the service is refused from now on."""
         self.refused = self._evidence_sink(evidence) if self._evidence_sink else "not kept"
-        return self._forked(f"{suspicion.reason}; evidence: {self.refused}")
+        return self._forked(f"{reason}; evidence: {self.refused}")
 
     def _prefix(self, bytes_max: int) -> list[bytes]:
         """All entries of the replica, for a history that is evidence.  Raises: MalformedRecord: too long."""

@@ -102,6 +102,9 @@ class FolderCheckpoints:
         try:
             if self._fd >= 0:
                 os.fsync(self._fd)
+                # The file and the folder may be new, or left by a process that was killed before this.
+                _flush_names(self._folder)
+                _flush_names(self._folder.parent)
         except OSError as error:
             raise self._translated(error) from error
 
@@ -114,17 +117,11 @@ class FolderCheckpoints:
         """Open the file of a range to append to it; what was written to another becomes durable."""
         self.flush()
         self.close()
-        path, new = self._path(number), not self._path(number).exists()
+        path = self._path(number)
         kept, end = self._read(number)
         fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o600)
         os.ftruncate(fd, end)
         self._fd, self._range, self._present = fd, number, set(kept)
-        if new:
-            folder = os.open(self._folder, os.O_RDONLY)
-            try:
-                os.fsync(folder)
-            finally:
-                os.close(folder)
 
     def _read(self, number: int) -> tuple[list[Kept], int]:
         """The notes of a range in the order of writing, and where the last whole one ends."""
@@ -158,3 +155,12 @@ class FolderCheckpoints:
 
     def _translated(self, error: OSError) -> MunimentError:
         return StoreFailed(where=str(self._folder), reason=f"a checkpoint cannot be kept: {error}")
+
+
+def _flush_names(folder: Path) -> None:
+    """What is in a folder is found under its name after a power cut."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

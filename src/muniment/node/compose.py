@@ -120,7 +120,7 @@ async def run_node(
     Raises: ConfigInvalid, FolderBusy, StoreFailed, DiskFull, UnknownVersion: it could not start.
     """
     async with contextlib.AsyncExitStack() as stack:
-        stopping = _stop_signals(stack, stop)
+        stopping = stop_signals(stack, stop)
         stack.callback(FolderLock(folder).close)
         config, identity = load_node_config(folder), read_identity(folder / files.KEY_FILE)
         _allow_open_files()
@@ -223,7 +223,7 @@ async def run_introducer(
     Raises: ConfigInvalid, FolderBusy, StoreFailed, DiskFull: it could not start.
     """
     async with contextlib.AsyncExitStack() as stack:
-        stopping = _stop_signals(stack, stop)
+        stopping = stop_signals(stack, stop)
         stack.callback(FolderLock(folder).close)
         config, identity = load_introducer_config(folder), read_identity(folder / files.KEY_FILE)
         _allow_open_files()
@@ -270,7 +270,7 @@ async def run_log(folder: Path, *, ready: Ready | None = None, stop: asyncio.Eve
     from muniment.node.log_host import LogHost
 
     async with contextlib.AsyncExitStack() as stack:
-        stopping = _stop_signals(stack, stop)
+        stopping = stop_signals(stack, stop)
         stack.callback(FolderLock(folder).close)
         config, identity = load_log_config(folder), read_identity(folder / files.KEY_FILE)
         _allow_open_files()
@@ -410,7 +410,7 @@ def _tls_files(folder: Path, identity: Identity) -> tuple[Path, Path]:
         raise failed(tls, error) from error
 
 
-def _stop_signals(stack: contextlib.AsyncExitStack, stop: asyncio.Event | None) -> asyncio.Event:
+def stop_signals(stack: contextlib.AsyncExitStack, stop: asyncio.Event | None) -> asyncio.Event:
     """An event that SIGTERM and SIGINT set; a second signal ends the process the hard way."""
     stopping = stop or asyncio.Event()
     loop = asyncio.get_running_loop()

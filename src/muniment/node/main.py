@@ -9,6 +9,7 @@ import os
 import random
 import socket
 import sys
+from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from muniment.engine.opened import KnownVolume, OpenVolume
     from muniment.engine.policy import Policy
     from muniment.engine.volume_files import VolumeFiles
+    from muniment.node.witnesses import Tell
     from muniment.spec.act import Role, VolumePolicy
     from muniment.spec.address import PeerAddress
     from muniment.spec.volume_cap import Right
@@ -187,6 +189,13 @@ class Root:
 
         return volumes.open_volume(home, name, passphrase)
 
+    def open_offline(
+        self, home: Path, name: str, passphrase: Passphrase
+    ) -> AbstractAsyncContextManager[OpenVolume]:
+        from muniment.node import volumes
+
+        return volumes.open_offline(home, name, passphrase)
+
     async def audit(
         self,
         home: Path,
@@ -220,6 +229,21 @@ class Root:
         from muniment.node import volumes
 
         return await volumes.move_volume(home, name, log, passphrase)
+
+    async def cosign_once(self, home: Path, names: Sequence[str], passphrase: Passphrase, tell: Tell) -> None:
+        from muniment.node import witnesses
+
+        await witnesses.cosign_once(home, names, passphrase, tell)
+
+    def run_witness(self, home: Path, names: Sequence[str], passphrase: Passphrase, tell: Tell) -> bool:
+        import asyncio
+
+        import uvloop
+
+        from muniment.node import witnesses
+
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            return runner.run(witnesses.run_witness(home, names, passphrase, tell))
 
     def names(self, home: Path, name: str, folder: bytes) -> list[tuple[bytes, bool]]:
         from muniment.node import volumes

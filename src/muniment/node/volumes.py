@@ -3,6 +3,7 @@
 create_volume    found one at a log service, or on this machine
 join_volume      ask for membership by an invitation, or recover a volume by a capability
 open_volume      follow its log
+open_offline     the same without asking the log service
 open_files       the same with the grid that has its content
 """
 
@@ -87,7 +88,7 @@ async def create_volume(
     check_name(home, name)  # before there is a volume that nobody has remembered
     secret, clock = read_member(home, passphrase), SystemClock()
     signed = founding_entry(secret, name, own_name, policy, clock, os.urandom)
-    async with _log_service(home, log) as service:
+    async with log_service(home, log) as service:
         volume, log_key = await service.found(signed)
         known = keep_volume(home, volume, name, log, log_key, None)
         async with _opened(known, secret, service.client(volume)):
@@ -119,7 +120,7 @@ async def join_volume(
     before = next((one for one in volumes(home) if one.volume == cap.volume), None)
     called = name or (before.name if before else f"volume-{cap.volume.hex()[:8]}")
     check_name(home, called, cap.volume)
-    async with _log_service(home, log) as service:
+    async with log_service(home, log) as service:
         log_key = await service.log_key()
         known = keep_volume(home, cap.volume, called, log, log_key, kept)
         followed = False
@@ -161,8 +162,23 @@ async def open_volume(home: Path, name: str, passphrase: Passphrase) -> AsyncIte
     known = find_volume(home, name)
     held = holding(home, known, passphrase)
     async with (
-        _log_service(home, known.log) as service,
+        log_service(home, known.log) as service,
         _opened(known, held, service.client(known.volume)) as opened,
+    ):
+        yield opened
+
+
+@contextlib.asynccontextmanager
+async def open_offline(home: Path, name: str, passphrase: Passphrase) -> AsyncIterator[OpenVolume]:
+    """A volume of the home as far as its log was followed before; nobody is asked until its caller does.
+
+    Raises: VolumeUnknown, PassphraseWrong.
+    """
+    known = find_volume(home, name)
+    held = holding(home, known, passphrase)
+    async with (
+        log_service(home, known.log) as service,
+        _followed(known, held, service.client(known.volume)) as opened,
     ):
         yield opened
 
@@ -231,7 +247,7 @@ async def move_volume(home: Path, name: str, log: str, passphrase: Passphrase) -
     """
     known = find_volume(home, name)
     held = holding(home, known, passphrase)
-    async with _log_service(home, log) as service:
+    async with log_service(home, log) as service:
         log_key = await service.log_key()
         client = service.client(known.volume)
         async with _followed(known, held, client) as opened:
@@ -310,7 +326,7 @@ async def _followed(known: KnownVolume, held: Holding, log: LogClient) -> AsyncI
 # --- log services ---------------------------------------------------------------------------------
 
 
-class _Remote:
+class RemoteLogs:
     """A log service somewhere."""
 
     def __init__(self, service: HttpLogService) -> None:
@@ -328,7 +344,7 @@ class _Remote:
         return self._service.volume(volume)
 
 
-class _Local:
+class LocalLogs:
     """Logs in the home itself."""
 
     def __init__(self, host: LogHost) -> None:
@@ -345,11 +361,12 @@ class _Local:
 
 
 @contextlib.asynccontextmanager
-async def _log_service(home: Path, log: str) -> AsyncIterator[_Remote | _Local]:
+async def log_service(home: Path, log: str) -> AsyncIterator[RemoteLogs | LocalLogs]:
+    """The service that a volume names: `mun:log:...`, or `local`.  Raises: InvalidRequest: no address."""
     if log != LOCAL:
         service = HttpLogService(parse_address(log, PeerKind.LOG))
         try:
-            yield _Remote(service)
+            yield RemoteLogs(service)
         finally:
             await service.aclose()
         return
@@ -357,7 +374,7 @@ async def _log_service(home: Path, log: str) -> AsyncIterator[_Remote | _Local]:
         home / _LOGS_FOLDER, _local_key(home), SystemClock(), may_found=lambda _: True, volumes_max=1000
     )
     try:
-        yield _Local(host)
+        yield LocalLogs(host)
     finally:
         await host.aclose()
 

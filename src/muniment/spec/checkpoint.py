@@ -10,16 +10,20 @@ from __future__ import annotations
 import base64
 import binascii
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from muniment.errors import InvalidRequest, MalformedRecord
 from muniment.ids import MemberId, VolumeId, id_from_text, id_text
-from muniment.spec.limits import KIB, LOG_SIZE_MAX
+from muniment.spec.limits import KIB, LOG_SIZE_MAX, MIB
 from muniment.spec.tags import COSIGNATURE
 
 NOTE_BYTES_MAX: Final = 8 * KIB
 """Signed checkpoint with its cosignatures."""
+NOTES_MAX: Final = 4096
+NOTES_BYTES_MAX: Final = 4 * MIB
+"""Of a file of checkpoints, for another member (section 5)."""
 NOTE_SIGNATURES_MAX: Final = 64
 """Signature lines of one note; C2SP asks for 16 at least."""
 ROOT_BYTES: Final = 32
@@ -35,6 +39,7 @@ ED25519: Final = 0x01
 COSIGNATURE_V1: Final = 0x04
 """Signature types (signed-note, section Signature types): a key id is made under one of them."""
 
+_FILE: Final = "file of checkpoints"
 _ORIGIN: Final = "muniment.log/"
 _WITNESS: Final = "muniment.witness/"
 _DASH: Final = "\u2014 "
@@ -176,6 +181,40 @@ def _unbase64(text: str, name: str) -> bytes:
     if base64.b64encode(data).decode("ascii") != text:
         raise MalformedRecord(format=name, reason="not the canonical base64")
     return data
+
+
+# --- files of notes -----------------------------------------------------------------------------
+
+
+def encode_notes(notes: Sequence[bytes]) -> bytes:
+    """Notes behind each other, an empty line between them; one alone is just that note.
+
+    Raises: MalformedRecord: none, or more than fit.
+    """
+    data = b"\n".join(notes)
+    _check_file(len(data), len(notes))
+    return data
+
+
+def decode_notes(data: bytes) -> list[bytes]:
+    """Take a file of notes apart; each is a note, and nothing of it is verified.
+
+    Raises: MalformedRecord: for anything that `encode_notes` did not make.  Cost: O(length).
+    """
+    _check_file(len(data), 1)
+    blocks = data.removesuffix(b"\n").split(b"\n\n", 2 * NOTES_MAX)
+    _check_file(len(data), len(blocks) // 2)
+    if len(blocks) % 2 or not data.endswith(b"\n"):
+        raise MalformedRecord(format=_FILE, reason="a checkpoint without signatures, or cut off")
+    notes = [b"%s\n\n%s\n" % pair for pair in zip(blocks[::2], blocks[1::2], strict=True)]
+    for note in notes:
+        decode_checkpoint(decode_note(note).text)
+    return notes
+
+
+def _check_file(size_bytes: int, notes: int) -> None:
+    if size_bytes > NOTES_BYTES_MAX or not 1 <= notes <= NOTES_MAX:
+        raise MalformedRecord(format=_FILE, reason=f"{notes} checkpoints in {size_bytes} bytes")
 
 
 # --- checkpoints --------------------------------------------------------------------------------

@@ -129,7 +129,14 @@ def members_words(name: str, world: FakeComposition, folder: Path) -> dict[str, 
         bert.muni("member", "join", "books", "--role", "owner")
         anna.muni("member", "accept", "books", bert.id)
         anna.muni("member", "accept", "books", "carl")
+    if name in ("volume checkpoints", "volume info", "witness run"):
+        assert anna.muni("witness", "run", "books", "--once").code == 0
+        anna.muni("volume", "info", "books")
+    if name == "volume compare":
+        assert anna.muni("volume", "checkpoints", "books", "--export", folder / "seen").code == 0
     return {
+        "volume checkpoints": ["books"], "volume compare": ["books", folder / "seen"],
+        "witness run": ["books", "--once"],
         "identity passwd": ["--unlocked"], "identity export": ["--output", folder / "seed"],
         "volume create": ["more", "--log", LOG_ADDRESS], "volume join": [cap], "volume info": ["books"],
         "volume move": ["books", LOG_ADDRESS], "volume cap": ["books", "--right", "verify"],
@@ -158,7 +165,7 @@ def test_the_documents_are_those_that_are_printed(
         "node status": [tree], "introducer init": ["i"], "introducer run": [tree],
         "log init": ["l"], "log run": [tree], **FILES_WORDS,
     }  # fmt: skip
-    if name.split()[0] in ("identity", "volume", "member"):
+    if name.split()[0] in ("identity", "volume", "member", "witness"):
         serve_log(tmp_path / "log", monkeypatch)
         words |= members_words(name, world, tmp_path)
     if name in FILES_WORDS:

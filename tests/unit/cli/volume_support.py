@@ -15,7 +15,7 @@ from muniment.node.clock import SystemClock
 from muniment.node.folder import make_identity
 from muniment.node.log_host import LogHost
 
-REAL = volumes._log_service
+REAL = volumes.log_service
 
 
 def serve_log(folder: Path, patch: pytest.MonkeyPatch) -> None:
@@ -27,18 +27,18 @@ def serve_log(folder: Path, patch: pytest.MonkeyPatch) -> None:
     key = make_identity(folder / "key", os.urandom)
 
     @contextlib.asynccontextmanager
-    async def service(home: Path, log: str) -> AsyncIterator[volumes._Remote | volumes._Local]:
+    async def service(home: Path, log: str) -> AsyncIterator[volumes.RemoteLogs | volumes.LocalLogs]:
         if log != LOG_ADDRESS:
             async with REAL(home, log) as real:
                 yield real
             return
         host = LogHost(folder / "logs", key, SystemClock(), may_found=lambda _: True, volumes_max=1000)
         try:
-            yield volumes._Local(host)
+            yield volumes.LocalLogs(host)
         finally:
             await host.aclose()
 
-    patch.setattr(volumes, "_log_service", service)
+    patch.setattr(volumes, "log_service", service)
 
 
 class Person:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,9 +15,12 @@ if TYPE_CHECKING:
     from muniment.engine.opened import KnownVolume, OpenVolume
     from muniment.engine.policy import Policy
     from muniment.engine.volume_files import VolumeFiles
+    from muniment.engine.witness import Cosigned, Trouble
     from muniment.spec.act import Role, VolumePolicy
     from muniment.spec.volume_cap import Right
     from muniment.spec.wire import NodeStatus
+
+    TellCosigned = Callable[[KnownVolume, Cosigned | Trouble], None]
 
 Passphrase = Callable[[], str]
 """Asks for the identity's passphrase, when it is needed."""
@@ -145,6 +148,12 @@ class Composition(Protocol):
         """A volume in step with its log, without the grid.  Raises: VolumeUnknown, LogForked."""
         ...
 
+    def open_offline(
+        self, home: Path, name: str, passphrase: Passphrase
+    ) -> AbstractAsyncContextManager[OpenVolume]:
+        """A volume as far as its log was followed before.  Raises: VolumeUnknown."""
+        ...
+
     async def audit(
         self,
         home: Path,
@@ -176,6 +185,24 @@ class Composition(Protocol):
         """Follow another log service from now on, if it continues what was seen.
 
         Raises: VolumeUnknown, LogForked; as `open_volume`.
+        """
+        ...
+
+    async def cosign_once(
+        self, home: Path, names: Sequence[str], passphrase: Passphrase, tell: TellCosigned
+    ) -> None:
+        """Cosign the newest checkpoint of each volume's log, telling of each.
+
+        Raises: VolumeUnknown, PassphraseWrong, NotCapable, InvalidRequest, FolderBusy: before anything is.
+        """
+        ...
+
+    def run_witness(
+        self, home: Path, names: Sequence[str], passphrase: Passphrase, tell: TellCosigned
+    ) -> bool:
+        """Cosign these volumes' logs until SIGTERM, SIGINT, or all are refused; returns whether one is.
+
+        Raises: as `cosign_once`; StoreFailed, DiskFull.
         """
         ...
 

@@ -47,7 +47,12 @@ MEANING: Final[dict[int, str]] = {
 
 def exit_code(error: errors.MunimentError) -> int:
     """The exit code of an error: that of its family."""
-    return next(code for family, code in FAMILY.items() if isinstance(error, family))
+    return of_family(type(error))
+
+
+def of_family(kind: type[errors.MunimentError]) -> int:
+    """The exit code of all errors of a kind."""
+    return next(code for family, code in FAMILY.items() if issubclass(kind, family))
 
 
 def of_signal(number: int) -> int:

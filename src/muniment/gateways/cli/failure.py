@@ -33,6 +33,11 @@ class Failure:
     hint: str
     facts: dict[str, Any] = field(default_factory=dict)
 
+    @property
+    def document(self) -> dict[str, Any]:
+        """For --json."""
+        return {"code": self.code, "message": self.message, "hint": self.hint, "facts": self.facts}
+
 
 def failure_of(error: BaseException, context: Context) -> Failure:
     """What to tell of any exception that ends a command."""
@@ -87,13 +92,7 @@ def report(error: BaseException, context: Context) -> int:
         if isinstance(error, click.exceptions.NoArgsIsHelpError):
             click.echo(error.format_message(), err=True)
         elif context.json:
-            what = {
-                "code": failure.code,
-                "message": failure.message,
-                "hint": failure.hint,
-                "facts": failure.facts,
-            }
-            context.emit({"error": what})
+            context.emit({"error": failure.document})
         else:
             label = "muni:" if os.environ.get("NO_COLOR") else click.style("muni:", fg="red")
             click.echo(f"{label} {printable(failure.message)}", err=True)

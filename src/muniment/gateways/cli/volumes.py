@@ -9,10 +9,18 @@ import click
 
 from muniment.engine.opened import LOCAL, KnownVolume, OpenVolume, right_of
 from muniment.gateways.cli.agreed import DEFAULT, policy_document, policy_of, policy_options, policy_rows
+from muniment.gateways.cli.checkpoints import (
+    checkpoints,
+    compare,
+    cosigned_document,
+    cosigned_text,
+    newest_checkpoint,
+)
 from muniment.gateways.cli.context import Context, json_option, pass_context
 from muniment.gateways.cli.passphrases import passphrase_of
 from muniment.gateways.cli.show import count_text, table
 from muniment.gateways.cli.values import CAP_HELP, Line, cap_argument
+from muniment.gateways.cli.when import moment_text
 from muniment.ids import id_text
 from muniment.spec.act import NAME_CHARS_MAX, NOTE_CHARS_MAX, Role
 from muniment.spec.volume_cap import Invitation, Right, parse_volume_cap
@@ -49,6 +57,10 @@ def login_name() -> str:
 @json_option
 def volume() -> None:
     """Make, join and look at volumes."""
+
+
+volume.add_command(checkpoints)
+volume.add_command(compare)
 
 
 @volume.command("create")
@@ -223,6 +235,7 @@ def _info(opened: OpenVolume) -> dict[str, Any]:
     """In the volume's thread."""
     volume, state = opened.volume, opened.volume.membership
     me = state.members.get(opened.held.member)
+    newest = newest_checkpoint(opened)
     return _known(opened.known) | {
         "own_name": state.name,
         "right": right_of(opened.held).value,
@@ -236,7 +249,10 @@ def _info(opened: OpenVolume) -> dict[str, Any]:
         "entries": volume.follower.frontier.size,
         "folded": volume.view.size,
         "state_hash": id_text(volume.view.state_hash().digest()),
-        "checkpoint": volume.follower.newest_note().decode(),
+        "checkpoint": newest.note.decode(),
+        "checkpoint_time_s": newest.time_s,
+        "witnesses": sum(one.role is Role.WITNESS for one in state.members.values()),
+        "cosigned": cosigned_document(opened, newest),
     }
 
 
@@ -249,6 +265,8 @@ def _info_text(document: dict[str, Any], opened: OpenVolume) -> str:
     if document["rotation_due"]:
         epoch += "; a member left: the next change begins a new one"
     size = count_text(entries, "entry", "entries")
+    if document["checkpoint_time_s"] is not None:
+        size += f", the last of {moment_text(int(document['checkpoint_time_s'] * 1e9))}"
     if folded < entries:
         size += f"; {folded} are read, for the next one you have no keys"
     rows = [
@@ -261,6 +279,7 @@ def _info_text(document: dict[str, Any], opened: OpenVolume) -> str:
         ("epoch", epoch),
         *policy_rows(opened.volume.membership.policy),
         ("size", size),
+        ("cosigned", cosigned_text(document["cosigned"], document["witnesses"])),
         ("state hash", document["state_hash"]),
         ("checkpoint", document["checkpoint"].split("\n\n")[0].split("\n")[2]),
     ]
