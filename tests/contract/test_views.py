@@ -178,6 +178,16 @@ def test_damage_is_told(view: SqliteView, path: Path) -> None:
     damaged.close()
 
 
+def test_a_name_that_leads_to_nothing_is_told(view: SqliteView, path: Path) -> None:
+    fold(view, file(b"a"), file(b"b"))
+    with sqlite3.connect(path) as other:
+        other.execute("DELETE FROM inodes WHERE inode = 3")
+    other.close()
+    assert [child.name for child in view.reading().children(ROOT, b"", 9)] == [b"a", b"b"]
+    with pytest.raises(StoreFailed, match="leads to nothing"):
+        view.reading().listing(ROOT, b"", 9)
+
+
 def test_a_full_disk_is_told_and_leaves_the_view_as_it_was(view: SqliteView) -> None:
     fold_random(view, 1, 20, 20)
     before = view.size, view.state_hash(), tree_of(view.reading())
@@ -311,6 +321,7 @@ def test_the_present_and_single_rows_cost_the_same_however_long_the_past(view: S
     reading = view.reading()
     looks: list[Callable[[], object]] = [
         lambda: reading.children(2, b"", 100),
+        lambda: reading.listing(2, b"", 100),
         lambda: reading.extents(3, 0, SIZE_MAX),
         lambda: reading.xattrs(3),
         lambda: reading.inode(2),

@@ -79,6 +79,9 @@ class TreeOracle:
         start = bisect_right(keys, after)
         return [rows[name][0] for name in keys[start : start + limit]]
 
+    def listing(self, parent: int, after: bytes, limit: int) -> Sequence[tuple[bytes, Inode]]:
+        return [(child.name, self.inodes[child.inode][0]) for child in self.children(parent, after, limit)]
+
     def extents(self, ino: int, start: int, stop: int) -> Sequence[StoredExtent]:
         keys, rows = self._extents.keys(ino), self._extents.rows.get(ino, {})
         near = keys[bisect_right(keys, start - CHUNK_BYTES_MAX) : bisect_left(keys, stop)]

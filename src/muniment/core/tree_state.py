@@ -128,6 +128,10 @@ class TreeReading(Protocol):
         """
         ...
 
+    def listing(self, parent: int, after: bytes, limit: int) -> Sequence[tuple[bytes, Inode]]:
+        """As `children`, with all of what each name leads to."""
+        ...
+
     def extents(self, ino: int, start: int, stop: int) -> Sequence[StoredExtent]:
         """The extents that have a byte in [start, stop), whole, in order of their offsets."""
         ...

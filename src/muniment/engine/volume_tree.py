@@ -120,12 +120,12 @@ def children(state: TreeReading, folder: Inode) -> Iterator[Listed]:
         raise InvalidRequest(reason="this is not a folder")
     after = b""
     while True:
-        page = state.children(folder.inode, after, _PAGE)
-        for name in page:
-            yield Listed(name.name, _required(state, name.inode))
+        page = state.listing(folder.inode, after, _PAGE)
+        for name, inode in page:
+            yield Listed(name, inode)
         if len(page) < _PAGE:
             return
-        after = page[-1].name
+        after = page[-1][0]
 
 
 def walk(state: TreeReading, folder: Inode) -> Iterator[Listed]:

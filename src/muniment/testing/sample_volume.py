@@ -135,6 +135,8 @@ def tree_of(reading: TreeReading) -> Tree:
         assert len(children) == inode.entries
         assert not children or inode.kind is Kind.FOLDER
         names += children
+        listed = reading.listing(inode.inode, b"", len(children) + 1)
+        assert listed == [(child.name, reading.inode(child.inode)) for child in children]
         for child in children:
             below = reading.inode(child.inode)
             assert below is not None

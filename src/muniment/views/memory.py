@@ -300,6 +300,11 @@ class _Reading:
                     found.append(row)
             return found
 
+    def listing(self, parent: int, after: bytes, limit: int) -> Sequence[tuple[bytes, Inode]]:
+        with self._tables.lock:
+            found = [(one.name, self.inode(one.inode)) for one in self.children(parent, after, limit)]
+        return [(name, inode) for name, inode in found if inode is not None]
+
     def extents(self, ino: int, start: int, stop: int) -> Sequence[StoredExtent]:
         with self._tables.lock:
             at = self._at()

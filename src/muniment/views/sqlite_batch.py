@@ -315,6 +315,10 @@ class _BatchReading:
         self._batch.write_names(parent)
         return self._written.children(parent, after, limit)
 
+    def listing(self, parent: int, after: bytes, limit: int) -> Sequence[tuple[bytes, Inode]]:
+        found = [(one.name, self.inode(one.inode)) for one in self.children(parent, after, limit)]
+        return [(name, inode) for name, inode in found if inode is not None]
+
     def extents(self, ino: int, start: int, stop: int) -> Sequence[StoredExtent]:
         pieces = self._batch.pieces(ino)
         written = self._written.extents(ino, start, stop)

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 from muniment.core.tree_state import FIRST_INODE, Inode, Name, StoredExtent
+from muniment.errors import StoreFailed
 from muniment.spec.limits import CHUNK_BYTES_MAX
 from muniment.spec.operation import SIZE_MAX
 from muniment.views.sqlite_file import SqliteFile
@@ -33,6 +34,15 @@ _CHILDREN_THEN: Final = (
     "SELECT name, inode, kind FROM names"
     " WHERE parent = ? AND name > ? AND valid_from <= ? AND valid_to > ? ORDER BY name LIMIT ?"
 )
+_LISTING: Final = (
+    "SELECT i.inode, i.kind, i.mode, i.uid, i.gid, i.atime_ns, i.mtime_ns, i.ctime_ns, i.size, i.links,"
+    " i.entries, i.rdev, i.version, i.parent, n.name FROM names n {index} LEFT JOIN inodes i"
+    " ON i.inode = n.inode AND i.valid_from ="
+    " (SELECT max(valid_from) FROM inodes WHERE inode = n.inode AND valid_from <= :at)"
+    " WHERE n.parent = :parent AND n.name > :after AND {valid} ORDER BY n.name LIMIT :limit"
+)
+_LISTING_NOW: Final = _LISTING.format(index="INDEXED BY names_open", valid=f"n.valid_to = {OPEN}")
+_LISTING_THEN: Final = _LISTING.format(index="", valid="n.valid_from <= :at AND n.valid_to > :at")
 _EXTENTS: Final = (
     # No two valid extents overlap: of those that begin before the range, the last alone can reach into it.
     "SELECT e.offset, e.length, e.source_offset, i.data, {columns} FROM extents e {index}"
@@ -98,6 +108,13 @@ class SqliteReading:
         else:
             rows = self._file.rows(_CHILDREN_THEN, (parent, after, self._at, self._at, limit))
         return [Name(parent, name, inode, KINDS[kind]) for name, inode, kind in rows]
+
+    def listing(self, parent: int, after: bytes, limit: int) -> Sequence[tuple[bytes, Inode]]:
+        values = {"parent": parent, "after": after, "limit": limit, "at": self._at}
+        rows = self._file.rows(_LISTING_NOW if self._at == NOW else _LISTING_THEN, values)
+        if any(row[0] is None for row in rows):
+            raise StoreFailed(where="the view", reason="a name leads to nothing; remove it to fold anew")
+        return [(row[14], inode_of(row)) for row in rows]
 
     def extents(self, ino: int, start: int, stop: int) -> Sequence[StoredExtent]:
         values = {"ino": ino, "start": start, "stop": min(stop, SIZE_MAX), "at": self._at}

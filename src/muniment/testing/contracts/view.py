@@ -243,6 +243,9 @@ class ViewContract:
             assert found == expected
             assert [child.name for child in reading.children(ROOT, b"2", 2)] == [b"20", b"21"]
             assert reading.children(ROOT, b"", 0) == []
+            inodes = [(child.name, reading.inode(child.inode)) for child in reading.children(ROOT, b"2", 9)]
+            assert reading.listing(ROOT, b"2", 9) == inodes
+            assert reading.listing(ROOT, b"", 0) == reading.listing(2, b"", 9) == []
 
     def test_extents_of_a_range_are_those_with_a_byte_in_it(self, view: VolumeView) -> None:
         content = (Extent(10, 10, b"a" * 10), Extent(20, 10, b"b" * 10), Extent(40, 10, b"c" * 10))
