@@ -311,4 +311,6 @@ def _address_of(folder: Path) -> PeerAddress:
 
 def main() -> None:
     """Entry point."""
+    # Nothing here does linear algebra; the threads that NumPy starts for it cost each command 0.1 s.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     sys.exit(run(Root()))
