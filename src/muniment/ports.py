@@ -8,13 +8,14 @@ node and roster ports are asyncio.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Protocol
 
 from muniment.core.history import Difference, EntryMeta, FileVersion, FoldedEntry
 from muniment.core.keeping.job import KindCount, NewJob, Outcome, QueuedJob, QueuedStep, Ready
+from muniment.core.placement import Slot
 from muniment.core.state_hash import StateHash
 from muniment.core.tree_state import Changes, Inode, Rejection, TreeReading
 from muniment.errors import MunimentError
@@ -558,8 +559,38 @@ class ViewHistory(Protocol):
         ...
 
 
-class VolumeView(View, ViewHistory, Protocol):
-    """A view with both faces; what drivers implement."""
+class ViewStart(Protocol):
+    """How a view gives its newest state away, and begins with one; as `View` in all else."""
+
+    @property
+    def start(self) -> int:
+        """How many entries the state covered that the view began with; 0: it knows everything.
+
+        What is asked about earlier states is HistoryMissing.
+        """
+        ...
+
+    def state_rows(self) -> Iterator[bytes]:
+        """The rows of the newest state as `spec.view_row` has them, in the order of `core.state_rows`.
+
+        While they are read no batch may end.
+        """
+        ...
+
+    def begin(self, size: int, time_ns: int, rows: Iterator[bytes], digest: bytes) -> None:
+        """Let an empty view begin with the state after `size` entries; durable on return, all or nothing.
+
+        Args:
+            time_ns: the latest time of those entries.
+            rows: from anybody.
+            digest: what the state must hash to.
+        Raises: MalformedRecord: the rows are none, or of another state; InternalError: it is not empty.
+        """
+        ...
+
+
+class VolumeView(View, ViewHistory, ViewStart, Protocol):
+    """A view with all its faces; what drivers implement."""
 
 
 # --- durable work ---------------------------------------------------------------------------------
@@ -630,6 +661,94 @@ class VisibleQueue(WorkQueue, Protocol):
     def drop(self, job: JobId) -> bool:
         """Forget it with all that is left of it; False: there is no such job."""
         ...
+
+
+# --- what a keeper remembers ----------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class NamedBlobs:
+    """What an entry says of blobs to who holds the verify right.
+
+    Attributes:
+        added: that the entry refers to.
+        pruned: that nothing kept refers to any more, as a prune states.
+    """
+
+    added: tuple[BlobName, ...] = ()
+    pruned: tuple[BlobName, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Sighting:
+    """A share at a node, as it was last seen there.
+
+    Attributes:
+        slot: which share, at which node.
+        held_s: when the node last said that it holds it, seconds since the epoch.
+        proven_s: when it last proved it, or it was read; 0: never.
+    """
+
+    slot: Slot
+    held_s: float
+    proven_s: float
+
+
+class BlobBook(Protocol):
+    """The blobs of one volume and where their shares were seen.  Disposable; blocking; any thread.
+
+    What a method wrote is durable on return, and all or nothing.  All raise DiskFull or StoreFailed where the
+    medium fails.
+    """
+
+    @property
+    def size(self) -> int:
+        """Entries of the log taken in."""
+        ...
+
+    def take_in(self, start: int, entries: Sequence[NamedBlobs]) -> None:
+        """Add what the entries from `start` on name.  Raises: InternalError: `start` is not `size`."""
+        ...
+
+    def kept(self, after: BlobId | None, limit: int) -> Sequence[BlobName]:
+        """A page of the blobs that are referred to, in the order of BlobIds: those behind `after`.
+
+        A blob is referred to if an entry names it and no prune since does.  Fewer than `limit` are the last.
+        """
+        ...
+
+    def is_kept(self, blobs: Iterable[BlobId]) -> Sequence[bool]:
+        """Whether each of these is referred to."""
+        ...
+
+    def count(self) -> tuple[int, int]:
+        """How many blobs were ever named, and how many of them are referred to."""
+        ...
+
+    def note(
+        self,
+        held: Iterable[tuple[BlobId, Slot]],
+        gone: Iterable[tuple[BlobId, Slot]],
+        *,
+        now_s: float,
+        proven: bool,
+    ) -> None:
+        """Remember which shares a node has (and proved, if `proven`), and which it has not any more."""
+        ...
+
+    def sightings(self, blobs: Iterable[BlobId]) -> Sequence[Sequence[Sighting]]:
+        """Where each blob's shares were seen, in the order of slots."""
+        ...
+
+    def answered(self, nodes: Iterable[NodeId], now_s: float) -> None:
+        """These nodes answered."""
+        ...
+
+    def last_answers(self) -> Mapping[NodeId, float]:
+        """When each node that ever answered last did."""
+        ...
+
+    def close(self) -> None: ...
 
 
 # --- what an audit reads --------------------------------------------------------------------------

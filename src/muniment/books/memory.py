@@ -1,0 +1,87 @@
+"""`BlobBook` in memory, for tests and for keepers that live shorter than a round."""
+
+from __future__ import annotations
+
+import threading
+from bisect import bisect_right
+from collections.abc import Iterable, Mapping, Sequence
+
+from muniment.core.placement import Slot
+from muniment.errors import InternalError
+from muniment.ids import BlobId, NodeId
+from muniment.ports import NamedBlobs, Sighting
+from muniment.spec.blob import BlobName
+
+
+class MemoryBlobBook:
+    """One volume's book, gone with its object."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._size = 0
+        self._blobs: dict[BlobId, tuple[BlobName, bool]] = {}
+        self._sightings: dict[BlobId, dict[Slot, Sighting]] = {}
+        self._answers: dict[NodeId, float] = {}
+
+    @property
+    def size(self) -> int:
+        return self._size
+
+    def take_in(self, start: int, entries: Sequence[NamedBlobs]) -> None:
+        with self._lock:
+            if start != self._size:
+                raise InternalError(reason=f"entries from {start} on do not follow in the blob book")
+            for entry in entries:
+                self._blobs.update((name.blob, (name, True)) for name in entry.added)
+                self._blobs.update(
+                    (name.blob, (name, False)) for name in entry.pruned if name.blob in self._blobs
+                )
+            self._size += len(entries)
+
+    def kept(self, after: BlobId | None, limit: int) -> list[BlobName]:
+        with self._lock:
+            order = sorted(self._blobs)
+            behind = order[bisect_right(order, after) :] if after else order
+            return [self._blobs[blob][0] for blob in behind if self._blobs[blob][1]][:limit]
+
+    def is_kept(self, blobs: Iterable[BlobId]) -> list[bool]:
+        with self._lock:
+            return [blob in self._blobs and self._blobs[blob][1] for blob in blobs]
+
+    def count(self) -> tuple[int, int]:
+        with self._lock:
+            return len(self._blobs), sum(kept for _, kept in self._blobs.values())
+
+    def note(
+        self,
+        held: Iterable[tuple[BlobId, Slot]],
+        gone: Iterable[tuple[BlobId, Slot]],
+        *,
+        now_s: float,
+        proven: bool,
+    ) -> None:
+        with self._lock:
+            for blob, slot in held:
+                seen = self._sightings.setdefault(blob, {})
+                before = seen[slot].proven_s if slot in seen else 0.0
+                seen[slot] = Sighting(slot, now_s, max(before, now_s if proven else 0.0))
+            for blob, slot in gone:
+                self._sightings.get(blob, {}).pop(slot, None)
+
+    def sightings(self, blobs: Iterable[BlobId]) -> list[list[Sighting]]:
+        with self._lock:
+            return [
+                [seen for _, seen in sorted(self._sightings.get(blob, {}).items(), key=lambda item: item[0])]
+                for blob in blobs
+            ]
+
+    def answered(self, nodes: Iterable[NodeId], now_s: float) -> None:
+        with self._lock:
+            self._answers.update(dict.fromkeys(nodes, now_s))
+
+    def last_answers(self) -> Mapping[NodeId, float]:
+        with self._lock:
+            return dict(self._answers)
+
+    def close(self) -> None:
+        pass

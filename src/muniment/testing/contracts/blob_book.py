@@ -1,0 +1,90 @@
+"""What every `BlobBook` must do; a driver's test class inherits this suite and gives it books."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from muniment.core.placement import Slot
+from muniment.errors import InternalError
+from muniment.ids import BlobId, NodeId, ShareNumber
+from muniment.ports import BlobBook, NamedBlobs, Sighting
+from muniment.spec.blob import BlobName
+from muniment.spec.share import BlobShape, CodecId
+
+OpenBook = Callable[[], BlobBook]
+"""Opens the same book again each time it is called; the one before is closed."""
+
+
+def blob(at: int) -> BlobName:
+    """Blob names in the order of their numbers."""
+    return BlobName(BlobId(at.to_bytes(32, "big")), BlobShape(CodecId.RS, 4, 6, 1000 + at))
+
+
+def slot(share: int, node: int) -> Slot:
+    """A share at a node, both by number."""
+    return Slot(ShareNumber(share), NodeId(bytes([node]) * 32))
+
+
+def adds(*numbers: int) -> NamedBlobs:
+    """An entry that names these blobs."""
+    return NamedBlobs(added=tuple(map(blob, numbers)))
+
+
+def prunes(*numbers: int) -> NamedBlobs:
+    """A prune of these."""
+    return NamedBlobs(pruned=tuple(map(blob, numbers)))
+
+
+class BlobBookContract:
+    """The suite; `opened` comes from the driver's test class."""
+
+    def test_a_new_one_is_empty(self, opened: OpenBook) -> None:
+        book = opened()
+        assert (book.size, book.count(), list(book.kept(None, 10))) == (0, (0, 0), [])
+        assert list(book.is_kept([blob(1).blob])) == [False]
+        assert dict(book.last_answers()) == {}
+
+    def test_blobs_come_in_pages_in_the_order_of_their_names(self, opened: OpenBook) -> None:
+        book = opened()
+        book.take_in(0, [adds(5, 1), adds(), adds(3, 1)])
+        book.take_in(3, [adds(2)])
+        assert book.size == 4
+        assert list(book.kept(None, 3)) == [blob(1), blob(2), blob(3)]
+        assert list(book.kept(blob(3).blob, 3)) == [blob(5)]
+        assert book.count() == (4, 4)
+
+    def test_what_is_pruned_is_not_kept_until_it_is_named_again(self, opened: OpenBook) -> None:
+        book = opened()
+        book.take_in(0, [adds(1, 2, 3), prunes(1, 2, 9), adds(2)])
+        assert list(book.kept(None, 10)) == [blob(2), blob(3)]
+        assert list(book.is_kept([blob(1).blob, blob(2).blob, blob(9).blob])) == [False, True, False]
+        assert book.count() == (3, 2)
+        book.take_in(3, [prunes(2), adds(1)])
+        assert list(book.kept(None, 10)) == [blob(1), blob(3)]
+
+    def test_entries_are_taken_in_once_and_in_order(self, opened: OpenBook) -> None:
+        book = opened()
+        book.take_in(0, [adds(1)])
+        for start in (0, 2):
+            with pytest.raises(InternalError):
+                book.take_in(start, [adds(2)])
+        assert (book.size, list(book.kept(None, 10))) == (1, [blob(1)])
+
+    def test_the_last_sighting_and_the_last_proof_are_remembered(self, opened: OpenBook) -> None:
+        book = opened()
+        one, two = blob(1).blob, blob(2).blob
+        book.note([(one, slot(0, 1)), (one, slot(1, 2))], [], now_s=10.0, proven=True)
+        book.note([(one, slot(0, 1)), (two, slot(0, 3))], [(one, slot(1, 2))], now_s=20.0, proven=False)
+        assert [list(seen) for seen in book.sightings([one, two, blob(3).blob])] == [
+            [Sighting(slot(0, 1), 20.0, 10.0)],
+            [Sighting(slot(0, 3), 20.0, 0.0)],
+            [],
+        ]
+
+    def test_the_last_answer_of_each_node_is_remembered(self, opened: OpenBook) -> None:
+        book = opened()
+        book.answered([slot(0, 1).node, slot(0, 2).node], 10.0)
+        book.answered([slot(0, 2).node], 20.0)
+        assert dict(book.last_answers()) == {slot(0, 1).node: 10.0, slot(0, 2).node: 20.0}
