@@ -19,6 +19,7 @@ from muniment.engine.evidence import Verdict, verify_evidence
 from muniment.engine.volume import Volume
 from muniment.errors import LogForked, MalformedRecord, UnknownVersion
 from muniment.spec.act import Leave, Role
+from muniment.spec.operation import ROOT
 from muniment.testing.lying_log import SwitchedLog, service_of
 
 
@@ -123,6 +124,22 @@ async def test_dropped(accused: Accused, victim: Volume) -> None:
     del entries[-4]
     accused.lie(entries)
     await accused.detected(victim, "it signed a log")
+
+
+@pytest.mark.parametrize("index", [1, 8, 9, 1 << 40])
+async def test_acknowledged_and_dropped(accused: Accused, index: int) -> None:
+    """An acknowledgement that names another entry's place, or one that is not there, is none."""
+    victim = await accused.victim()
+    accused.switch.drops = index
+    with pytest.raises(LogForked, match=f"acknowledged a change as entry {index}, and that is another"):
+        await make(victim, b"dropped")
+    with pytest.raises(LogForked, match="acknowledged a change"):
+        await victim.act(lambda _: Leave())
+    accused.switch.drops = None
+    await make(victim, b"kept")
+    names = [child.name for child in victim.view.reading().children(ROOT, b"", 100)]
+    assert b"kept" in names
+    assert b"dropped" not in names
 
 
 async def test_reordered(accused: Accused, victim: Volume) -> None:

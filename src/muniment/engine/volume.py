@@ -24,7 +24,7 @@ from muniment.core.keys import EpochKeys, rotation
 from muniment.core.membership import Membership
 from muniment.core.tree_state import TreeReading
 from muniment.crypto.checkpoints import open_checkpoint
-from muniment.crypto.entries import sign_entry
+from muniment.crypto.entries import entry_hash, sign_entry
 from muniment.crypto.member import MemberSecret
 from muniment.engine.accusing import gather
 from muniment.engine.follower import Follower
@@ -275,8 +275,19 @@ class Volume:
                     raise
                 continue
             await self._follow(done.checkpoint)
+            await self._check_kept(signed, done.index)
             return Committed(done.index, done.checkpoint)
         raise AssertionError
+
+    async def _check_kept(self, signed: bytes, index: int) -> None:
+        """An acknowledgement is not signed: only the entry in its place shows that it was not dropped.
+
+        Raises: LogForked: it is not there.
+        """
+        entry = entry_hash(signed)
+        if await self.run(lambda: self._follower.replica.find(entry)) != index:
+            reason = f"it acknowledged a change as entry {index}, and that is another or none"
+            raise LogForked(volume=self.id, reason=reason)
 
     async def _send(self, signed: Sequence[bytes]) -> list[Appended]:
         """Have entries ordered; a call whose answer was lost is repeated as it was."""
