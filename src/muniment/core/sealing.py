@@ -18,7 +18,7 @@ import zstandard
 from muniment.crypto.cipher import TAG_BYTES, DoesNotOpen, decrypt_into, encrypt_into
 from muniment.crypto.hashing import derive
 from muniment.erasure.codec import Coding, codec_for
-from muniment.errors import BlobCorrupt, MalformedRecord
+from muniment.errors import BlobCorrupt, BlobInconsistent, MalformedRecord
 from muniment.ids import ShareNumber
 from muniment.merkle.share_tree import blob_id, leaf_hashes
 from muniment.merkle.tree import tree_root
@@ -26,7 +26,7 @@ from muniment.spec import manifest as spec
 from muniment.spec.blob import BlobName, BlobRef, Compression
 from muniment.spec.limits import CHUNK_BYTES_DEFAULT
 from muniment.spec.manifest import Manifest, VerifyHalf
-from muniment.spec.share import BlobShape, CodecId, ShareHeader
+from muniment.spec.share import HASH_BYTES, BlobShape, CodecId, ShareHeader, decode_header
 from muniment.spec.tags import CONTENT_KEY, MANIFEST_KEY, VERIFY_KEY
 
 _ZSTD_LEVEL: Final = 1
@@ -230,13 +230,26 @@ class OpenBuffers:
         self._stray = not set(self._datas) <= set(numbers)
         return [self._datas[number] for number in numbers]
 
-    def assemble(self, coding: Coding, numbers: Sequence[int]) -> memoryview:
-        """The sealed bytes from k checked shares; decodes what is missing.  Cost: nothing if none is."""
-        shape = self._shape
-        assert shape is not None
+    def assemble(self, name: BlobName, numbers: Sequence[int]) -> memoryview:
+        """The sealed bytes from k checked shares; decodes what is missing.
+
+        What is decoded must be the data shares that the name commits to as well.  Each share verifies alone,
+        so without this a blob whose shares are of two contents would be one thing to one reader and another
+        to the next.
+
+        Args:
+            name: of the shape that was begun.
+            numbers: the k shares.
+        Raises: BlobInconsistent: the shares are not those of one coding.
+        Cost: nothing if no data share is missing; else one pass of BLAKE3 over what is decoded.
+        """
+        shape = name.shape
         size = shape.share_bytes
         given = self.checked(numbers)
+        roots = decode_header(self._heads[numbers[0]]).roots
         if shape.codec is CodecId.REP:
+            if roots != roots[:HASH_BYTES] * shape.n:
+                raise BlobInconsistent(blob=name.blob)
             return given[0][: shape.length]
         missing = [number for number in range(shape.k) if number not in numbers]
         area = self._area
@@ -248,7 +261,10 @@ class OpenBuffers:
                     area[number * size : (number + 1) * size] = self._datas[number]
         if missing:
             targets = [(number, area[number * size : (number + 1) * size]) for number in missing]
-            codec_for(coding).decode(given, list(numbers), targets)
+            codec_for(coding_of(shape)).decode(given, list(numbers), targets)
+            for number, data in targets:
+                if tree_root(leaf_hashes(data)) != roots[number * HASH_BYTES : (number + 1) * HASH_BYTES]:
+                    raise BlobInconsistent(blob=name.blob)
         return area[: shape.length]
 
     def plain(self, size: int) -> memoryview:
@@ -267,9 +283,10 @@ def open_blob(ref: BlobRef, numbers: Sequence[int], buffers: OpenBuffers) -> mem
         buffers: begun with this blob's shape.
 
     Returns: `ref.plain_bytes` bytes, valid until `buffers` begins another blob.
-    Raises: BlobCorrupt: the key does not open it, or what is inside is not what the reference says.
+    Raises: BlobCorrupt: the key does not open it, or what is inside is not what the reference says;
+        BlobInconsistent: its shares are not those of one content.
     """
-    sealed = buffers.assemble(coding_of(ref.name.shape), numbers)
+    sealed = buffers.assemble(ref.name, numbers)
     corrupt = BlobCorrupt(blob=ref.name.blob)
     if len(sealed) < TAG_BYTES:
         raise corrupt
@@ -288,9 +305,9 @@ def open_blob(ref: BlobRef, numbers: Sequence[int], buffers: OpenBuffers) -> mem
 def open_manifest(ref: BlobRef, numbers: Sequence[int], buffers: OpenBuffers) -> Manifest:
     """Both halves of a manifest.
 
-    Raises: BlobCorrupt, MalformedRecord, UnknownVersion: whoever made it made it wrong or newer.
+    Raises: BlobCorrupt, BlobInconsistent, MalformedRecord, UnknownVersion: it was made wrong, or newer.
     """
-    verify_sealed, read_sealed = spec.split_sealed(buffers.assemble(coding_of(ref.name.shape), numbers))
+    verify_sealed, read_sealed = spec.split_sealed(buffers.assemble(ref.name, numbers))
     verify = spec.decode_verify_half(_decrypted(ref.name, verify_key(ref.key), verify_sealed))
     read = _decrypted(ref.name, ref.key, read_sealed)
     return spec.decode_read_half(
@@ -303,7 +320,7 @@ def open_verify_half(name: BlobName, key: bytes, numbers: Sequence[int], buffers
 
     Raises: BlobCorrupt, MalformedRecord, UnknownVersion.
     """
-    verify_sealed, _ = spec.split_sealed(buffers.assemble(coding_of(name.shape), numbers))
+    verify_sealed, _ = spec.split_sealed(buffers.assemble(name, numbers))
     return spec.decode_verify_half(_decrypted(name, key, verify_sealed))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 from collections.abc import Sequence
 
@@ -20,8 +21,10 @@ from muniment.core.sealing import (
     verify_key,
 )
 from muniment.erasure.codec import Coding
-from muniment.errors import BlobCorrupt, IntegrityError
-from muniment.spec.blob import BlobRef, Compression
+from muniment.errors import BlobCorrupt, BlobInconsistent, IntegrityError
+from muniment.merkle.share_tree import blob_id, check_share
+from muniment.merkle.tree import tree_root
+from muniment.spec.blob import BlobName, BlobRef, Compression
 from muniment.spec.limits import LEAF_BYTES
 from muniment.spec.manifest import Manifest, ManifestKind
 
@@ -129,6 +132,42 @@ def test_a_share_that_lost_its_race_spoils_neither_this_blob_nor_the_next() -> N
     received(second, [0, 1], opened)
     late[:] = bytes(len(late))
     assert open_blob(second.ref, [0, 1], opened) == noise(900, 2)
+
+
+def crossed(one: SealedBlob, other: SealedBlob, taken: Sequence[int]) -> SealedBlob:
+    """A blob of which some shares are those of another: its name commits to them, and each verifies."""
+    leaves, shares = list(one.leaves), [memoryview(bytes(share)) for share in one.shares]
+    for number in taken:
+        leaves[number], shares[number] = other.leaves[number], memoryview(bytes(other.shares[number]))
+    roots = b"".join(map(tree_root, leaves))
+    name = BlobName(blob_id(one.ref.name.shape, roots), one.ref.name.shape)
+    return SealedBlob(changed(one.ref, name=name), roots, tuple(leaves), tuple(shares))
+
+
+@pytest.mark.parametrize("coding", ["2/4", "rep-3"])
+def test_shares_of_two_contents_under_one_name_give_one_of_them_at_most(
+    coding: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever has the key of a blob could else show each reader another content."""
+    code = Coding.from_text(coding)
+    # Both under one key, as no honest writer makes them.
+    monkeypatch.setattr("muniment.core.sealing.derive", lambda *_: bytes(32))
+    sealer = Sealer(bytes(32), code, compress=False)
+    one = sealer.seal(noise(40_000, 1), BlobBuffers(code, CHUNK))
+    other = sealer.seal(noise(40_000, 2), BlobBuffers(code, CHUNK))
+    monkeypatch.undo()
+    blob, opened, seen = crossed(one, other, range(code.k, code.n)), OpenBuffers(), set[bytes]()
+    for numbers in itertools.combinations(range(code.n), code.k):
+        received(blob, numbers, opened)
+        for number in numbers:
+            check_share(blob.ref.name, number, opened.head(number), opened.data(number))
+        try:
+            seen.add(bytes(open_blob(blob.ref, numbers, opened)))
+        except BlobInconsistent:
+            continue
+    assert seen <= {bytes(noise(40_000, 1))}
+    with pytest.raises(BlobInconsistent):
+        open_blob(blob.ref, numbers, opened)
 
 
 def test_a_verify_key_opens_the_names_and_not_the_keys() -> None:
