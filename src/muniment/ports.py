@@ -650,7 +650,7 @@ class VisibleQueue(WorkQueue, Protocol):
         """A page of jobs in the order of adding: those behind `after`; fewer than `limit` are the last."""
         ...
 
-    def job(self, job: JobId) -> tuple[QueuedJob, Sequence[QueuedStep]] | None:
+    def job(self, job: JobId) -> tuple[QueuedJob, tuple[QueuedStep, ...]] | None:
         """One job with all steps that are left, in order; None: there is no such job."""
         ...
 

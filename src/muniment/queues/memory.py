@@ -128,7 +128,7 @@ class MemoryQueue:
         with self._lock:
             return [entry.seen() for id_, entry in self._entries.items() if id_ > (after or 0)][:limit]
 
-    def job(self, job: JobId) -> tuple[QueuedJob, Sequence[QueuedStep]] | None:
+    def job(self, job: JobId) -> tuple[QueuedJob, tuple[QueuedStep, ...]] | None:
         with self._lock:
             entry = self._entries.get(job)
             return None if entry is None else (entry.seen(), tuple(entry.steps))

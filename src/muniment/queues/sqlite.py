@@ -107,7 +107,7 @@ class SqliteQueue:
             rows = sqlite.execute(f"{_JOB} WHERE jobs.id > ? ORDER BY jobs.id LIMIT ?", (after or 0, limit))
             return _with_boxes(sqlite, rows.fetchall())
 
-    def job(self, job: JobId) -> tuple[QueuedJob, Sequence[QueuedStep]] | None:
+    def job(self, job: JobId) -> tuple[QueuedJob, tuple[QueuedStep, ...]] | None:
         with self._file.reading() as sqlite:
             found = _with_boxes(sqlite, sqlite.execute(f"{_JOB} WHERE jobs.id = ?", (job,)).fetchall())
             steps = sqlite.execute(
@@ -115,7 +115,7 @@ class SqliteQueue:
             ).fetchall()
         if not found:
             return None
-        return found[0], [QueuedStep(number, name, args, bool(last)) for number, name, args, last in steps]
+        return found[0], tuple(QueuedStep(at, name, args, bool(last)) for at, name, args, last in steps)
 
     def retry(self, job: JobId) -> bool:
         with self._file.transaction() as sqlite:

@@ -366,15 +366,15 @@ async def test_a_job_that_is_cancelled_stays_as_it_was() -> None:
 @in_virtual_time
 async def test_a_note_that_is_being_written_is_waited_for() -> None:
     class SlowQueue(MemoryQueue):
-        closed = False
-
         def done(self, job: QueuedJob, outcome: Outcome, now_s: float) -> bool:
             asyncio.run_coroutine_threadsafe(stop(), loop).result()
-            assert not self.closed
             return super().done(job, outcome, now_s)
 
     async def stop() -> None:
         task.cancel()
+        for _ in range(50):  # all that a worker that did not wait would need to end
+            await asyncio.sleep(0)
+        assert not task.done()
 
     async def step(work: Work) -> None:
         pass
@@ -385,7 +385,6 @@ async def test_a_note_that_is_being_written_is_waited_for() -> None:
     await worker.add(new_job("a", "x", steps=["one", "two"]))
     task = asyncio.create_task(worker.run())
     await asyncio.wait({task})
-    queue.closed = True
     assert task.cancelled()
     assert [job.step.name for job in left(queue)] == ["two"]
 
