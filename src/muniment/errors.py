@@ -15,6 +15,7 @@
     |   +-- MalformedRecord, UnknownVersion, ShareCorrupt, BlobCorrupt
     +-- UnavailableError   the right thing exists but cannot be had now
     |   +-- TooFewShares, NotHappy, NodeUnreachable, DeadlineExceeded, RosterEmpty, Overloaded
+    |   +-- HistoryMissing
     +-- LocalError         this machine: disk, capacity, configuration
     |   +-- ConfigInvalid, FolderBusy, DiskFull, CapacityFull, QuotaFull, StoreFailed, FileFailed,
     |   +-- GridUnknown
@@ -551,6 +552,16 @@ class Overloaded(UnavailableError):
     code = "overloaded"
     says = "too much work at once: {limit}"
     hint = "try again shortly"
+
+
+@dataclass(eq=False)
+class HistoryMissing(UnavailableError):
+    """This machine began with a view snapshot, and what was asked for came before it."""
+
+    start: int
+    code = "history-missing"
+    says = "what came before entry {start} is not on this machine, which began with a view snapshot"
+    hint = "'muni volume fetch VOL' brings the whole log"
 
 
 # --- local --------------------------------------------------------------------------------------

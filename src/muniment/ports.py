@@ -314,7 +314,24 @@ class LogStore(Protocol):
 
     @property
     def size(self) -> int:
-        """How many entries are durable."""
+        """The index behind the last entry that is durable."""
+        ...
+
+    @property
+    def start(self) -> int:
+        """The first entry that is here; 0 but for a replica that was begun later."""
+        ...
+
+    def begin(
+        self, start: int, entries: Sequence[LoggedEntry], nodes: Sequence[Subtree], checkpoint: bytes
+    ) -> None:
+        """Let an empty store begin with the entry `start`, of which at least one is given.
+
+        Args:
+            nodes: besides those that the entries complete, the frontier's before them and what else is known
+                of the tree before them, each once; level 0 too.
+        All or nothing, durable on return.  Raises: DiskFull, StoreFailed; InternalError: it is not empty.
+        """
         ...
 
     def append(self, entries: Sequence[LoggedEntry], nodes: Sequence[Subtree], checkpoint: bytes) -> None:
@@ -349,6 +366,21 @@ class LogStore(Protocol):
         ...
 
     def close(self) -> None: ...
+
+
+class ClearStore(Protocol):
+    """Where the clear part of a log is kept in short, beside the log: so that opening it need not read all.
+
+    A cache, but for a replica that was begun later: what came before is nowhere else on this machine.
+    """
+
+    def load(self) -> bytes:
+        """What was kept last; empty if nothing is, or it cannot be read."""
+        ...
+
+    def keep(self, part: bytes) -> None:
+        """Replace it, durably.  Raises: DiskFull, StoreFailed."""
+        ...
 
 
 class CheckpointStore(Protocol):
@@ -416,6 +448,13 @@ class LogClient(Protocol):
 
     async def consistency(self, old: int, new: int) -> tuple[bytes, ...]:
         """The proof that `new` entries extend `old` ones (RFC 9162 section 2.1.4), unverified."""
+        ...
+
+    async def clear_part(self) -> tuple[bytes, bytes]:
+        """The newest signed checkpoint, and the clear part of the log up to it in short, both unverified.
+
+        Raises: Overloaded: it is too large for one answer; InvalidRequest: the service cannot do this.
+        """
         ...
 
     async def wait_beyond(self, size: int, wait_s: float) -> bytes:

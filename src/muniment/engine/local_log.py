@@ -45,6 +45,9 @@ class LocalLog:
     async def consistency(self, old: int, new: int) -> tuple[bytes, ...]:
         return await self._read(lambda store: consistency_path(old, new, store.node))
 
+    async def clear_part(self) -> tuple[bytes, bytes]:
+        return await (await self._sequencer()).clear_part()
+
     async def wait_beyond(self, size: int, wait_s: float) -> bytes:
         return await (await self._sequencer()).wait_beyond(size, wait_s)
 

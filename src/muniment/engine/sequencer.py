@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Final, TypeVar
 
+from muniment.core.clear_part import clear_part, dump_clear
 from muniment.core.membership import Membership
 from muniment.crypto.checkpoints import merge_cosignatures, sign_checkpoint
 from muniment.crypto.entries import SignedEntry, known_entry, open_entry
@@ -30,6 +31,7 @@ from muniment.ports import Appended, Clock, LoggedEntry, LogStore
 from muniment.spec.checkpoint import Checkpoint, origin_of, witness_of
 from muniment.spec.entry import ENTRY_BYTES_MAX, Entry
 from muniment.spec.limits import MIB
+from muniment.spec.log_wire import CLEAR_ANSWER_BYTES_MAX
 
 QUEUE_ENTRIES_MAX: Final = 4096
 QUEUE_BYTES_MAX: Final = 64 * MIB
@@ -85,6 +87,7 @@ class Sequencer:
         self._released = False
         self._roots: dict[int, bytes] = {}
         self._state: tuple[Membership, Frontier] | None = None
+        self._clear = (0, b"")  # the last one that was asked for, and its size
 
     @property
     def store(self) -> LogStore:
@@ -118,6 +121,26 @@ class Sequencer:
         except TimeoutError:
             pass
         return await asyncio.get_running_loop().run_in_executor(None, self._store.checkpoint)
+
+    async def clear_part(self) -> tuple[bytes, bytes]:
+        """The newest checkpoint, and the clear part of the log up to it in short.
+
+        Raises: Overloaded: it is more than CLEAR_ANSWER_BYTES_MAX.  Cost: O(acts), the first time at a size.
+        """
+
+        def work() -> tuple[bytes, bytes]:
+            membership, frontier = self._known()
+            if self._clear[0] != frontier.size:
+                part = clear_part(membership, frontier, self._store.node, self._signed)
+                self._clear = frontier.size, dump_clear(part)
+            if len(self._clear[1]) > CLEAR_ANSWER_BYTES_MAX:
+                raise Overloaded(limit=f"{CLEAR_ANSWER_BYTES_MAX} bytes of membership acts in one answer")
+            return self._store.checkpoint(), self._clear[1]
+
+        return await self.in_thread(work)
+
+    def _signed(self, index: int) -> bytes:
+        return self._store.read(index, index + 1, bytes_max=1)[0]
 
     async def cosign(self, note: bytes) -> None:
         """Add the cosignatures of members to the newest checkpoint.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from muniment.errors import StoreFailed
+from muniment.errors import InternalError, StoreFailed
 from muniment.ids import EntryHash
 from muniment.merkle.log_tree import Subtree
 from muniment.ports import LoggedEntry
@@ -19,10 +19,24 @@ class MemoryLog:
         self._places: dict[EntryHash, int] = {}
         self._nodes: dict[tuple[int, int], bytes] = {}
         self._checkpoint = b""
+        self._start = 0
 
     @property
     def size(self) -> int:
-        return len(self._entries)
+        return self._start + len(self._entries)
+
+    @property
+    def start(self) -> int:
+        return self._start
+
+    def begin(
+        self, start: int, entries: Sequence[LoggedEntry], nodes: Sequence[Subtree], checkpoint: bytes
+    ) -> None:
+        if self.size or not entries:
+            raise InternalError(reason="a log begins once, with an entry")
+        self._start = start
+        self.append(entries, nodes, checkpoint)
+        self._nodes |= {(0, node.index): node.hash for node in nodes if not node.level}
 
     def append(self, entries: Sequence[LoggedEntry], nodes: Sequence[Subtree], checkpoint: bytes) -> None:
         hashes = [entry.hash for entry in entries]
@@ -35,7 +49,9 @@ class MemoryLog:
 
     def read(self, start: int, stop: int, *, bytes_max: int) -> list[bytes]:
         found: list[bytes] = []
-        for entry in self._entries[start:stop]:
+        if start < min(stop, self._start):
+            raise StoreFailed(where=self._where, reason=f"entry {start} is missing")
+        for entry in self._entries[start - self._start : stop - self._start]:
             bytes_max -= len(entry.signed)
             if found and bytes_max < 0:
                 break
@@ -46,8 +62,8 @@ class MemoryLog:
         return self._places.get(entry)
 
     def node(self, level: int, index: int) -> bytes:
-        if level == 0 and index < self.size:
-            return self._entries[index].hash
+        if level == 0 and self._start <= index < self.size:
+            return self._entries[index - self._start].hash
         try:
             return self._nodes[level, index]
         except KeyError:

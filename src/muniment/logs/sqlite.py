@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
-from muniment.errors import DiskFull, MunimentError, StoreFailed, UnknownVersion
+from muniment.errors import DiskFull, InternalError, MunimentError, StoreFailed, UnknownVersion
 from muniment.ids import EntryHash
 from muniment.merkle.log_tree import Subtree
 from muniment.ports import LoggedEntry
@@ -68,7 +68,7 @@ class SqliteLog:
         try:
             self._run(lambda: _prepare(self._writer, path))
             self._reader = self._open()
-            self._size = self._run(lambda: _size(self._writer))
+            self._start, self._size = self._run(lambda: _range(self._writer))
         except BaseException:
             self._writer.close()
             raise
@@ -87,24 +87,44 @@ class SqliteLog:
     def size(self) -> int:
         return self._size
 
+    @property
+    def start(self) -> int:
+        return self._start
+
     def append(self, entries: Sequence[LoggedEntry], nodes: Sequence[Subtree], checkpoint: bytes) -> None:
         with self._write_lock:
-            start = self._size
+            self._append(self._size, entries, nodes, checkpoint)
 
-            def work() -> None:
-                with _transaction(self._writer) as writer:
-                    writer.executemany(
-                        "INSERT INTO entries VALUES (?, ?, ?)",
-                        [(start + at, entry.hash, entry.signed) for at, entry in enumerate(entries)],
-                    )
-                    writer.executemany(
-                        "INSERT INTO nodes VALUES (?, ?, ?)",
-                        [(node.level, node.index, node.hash) for node in nodes if node.level],
-                    )
-                    writer.execute("INSERT OR REPLACE INTO head VALUES (0, ?)", (checkpoint,))
+    def begin(
+        self, start: int, entries: Sequence[LoggedEntry], nodes: Sequence[Subtree], checkpoint: bytes
+    ) -> None:
+        with self._write_lock:
+            if self._size or not entries:
+                raise InternalError(reason="a log begins once, with an entry")
+            self._append(start, entries, nodes, checkpoint)
+            self._start = start
 
-            self._run(work)
-            self._size = start + len(entries)
+    def _append(
+        self, start: int, entries: Sequence[LoggedEntry], nodes: Sequence[Subtree], checkpoint: bytes
+    ) -> None:
+        def work() -> None:
+            with _transaction(self._writer) as writer:
+                writer.executemany(
+                    "INSERT INTO entries VALUES (?, ?, ?)",
+                    [(start + at, entry.hash, entry.signed) for at, entry in enumerate(entries)],
+                )
+                writer.executemany(
+                    "INSERT INTO nodes VALUES (?, ?, ?)",
+                    [
+                        (node.level, node.index, node.hash)
+                        for node in nodes
+                        if node.level or node.index < start
+                    ],
+                )
+                writer.execute("INSERT OR REPLACE INTO head VALUES (0, ?)", (checkpoint,))
+
+        self._run(work)
+        self._size = start + len(entries)
 
     def read(self, start: int, stop: int, *, bytes_max: int) -> list[bytes]:
         stop = min(stop, self._size)
@@ -126,7 +146,7 @@ class SqliteLog:
 
         with self._read_lock:
             self._run(work)
-        if not found and start < stop:
+        if start < stop and (not found or start < self._start):
             raise StoreFailed(where=str(self._path), reason=f"entry {start} of {stop} is missing")
         return found
 
@@ -139,6 +159,8 @@ class SqliteLog:
             row = self._row("SELECT hash FROM nodes WHERE level = ? AND idx = ?", level, index)
         else:
             row = self._row("SELECT hash FROM entries WHERE idx = ?", index)
+        if row is None and level == 0:  # before the first entry of a replica that was begun later
+            row = self._row("SELECT hash FROM nodes WHERE level = 0 AND idx = ?", index)
         if row is None:
             raise StoreFailed(where=str(self._path), reason=f"tree node {level}/{index} is missing")
         return self._bytes(row[0])
@@ -260,8 +282,10 @@ def _prepare(connection: sqlite3.Connection, path: Path) -> None:
         raise UnknownVersion(format="log file", version=version)
 
 
-def _size(connection: sqlite3.Connection) -> int:
-    return int(connection.execute("SELECT coalesce(max(idx), -1) + 1 FROM entries").fetchone()[0])
+def _range(connection: sqlite3.Connection) -> tuple[int, int]:
+    """The first entry, and the index behind the last."""
+    first, last = connection.execute("SELECT min(idx), max(idx) FROM entries").fetchone()
+    return (0, 0) if last is None else (int(first), int(last) + 1)
 
 
 def _flush(path: Path) -> None:

@@ -20,6 +20,7 @@ from muniment.spec.address import PeerAddress
 from muniment.spec.log_wire import (
     APPEND_BYTES_MAX,
     APPEND_ENTRIES_MAX,
+    CLEAR_ANSWER_BYTES_MAX,
     ENTRIES_TYPE,
     AppendAnswer,
     LogInfo,
@@ -27,6 +28,7 @@ from muniment.spec.log_wire import (
     ProofAnswer,
     VolumeFounded,
     pack_frames,
+    split_clear,
     split_frames,
 )
 
@@ -147,6 +149,14 @@ class HttpLogClient:
 
     async def consistency(self, old: int, new: int) -> tuple[bytes, ...]:
         return await self._proof("consistency", f"old={old}&new={new}")
+
+    async def clear_part(self) -> tuple[bytes, bytes]:
+        what = Exchange("GET", f"{self._base}/clear")
+        body = await self._service.exchange("clear", what, size_bytes=CLEAR_ANSWER_BYTES_MAX)
+        try:
+            return split_clear(body)
+        except MalformedRecord as error:
+            raise self._violation(str(error)) from error
 
     async def wait_beyond(self, size: int, wait_s: float) -> bytes:
         what = Exchange("GET", f"{self._base}/checkpoint?beyond={size}&wait_s={wait_s}")

@@ -57,6 +57,7 @@ STATUS: Final[dict[type[MunimentError], int]] = {
     errors.DeadlineExceeded: 504,
     errors.RosterEmpty: 503,
     errors.Overloaded: 503,
+    errors.HistoryMissing: 503,
     errors.ConfigInvalid: 500,
     errors.FolderBusy: 500,
     errors.DiskFull: 507,

@@ -14,6 +14,7 @@ from muniment.errors import (
     InvalidRequest,
     MalformedRecord,
     MunimentError,
+    Overloaded,
     UnknownVersion,
     VolumeUnknown,
 )
@@ -28,6 +29,7 @@ from muniment.spec.limits import CONTROL_BODY_BYTES_MAX
 from muniment.spec.log_wire import (
     APPEND_BYTES_MAX,
     APPEND_ENTRIES_MAX,
+    CLEAR_TYPE,
     ENTRIES_ANSWER_BYTES_MAX,
     ENTRIES_TYPE,
     WAIT_S_MAX,
@@ -39,6 +41,7 @@ from muniment.spec.log_wire import (
     ProofAnswer,
     VolumeFounded,
     Wait,
+    pack_clear,
     pack_frames,
     split_frames,
 )
@@ -84,6 +87,8 @@ CALLS: Final = (
     Call("consistency", "GET", "/v1/logs/{volume}/consistency", "The proof that it extends an older log.",
          answer=ProofAnswer, errors=(VolumeUnknown,), unguarded=True,
          parameters=(_VOLUME, _index("old", "Size known."), _index("new", "Size asked about."))),
+    Call("clear", "GET", "/v1/logs/{volume}/clear", "The newest checkpoint and the clear part in short.",
+         answer=CLEAR_TYPE, errors=(VolumeUnknown, Overloaded), unguarded=True, parameters=(_VOLUME,)),
     Call("cosign", "POST", "/v1/logs/{volume}/cosignatures", "Add a cosignature to the newest checkpoint.",
          status=204, request=NoteMessage, errors=(VolumeUnknown, MalformedRecord), unguarded=True,
          parameters=(_VOLUME,), body_bytes_max=CONTROL_BODY_BYTES_MAX),
@@ -171,6 +176,10 @@ class LogApi:
         if not old <= new <= sequencer.store.size:
             raise InvalidRequest(reason=f"the log has {sequencer.store.size} entries")
         return _proof(await _in_thread(lambda: consistency_path(old, new, sequencer.store.node)))
+
+    async def _clear(self, request: Request) -> Response:
+        sequencer = await self._host.sequencer(_volume(request))
+        return Response(body=pack_clear(*await sequencer.clear_part()), content_type=CLEAR_TYPE)
 
     async def _cosign(self, request: Request) -> Response:
         body = await request.json(NoteMessage)

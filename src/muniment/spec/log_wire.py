@@ -25,6 +25,10 @@ APPEND_BYTES_MAX: Final = ENTRY_BYTES_MAX + 64 * KIB
 ENTRIES_ANSWER_BYTES_MAX: Final = 4 * MIB
 """Entries in one answer, but one at least."""
 
+CLEAR_TYPE: Final = "application/vnd.muniment.clear"
+CLEAR_ANSWER_BYTES_MAX: Final = 8 * MIB
+"""Of a checkpoint and the clear part up to it; a log with more acts than that is followed from its start."""
+
 WAIT_S_MAX: Final = 60.0
 """Longest long poll."""
 
@@ -94,3 +98,18 @@ def split_frames(body: bytes) -> Iterator[bytes]:
             raise MalformedRecord(format="entries", reason="a frame longer than its body")
         yield body[at : at + size]
         at += size
+
+
+def pack_clear(note: bytes, part: bytes) -> bytes:
+    """A checkpoint and the clear part up to it."""
+    return _FRAME.pack(len(note)) + note + part
+
+
+def split_clear(body: bytes) -> tuple[bytes, bytes]:
+    """Read what `pack_clear` made.  Raises: MalformedRecord: it is cut off, or the note too long."""
+    if len(body) < _FRAME.size:
+        raise MalformedRecord(format="clear part", reason="it has no checkpoint")
+    (size,) = _FRAME.unpack_from(body)
+    if size > NOTE_BYTES_MAX or size > len(body) - _FRAME.size:
+        raise MalformedRecord(format="clear part", reason="its checkpoint is too long")
+    return body[_FRAME.size : _FRAME.size + size], body[_FRAME.size + size :]

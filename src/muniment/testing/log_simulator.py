@@ -474,6 +474,15 @@ class _Process:
             raise StoreFailed(where="the service", reason="the process ends")
         self._disk.append(entries, nodes, checkpoint)
 
+    @property
+    def start(self) -> int:
+        return self._disk.start
+
+    def begin(
+        self, start: int, entries: Sequence[LoggedEntry], nodes: Sequence[Subtree], checkpoint: bytes
+    ) -> None:
+        self._disk.begin(start, entries, nodes, checkpoint)
+
     def read(self, start: int, stop: int, *, bytes_max: int) -> list[bytes]:
         return self._disk.read(start, stop, bytes_max=bytes_max)
 
@@ -551,6 +560,9 @@ class _Link:
 
     async def consistency(self, old: int, new: int) -> tuple[bytes, ...]:
         return await self._call(lambda log: log.consistency(old, new))
+
+    async def clear_part(self) -> tuple[bytes, bytes]:
+        return await self._call(lambda log: log.clear_part())
 
     async def wait_beyond(self, size: int, wait_s: float) -> bytes:
         return await self._call(lambda log: log.wait_beyond(size, wait_s))

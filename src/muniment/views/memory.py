@@ -23,6 +23,7 @@ from muniment.core.history import (
     touched_by,
 )
 from muniment.core.state_hash import (
+    EMPTY,
     StateHash,
     added_rows,
     initial,
@@ -30,6 +31,14 @@ from muniment.core.state_hash import (
     row_of_extent,
     row_of_inode,
     row_of_name,
+)
+from muniment.core.state_rows import (
+    CounterRow,
+    ExtentRow,
+    SnapshotRow,
+    StateRow,
+    XattrRow,
+    opened_rows,
 )
 from muniment.core.tree_state import (
     FIRST_INODE,
@@ -41,11 +50,13 @@ from muniment.core.tree_state import (
     StoredExtent,
     TreeReading,
 )
+from muniment.errors import HistoryMissing, InternalError, MalformedRecord
+from muniment.ids import ID_BYTES, EntryHash, MemberId
 from muniment.ports import RowVersion, ViewBatch, ViewEntry
 from muniment.spec.blob import BlobRef
 from muniment.spec.limits import CHUNK_BYTES_MAX
 from muniment.spec.operation import ROOT
-from muniment.spec.view_row import snapshot_row, xattr_row
+from muniment.spec.view_row import next_inode_row, snapshot_row, xattr_row
 from muniment.views.recording import EMPTY_AT, check_at, check_between, check_next
 
 _K = TypeVar("_K", bound=Hashable)
@@ -75,6 +86,12 @@ class _Table(Generic[_K, _R]):
         indexes, rows = self._versions.get(key, ([], []))
         found = bisect_right(indexes, at)
         return rows[found - 1] if found else None
+
+    def newest(self, at: int) -> Iterator[tuple[_K, _R]]:
+        """All rows after the entry `at`."""
+        for key in self._versions:
+            if (row := self.get(key, at)) is not None:
+                yield key, row
 
     def versions(self, key: _K, at: int) -> list[tuple[int, _R | None]]:
         """All up to the entry `at`."""
@@ -138,6 +155,33 @@ class _Tables:
         self.snapshots: dict[bytes, int] = {}
         self.inodes.put(ROOT, EMPTY_AT, ROOT_INODE)
 
+    def enter(self, row: StateRow, since: int) -> None:
+        """Put a row that is valid from an entry on."""
+        match row:
+            case Inode():
+                self.inodes.put(row.inode, since, row)
+            case Name():
+                self.names_in.add(row.parent, row.name)
+                self.names.put((row.parent, row.name), since, row)
+            case ExtentRow():
+                self.offsets_in.add(row.inode, row.extent.offset)
+                self.extents.put((row.inode, row.extent.offset), since, row.extent)
+            case XattrRow():
+                self.xattrs_of.add(row.inode, row.name)
+                self.xattrs.put((row.inode, row.name), since, row.value)
+            case SnapshotRow():
+                self.snapshots[row.name] = row.index
+
+    def newest_rows(self, at: int) -> Iterator[tuple[tuple[object, ...], bytes]]:
+        """The rows after the entry `at`, but for the counter, each with its place in the order."""
+        yield from (((1, ino), row_of_inode(row)) for ino, row in self.inodes.newest(at))
+        yield from (((2, *key), row_of_name(row)) for key, row in self.names.newest(at))
+        yield from (((3, *key), row_of_extent(key[0], row)) for key, row in self.extents.newest(at))
+        yield from (((4, *key), xattr_row(*key, value)) for key, value in self.xattrs.newest(at))
+        for name, index in self.snapshots.items():
+            if index <= at:
+                yield (5, name), snapshot_row(name, index)
+
     def row_versions(self, at: int) -> Iterator[RowVersion]:
         """All rows that were valid at some time up to the entry `at`."""
         yield from self.inodes.row_versions(at, lambda _, row: row_of_inode(row))
@@ -155,11 +199,42 @@ class MemoryView:
     def __init__(self) -> None:
         self._turn = threading.Lock()
         self._tables = _Tables()
-        self._size = 0
+        self._size = self._start = 0
 
     @property
     def size(self) -> int:
         return self._size
+
+    @property
+    def start(self) -> int:
+        return self._start
+
+    def state_rows(self) -> Iterator[bytes]:
+        with self._tables.lock:
+            at = self._size - 1
+            rows = list(self._tables.newest_rows(at))
+            counter = next_inode_row(self.reading().next_inode)
+        yield from (row for _, row in sorted(rows))
+        yield counter
+
+    def begin(self, size: int, time_ns: int, rows: Iterator[bytes], digest: bytes) -> None:
+        if self._size:
+            raise InternalError(reason="a view that has entries cannot begin with a snapshot")
+        tables, total = _Tables(), EMPTY
+        tables.inodes = _Table()
+        next_inode = 0
+        for encoded, row in opened_rows(rows, size):
+            total = total.changed((), [encoded])
+            tables.enter(row, size - 1)
+            if isinstance(row, CounterRow):
+                next_inode = row.next_inode
+        if total.digest() != digest:
+            raise MalformedRecord(format="view snapshot", reason="its state is not the one that was signed")
+        nobody = EntryMeta(EntryHash(bytes(ID_BYTES)), MemberId(bytes(ID_BYTES)), time_ns, 0)
+        before = _Entry(FoldedEntry(size - 1, nobody, False, None), time_ns, None, next_inode, total)
+        tables.entries = [before] * size
+        with self._turn:
+            self._tables, self._size, self._start = tables, size, size
 
     def state_hash(self) -> StateHash:
         with self._tables.lock:
@@ -179,7 +254,7 @@ class MemoryView:
     def reading(self, at: int | None = None) -> TreeReading:
         if at is None:
             return _Reading(self._tables, lambda: self._size - 1)
-        check_at(at, self._size)
+        check_at(at, self._size, self._start)
         return _Reading(self._tables, lambda: at)
 
     def lookup(self, parts: Sequence[bytes], at: int | None = None) -> Inode | None:
@@ -198,7 +273,7 @@ class MemoryView:
 
     def blobs(self, at: int | None = None) -> Iterator[BlobRef]:
         if at is not None:
-            check_at(at, self._size)
+            check_at(at, self._size, self._start)
         found: dict[BlobRef, None] = {}
         with self._tables.lock:
             for ino, offsets in self._tables.offsets_in.known.items():
@@ -227,7 +302,7 @@ class MemoryView:
 
     def entry_rows(self, start: int, stop: int) -> Sequence[ViewEntry]:
         with self._tables.lock:
-            some = self._tables.entries[max(start, 0) : min(stop, self._size)]
+            some = self._tables.entries[max(start, self._start) : min(stop, self._size)]
         rows = []
         for one in some:
             inodes, names = touched_by(one.changes) if one.changes else ([], [])
@@ -239,16 +314,23 @@ class MemoryView:
     def index_at(self, time_ns: int) -> int:
         with self._tables.lock:
             reached = [entry.reached_ns for entry in self._tables.entries[: self._size]]
+        if self._start and reached[self._start - 1] > time_ns:
+            raise HistoryMissing(start=self._start)
         return bisect_right(reached, time_ns) - 1
 
     def entries(self, start: int, stop: int) -> Sequence[FoldedEntry]:
         with self._tables.lock:
-            return [entry.folded for entry in self._tables.entries[max(start, 0) : min(stop, self._size)]]
+            some = self._tables.entries[max(start, self._start) : min(stop, self._size)]
+            return [entry.folded for entry in some]
 
     def history(self, ino: int) -> Sequence[FileVersion]:
         with self._tables.lock:
             rows = self._tables.inodes.versions(ino, self._size - 1)
-            found = [(index, row.size) for index, row in rows if row is not None and row.version == index]
+            found = [
+                (index, row.size)
+                for index, row in rows
+                if row is not None and row.version == index >= self._start
+            ]
             metas = [self._tables.entries[index].folded.meta for index, _ in found]
         return [
             FileVersion(index, size, meta.author, meta.time_ns)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from muniment.core.tree_state import Changes, Rejection
-from muniment.errors import InternalError, InvalidRequest
+from muniment.errors import HistoryMissing, InternalError, InvalidRequest
 
 EMPTY_AT = -1
 """The index of the state before all entries."""
@@ -17,8 +17,13 @@ def check_next(index: int, size: int, outcome: Changes | Rejection | None, next_
         raise InternalError(reason=f"changes of another entry or state recorded as those of entry {index}")
 
 
-def check_at(at: int, size: int) -> None:
-    """Raise InvalidRequest unless the state after the entry `at` is known."""
+def check_at(at: int, size: int, start: int = 0) -> None:
+    """Raise unless the state after the entry `at` is known.
+
+    Raises: InvalidRequest: it is not folded yet; HistoryMissing: the view began later, with a snapshot.
+    """
+    if EMPTY_AT <= at < start - 1:
+        raise HistoryMissing(start=start)
     if not EMPTY_AT <= at < size:
         raise InvalidRequest(reason=f"there is no state after entry {at}: {size} entries are folded")
 

@@ -18,12 +18,14 @@ import msgspec
 from muniment.core.history import Difference, EntryMeta, FileVersion, FoldedEntry, difference
 from muniment.core.state_hash import StateHash
 from muniment.core.tree_state import Inode, Rejection, TreeReading
+from muniment.errors import HistoryMissing
 from muniment.ids import EntryHash, MemberId
 from muniment.ports import RowVersion, ViewBatch, ViewEntry
 from muniment.spec.blob import BlobRef
 from muniment.spec.operation import ROOT
 from muniment.views.recording import check_at, check_between
 from muniment.views.sqlite_batch import SqliteBatch
+from muniment.views.sqlite_begin import begin, state_rows
 from muniment.views.sqlite_content import entry_rows, inspect, row_versions
 from muniment.views.sqlite_file import SqliteFile, make_private
 from muniment.views.sqlite_reading import NOW, SqliteReading
@@ -62,6 +64,12 @@ class SqliteView:
         row = self._reader.row("SELECT size FROM meta")
         return row[0] if row else 0
 
+    @property
+    def start(self) -> int:
+        # The root is in every state, so its first version tells with which one the view began.
+        row = self._reader.row(f"SELECT min(valid_from) FROM inodes WHERE inode = {ROOT}")  # noqa: S608
+        return row[0] + 1 if row and type(row[0]) is int else 0
+
     def state_hash(self) -> StateHash:
         row = self._reader.row("SELECT lanes FROM meta")
         return StateHash(row[0] if row else b"")
@@ -79,10 +87,23 @@ class SqliteView:
                 self._writer.roll_back()
                 raise
 
+    def state_rows(self) -> Iterator[bytes]:
+        return state_rows(self._reader)
+
+    def begin(self, size: int, time_ns: int, rows: Iterator[bytes], digest: bytes) -> None:
+        with self._writer.lock:
+            self._writer.run("BEGIN IMMEDIATE")
+            try:
+                begin(self._writer, size, time_ns, rows, digest)
+                self._writer.run("COMMIT")
+            except BaseException:
+                self._writer.roll_back()
+                raise
+
     def reading(self, at: int | None = None) -> TreeReading:
         if at is None:
             return SqliteReading(self._reader, NOW)
-        check_at(at, self.size)
+        check_at(at, self.size, self.start)
         return SqliteReading(self._reader, at)
 
     def lookup(self, parts: Sequence[bytes], at: int | None = None) -> Inode | None:
@@ -103,7 +124,7 @@ class SqliteView:
     def blobs(self, at: int | None = None) -> Iterator[BlobRef]:
         if at is None:
             return self._all_blobs()
-        check_at(at, self.size)
+        check_at(at, self.size, self.start)
         return self._blobs_at(at)
 
     def _all_blobs(self) -> Iterator[BlobRef]:
@@ -136,12 +157,17 @@ class SqliteView:
         return row_versions(self._reader)
 
     def entry_rows(self, start: int, stop: int) -> Sequence[ViewEntry]:
-        return entry_rows(self._reader, start, stop)
+        return entry_rows(self._reader, max(start, self.start), stop)
 
     # --- history ------------------------------------------------------------------------------
 
     def index_at(self, time_ns: int) -> int:
-        low, high = -1, self.size
+        start = self.start
+        low, high = start - 1, self.size
+        if start:
+            row = self._reader.row("SELECT reached_ns FROM entries WHERE idx = ?", (low,))
+            if row is not None and row[0] > time_ns:
+                raise HistoryMissing(start=start)
         while high - low > 1:
             middle = (low + high) // 2
             row = self._reader.row("SELECT reached_ns FROM entries WHERE idx = ?", (middle,))
@@ -155,15 +181,16 @@ class SqliteView:
         rows = self._reader.rows(
             "SELECT idx, hash, author, time_ns, epoch, message, outcome, code, operation, reason FROM entries"
             " WHERE idx >= ? AND idx < ? ORDER BY idx",
-            (start, stop),
+            (max(start, self.start), stop),
         )
         return [_entry(row) for row in rows]
 
     def history(self, ino: int) -> Sequence[FileVersion]:
         rows = self._reader.rows(
             "SELECT i.valid_from, i.size, e.author, e.time_ns FROM inodes i JOIN entries e"
-            " ON e.idx = i.valid_from WHERE i.inode = ? AND i.version = i.valid_from ORDER BY i.valid_from",
-            (ino,),
+            " ON e.idx = i.valid_from WHERE i.inode = ? AND i.version = i.valid_from AND i.valid_from >= ?"
+            " ORDER BY i.valid_from",
+            (ino, self.start),
         )
         return [FileVersion(index, size, MemberId(author), time_ns) for index, size, author, time_ns in rows]
 

@@ -181,6 +181,9 @@ class LyingLog:
     async def consistency(self, old: int, new: int) -> tuple[bytes, ...]:
         return await self.inner.consistency(old, new)
 
+    async def clear_part(self) -> tuple[bytes, bytes]:
+        return await self.inner.clear_part()
+
     async def wait_beyond(self, size: int, wait_s: float) -> bytes:
         return await self.inner.wait_beyond(size, wait_s)
 

@@ -6,9 +6,10 @@ from collections.abc import Callable
 
 import pytest
 
-from muniment.errors import StoreFailed
+from muniment.errors import InternalError, StoreFailed
 from muniment.merkle.log_tree import (
     Frontier,
+    Subtree,
     check_consistency,
     check_inclusion,
     consistency_path,
@@ -94,3 +95,30 @@ class LogStoreContract:
         grow(store, entries_of(1), Frontier())
         store.replace_checkpoint(b"cosigned")
         assert store.checkpoint() == b"cosigned"
+
+    def test_a_replica_begun_later_has_what_it_was_given_and_no_more(self, opened: OpenLog) -> None:
+        store, entries = opened(), entries_of(21)
+        before, nodes = Frontier().extend(entry.hash for entry in entries[:11])
+        known = {(node.level, node.index): node.hash for node in nodes}
+        peaks = [Subtree(level, index, known[level, index]) for level, index in ((3, 0), (1, 4), (0, 10))]
+        extra = Subtree(0, 2, entries[2].hash)
+        frontier, completed = before.extend(entry.hash for entry in entries[11:15])
+        store.begin(11, entries[11:15], [*peaks, extra, *completed], frontier.root())
+        grow(store, entries[15:], frontier)
+        store = opened()
+        assert (store.start, store.size) == (11, 21)
+        assert store.read(11, 21, bytes_max=1 << 20) == [entry.signed for entry in entries[11:]]
+        assert store.find(entries[20].hash) == 20
+        assert store.find(entries[2].hash) is None
+        assert store.node(0, 2) == entries[2].hash
+        whole, _ = Frontier().extend(entry.hash for entry in entries)
+        assert Frontier.at(21, store.node) == whole
+        assert Frontier.at(11, store.node) == before
+        check_inclusion(entries[12].hash, 12, 21, inclusion_path(12, 21, store.node), whole.root())
+        for start, stop in ((0, 21), (10, 12), (3, 5)):
+            with pytest.raises(StoreFailed):
+                store.read(start, stop, bytes_max=100)
+        with pytest.raises(StoreFailed):
+            store.node(0, 3)
+        with pytest.raises(InternalError):
+            store.begin(11, entries[11:], peaks, b"")

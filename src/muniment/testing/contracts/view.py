@@ -17,7 +17,7 @@ from muniment.core.fold import apply
 from muniment.core.history import FileVersion, InodeDifference, NameDifference
 from muniment.core.state_hash import StateHash, initial
 from muniment.core.tree_state import ROOT_INODE, Inode, Name, Rejection, StoredExtent
-from muniment.errors import InternalError, InvalidRequest
+from muniment.errors import HistoryMissing, InternalError, InvalidRequest, MalformedRecord
 from muniment.ids import MemberId
 from muniment.ports import VolumeView
 from muniment.spec.blob import BlobRef
@@ -50,6 +50,7 @@ from muniment.testing.sample_volume import (
     folded,
     tree_of,
 )
+from muniment.views.memory import MemoryView
 
 _DIGEST: Final = "b23b1f5811fc356f39f44166f7d03196ef908f00068bd6bde9f05a99781e0a02"
 """State hash after `_FROZEN`: the same for every driver, machine and release."""
@@ -523,6 +524,79 @@ class ViewContract:
         assert set(everything) == {A, B, lying}
         extents = view.reading(1).extents(3, 0, 9)
         assert [extent.source for extent in extents] == [lying]
+
+    # --- beginning with a state ---------------------------------------------------------------
+
+    @pytest.mark.parametrize("seed", range(4))
+    def test_who_begins_with_a_state_goes_on_as_who_folded_everything(
+        self, view: VolumeView, medium: Medium, seed: int
+    ) -> None:
+        full, size = MemoryView(), 10 + 11 * seed
+        fold_random(full, seed, size, 7)
+        digest, rows = full.state_hash().digest(), list(full.state_rows())
+        view.begin(size, entry_time_ns(size - 1), iter(rows), digest)
+        if medium.keeps:
+            view.close()
+            view = medium.open()
+        assert (view.start, view.size) == (size, size)
+        assert view.state_hash() == full.state_hash() == recomputed(view)
+        assert list(view.state_rows()) == rows
+        assert tree_of(view.reading()) == tree_of(view.reading(size - 1)) == tree_of(full.reading())
+        assert view.snapshots() == full.snapshots()
+        volume, trees = RandomVolume(seed), dict[int, Tree]()
+        while full.size < size + 20:
+            transaction, index = volume.transaction(full.reading()), full.size
+            for one in (full, view):
+                with one.batch() as batch:
+                    batch.record(index, entry_meta(index), folded(batch.state, transaction, index))
+            trees[index] = tree_of(full.reading())
+        assert view.state_hash() == full.state_hash()
+        for at, tree in trees.items():
+            assert tree_of(view.reading(at)) == tree
+        assert view.entries(0, size + 20) == full.entries(size, size + 20)
+        assert view.changed_between(size + 3, size + 15) == full.changed_between(size + 3, size + 15)
+        assert view.index_at(entry_time_ns(size + 4)) == size + 4
+        assert view.index_at(entry_time_ns(size - 1)) == size - 1
+        assert set(view.blobs()) >= set(full.blobs(size + 19))
+        for inode in trees[size + 19].inodes:
+            later = [version for version in full.history(inode.inode) if version.index >= size]
+            assert view.history(inode.inode) == later
+        if medium.keeps:
+            view.close()
+
+    def test_what_was_before_is_said_to_be_missing(self, view: VolumeView) -> None:
+        full = MemoryView()
+        fold_random(full, 9, 20, 20)
+        view.begin(20, entry_time_ns(19), full.state_rows(), full.state_hash().digest())
+        for ask in (
+            lambda: view.reading(18),
+            lambda: view.reading(-1),
+            lambda: view.lookup([], 3),
+            lambda: view.index_at(entry_time_ns(19) - 1),
+            lambda: view.changed_between(5, 19),
+        ):
+            with pytest.raises(HistoryMissing) as caught:
+                ask()
+            assert caught.value.start == 20
+        with pytest.raises(InvalidRequest):
+            view.reading(20)
+        assert view.entries(0, 20) == []
+
+    def test_another_state_than_was_signed_leaves_the_view_empty(self, view: VolumeView) -> None:
+        full = MemoryView()
+        fold_random(full, 9, 20, 20)
+        digest, rows = full.state_hash().digest(), list(full.state_rows())
+        assert len(rows) > 5
+        for wrong in (rows[1:], rows[:-1], [*rows, rows[-1]], [rows[1], rows[0], *rows[2:]], [b"\x09"], []):
+            with pytest.raises(MalformedRecord):
+                view.begin(20, 0, iter(wrong), digest)
+        with pytest.raises(MalformedRecord):
+            view.begin(20, 0, iter(rows), bytes(32))
+        assert (view.start, view.size, view.state_hash()) == (0, 0, initial())
+        assert view.reading().inode(ROOT) == ROOT_INODE
+        fold(view, Make(ROOT, b"d", Kind.FOLDER, 0o755))
+        with pytest.raises(InternalError):
+            view.begin(20, 0, iter(rows), digest)
 
 
 def _by_name(tree: Tree) -> dict[tuple[int, bytes], Name]:
