@@ -11,11 +11,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-import numpy as np
 from blake3 import blake3
-from numpy.typing import NDArray
 
 from muniment.core.tree_state import FIRST_INODE, ROOT_INODE, Changes, Inode, Name, StoredExtent
 from muniment.crypto.hashing import derive
@@ -30,9 +28,13 @@ from muniment.spec.view_row import (
     xattr_row,
 )
 
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
 LANES: Final = 1024
 LANES_BYTES: Final = 2 * LANES
-_LANE: Final = np.dtype("<u2")
+_LANE: Final = "<u2"
 _ROW_HASHER: Final = blake3(derive_key_context=VIEW_ROW)
 """Copied for each row: deriving the key anew would cost more than the row."""
 
@@ -59,6 +61,8 @@ class StateHash:
 
         Whether the rows were there is the caller's to know.  Cost: O(rows), about 1 us each.
         """
+        import numpy as np  # not above: commands that only look would start a tenth slower
+
         lanes = np.frombuffer(self.lanes, _LANE) + _sum(added_rows) - _sum(removed_rows)
         return StateHash(lanes.tobytes())
 
@@ -76,6 +80,8 @@ def initial() -> StateHash:
 
 
 def _sum(rows: Iterable[bytes]) -> NDArray[np.uint16]:
+    import numpy as np
+
     total = np.zeros(LANES, _LANE)
     stream = iter(rows)
     while some := list(islice(stream, _ROWS_AT_ONCE)):

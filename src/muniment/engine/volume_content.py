@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Sequence
-from dataclasses import dataclass
 from typing import Final
 
 from muniment.core.tree_state import StoredExtent
@@ -14,27 +13,13 @@ from muniment.engine.groups import first_error
 from muniment.engine.results import Progress, ProgressCallback
 from muniment.engine.source import BUFFERS, Piece, Source
 from muniment.engine.spans import Span
+from muniment.engine.stored_content import StoredContent
 from muniment.errors import InvalidRequest
 from muniment.spec.blob import BlobRef
 from muniment.spec.manifest import ROWS_MAX
 from muniment.spec.operation import INLINE_BYTES_MAX, Extent
 
 _ZEROS: Final = bytes(1 << 20)
-
-
-@dataclass(frozen=True, slots=True)
-class StoredContent:
-    """A file's content whose blobs are durable.
-
-    Attributes:
-        extents: count `blobs`.
-        blobs: in order.
-        size: bytes.
-    """
-
-    extents: tuple[Extent, ...]
-    blobs: tuple[BlobRef, ...]
-    size: int
 
 
 async def store_stream(
@@ -86,19 +71,6 @@ async def store_stream(
         extents.append(Extent(offset, ref.plain_bytes, row))
         offset += ref.plain_bytes
     return StoredContent(tuple(extents), blobs, offset)
-
-
-def content_of(extents: Sequence[StoredExtent], blobs: dict[BlobRef, int]) -> tuple[Extent, ...]:
-    """Stored extents as those of a new transaction; `blobs` collects what they count."""
-    return tuple(
-        Extent(
-            one.offset,
-            one.length,
-            one.source if isinstance(one.source, bytes) else blobs.setdefault(one.source, len(blobs)),
-            one.source_offset,
-        )
-        for one in extents
-    )
 
 
 class OrderedContent:

@@ -9,9 +9,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 from muniment.core.tree_state import Inode, TreeReading
-from muniment.engine.volume_content import StoredContent, content_of
+from muniment.engine.stored_content import StoredContent, StoredLeaf, content_of
 from muniment.engine.volume_tree import Place, children, find, locate, path_text, walk
-from muniment.engine.volume_upload import StoredLeaf
 from muniment.errors import InvalidRequest, PathUnknown
 from muniment.spec.blob import BlobRef
 from muniment.spec.operation import (

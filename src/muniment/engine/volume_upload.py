@@ -9,12 +9,12 @@ from __future__ import annotations
 import asyncio
 import mmap
 from collections.abc import AsyncGenerator, Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from muniment.engine.blobs import BlobWriter
 from muniment.engine.results import Progress, ProgressCallback, Skipped
+from muniment.engine.stored_content import StoredLeaf
 from muniment.engine.threads import Threads
 from muniment.engine.tree_reader import Chunk, Leaf, LeafPlan, NeedBuffer, TreeReader, folder_bytes
 from muniment.errors import FileFailed, InvalidRequest
@@ -23,19 +23,11 @@ from muniment.spec.blob import BlobRef
 from muniment.spec.limits import MIB
 from muniment.spec.manifest import ROWS_MAX
 from muniment.spec.operation import INLINE_BYTES_MAX
-from muniment.spec.tree_entry import EntryType, TreeEntry
+from muniment.spec.tree_entry import EntryType
 
 _BUFFERS: Final = 4
 _PLAN: Final = LeafPlan(ROWS_MAX, INLINE_BYTES_MAX, 2 * MIB)
 """No file has a manifest of its own, and a leaf fits in one log entry beside its blobs."""
-
-
-@dataclass(frozen=True, slots=True)
-class StoredLeaf:
-    """Entries in the order of their paths, and the blobs that their extents count; all durable."""
-
-    entries: tuple[TreeEntry, ...]
-    blobs: tuple[BlobRef, ...]
 
 
 class VolumeUpload:
