@@ -130,8 +130,8 @@ class InvalidRequest(CallerError):
 
     reason: str
     code = "invalid-request"
-    says = "the request is not valid: {reason}"
-    hint = "correct what the message names; nodes describe their HTTP requests at /v1/openapi.json"
+    says = "{reason}"
+    hint = "put that right and try again"
 
 
 @dataclass(eq=False)

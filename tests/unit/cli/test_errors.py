@@ -143,3 +143,16 @@ def test_no_error_of_the_tree_is_without_words() -> None:
         assert leaf.hint, leaf
         assert leaf.code, leaf
     assert errors.InternalError in leaves()
+
+
+def test_a_request_that_is_not_possible_says_why_and_nothing_of_http(tmp_path: Path) -> None:
+    """The same leaf is what nodes answer to a malformed call; people see it where a name is taken."""
+    world = FakeComposition(home=tmp_path / "home")
+    for words in (["identity", "new", "--unlocked"], ["volume", "create", "books"]):
+        assert muni(world, *words).code == 0
+    done = muni(world, "volume", "create", "books")
+    assert done.code == 2
+    assert done.err.splitlines() == [
+        "muni: another volume is called 'books' here; choose another name",
+        "      put that right and try again",
+    ]
