@@ -24,7 +24,7 @@ from muniment.spec.address import PeerAddress, PeerKind, parse_address
 
 VERSION: Final = 1
 CAP_CHARS_MAX: Final = 1024
-_PREFIX: Final = "mun:volume:"
+VOLUME_PREFIX: Final = "mun:volume:"
 _INVITE: Final = "invite"
 _CHECKSUM_BYTES: Final = 4
 
@@ -71,7 +71,7 @@ def volume_cap_text(cap: VolumeCap | Invitation) -> str:
     body = cap.volume + secret + cap.log.node + cap.log.host_port.encode("ascii")
     payload = bytes((VERSION,)) + body
     payload += zlib.crc32(kind.encode() + payload).to_bytes(_CHECKSUM_BYTES, "big")
-    return f"{_PREFIX}{kind}:{base64.b32encode(payload).decode('ascii').rstrip('=').lower()}"
+    return f"{VOLUME_PREFIX}{kind}:{base64.b32encode(payload).decode('ascii').rstrip('=').lower()}"
 
 
 def parse_volume_cap(text: str) -> VolumeCap | Invitation:
@@ -80,8 +80,8 @@ def parse_volume_cap(text: str) -> VolumeCap | Invitation:
     Raises: InvalidCap: for any other text.
     """
     text = text.strip()
-    kind, colon, encoded = text.removeprefix(_PREFIX).partition(":")
-    if len(text) > CAP_CHARS_MAX or not text.startswith(_PREFIX) or not colon:
+    kind, colon, encoded = text.removeprefix(VOLUME_PREFIX).partition(":")
+    if len(text) > CAP_CHARS_MAX or not text.startswith(VOLUME_PREFIX) or not colon:
         raise InvalidCap(reason="a volume's starts with mun:volume: and write:, read:, verify: or invite:")
     body = _opened(kind, encoded)
     secret_bytes = 0 if kind == _INVITE else 2 * ID_BYTES
