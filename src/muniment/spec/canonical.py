@@ -14,7 +14,14 @@ import cbor2
 
 from muniment.errors import MalformedRecord
 
+ITEMS_MAX: Final = 1 << 21
+"""Values in one record, lists counted with what is in them: what large transactions need.  An empty list
+is one byte there and a hundred here, and a few hundred compressed bytes make millions of them."""
+
 _DEPTH_MAX: Final = 16
+_ARGUMENTS: Final = 24
+"""From here on a head's low bits say how wide its argument is (RFC 8949 section 3)."""
+_STRINGS: Final = (2, 3)
 _PLAIN: Final = frozenset({int, bytes, str, type(None)})
 
 
@@ -41,12 +48,18 @@ def dump(value: object) -> bytes:
     return cbor2.dumps(value, canonical=True)
 
 
-def load(data: bytes, *, format: str) -> object:  # noqa: A002 - the errors' own word
+def load(data: bytes, *, format: str, items_max: int = ITEMS_MAX) -> object:  # noqa: A002 - the errors' own word
     """Decode, and insist on the one canonical encoding, so that no two byte strings mean the same.
 
-    The caller has checked the length.  Raises: MalformedRecord: for anything `dump` did not make.
-    Cost: O(bytes), memory too.
+    The caller has checked the length.
+
+    Args:
+        items_max: values that it may have.
+    Raises: MalformedRecord: for anything `dump` did not make.
+    Cost: O(bytes); memory, those and some 100 bytes for each value.
     """
+    if _has_more_items(data, items_max):
+        raise MalformedRecord(format=format, reason=f"more than {items_max} values, or no CBOR")
     try:
         value: object = cbor2.loads(
             data, semantic_decoders=_NO_TAGS, max_depth=_DEPTH_MAX, allow_indefinite=False
@@ -59,6 +72,26 @@ def load(data: bytes, *, format: str) -> object:  # noqa: A002 - the errors' own
     if dump(value) != data:
         raise MalformedRecord(format=format, reason="not canonical CBOR")
     return value
+
+
+def _has_more_items(data: bytes, most: int) -> bool:
+    """Whether more values begin in these bytes, found by their heads alone.  Cost: 0.2 us for each value."""
+    if len(data) <= most:
+        return False
+    at, size = 0, len(data)
+    while at < size:
+        most -= 1
+        if most < 0:
+            return True
+        major, low = data[at] >> 5, data[at] & 31
+        at += 1
+        if low >= _ARGUMENTS:
+            width = 1 << (low - _ARGUMENTS)
+            low = int.from_bytes(data[at : at + width], "big")
+            at += width
+        if major in _STRINGS:
+            at += low
+    return False
 
 
 def _plain(value: object) -> bool:

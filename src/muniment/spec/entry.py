@@ -10,7 +10,7 @@ from typing import Final
 
 from muniment.errors import MalformedRecord, UnknownVersion
 from muniment.ids import ID_BYTES, EntryHash, MemberId, VolumeId
-from muniment.spec.act import Act, Found, pack_act, unpack_act
+from muniment.spec.act import MEMBERS_MAX, Act, Found, pack_act, unpack_act
 from muniment.spec.canonical import dump, load
 from muniment.spec.limits import MIB
 
@@ -28,6 +28,10 @@ SKEW_NS_MAX: Final = 120 * 10**9
 """How far an author's clock may be off the log service's."""
 
 _FORMAT: Final = "log entry"
+_SIGNED_ITEMS: Final = 3
+_ITEMS_MAX: Final = 8 * MEMBERS_MAX
+"""More than a rotation for all members has; log services decode what strangers send."""
+
 _TIME_NS_MAX: Final = 1 << 63
 
 
@@ -113,7 +117,7 @@ def decode_payload(payload: bytes) -> Entry:
 
     Raises: MalformedRecord: not canonical, wrong types or out of limits; UnknownVersion.
     """
-    match load(payload, format=_FORMAT):
+    match load(payload, format=_FORMAT, items_max=_ITEMS_MAX):
         case [int(version), *_] if version != VERSION:
             raise UnknownVersion(format=_FORMAT, version=version)
         case [
@@ -155,7 +159,7 @@ def split_signed(signed: bytes) -> tuple[bytes, bytes]:
     """Payload and signature, unverified.  Raises: MalformedRecord."""
     if len(signed) > ENTRY_BYTES_MAX:
         raise _malformed(f"{len(signed)} bytes")
-    match load(signed, format=_FORMAT):
+    match load(signed, format=_FORMAT, items_max=_SIGNED_ITEMS):
         case [bytes(payload), bytes(signature)] if len(signature) == SIGNATURE_BYTES:
             return payload, signature
     raise _malformed("not a payload with a signature")

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from muniment.errors import MalformedRecord
-from muniment.spec.canonical import dump, load
+from muniment.spec.canonical import ITEMS_MAX, dump, load
 
 SCALARS = st.none() | st.integers(-(1 << 64), (1 << 64) - 1) | st.binary() | st.text()
 VALUES = st.recursive(SCALARS, lambda inner: st.lists(inner, max_size=5), max_leaves=20)
@@ -37,6 +37,30 @@ def test_any_bytes_are_a_value_or_refused(data: bytes) -> None:
     except MalformedRecord:
         return
     assert dump(value) == data
+
+
+@given(VALUES)
+def test_values_are_counted(value: object) -> None:
+    def count(of: object) -> int:
+        return 1 + sum(map(count, of)) if isinstance(of, list) else 1
+
+    encoded = dump(value)
+    assert load(encoded, format="value", items_max=count(value)) == value
+    with pytest.raises(MalformedRecord):
+        load(encoded, format="value", items_max=count(value) - 1)
+
+
+@pytest.mark.parametrize(
+    "item", [b"\x80", b"\x40", b"\x60", b"\x00"], ids=["list", "bytes", "text", "number"]
+)
+def test_many_small_values_are_refused_before_they_are_made(
+    item: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # An empty list is one byte there, and a hundred in memory.
+    monkeypatch.setattr(cbor2, "loads", None)
+    count = ITEMS_MAX
+    with pytest.raises(MalformedRecord, match="more than"):
+        load(b"\x9a" + count.to_bytes(4, "big") + item * count, format="value")
 
 
 def _references(levels: int) -> bytes:

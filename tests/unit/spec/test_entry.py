@@ -224,3 +224,10 @@ def test_a_damaged_entry_is_an_entry_or_refused(value: object) -> None:
     except IntegrityError:
         return
     assert spec.encode_payload(made) == payload
+
+
+def test_an_entry_of_many_values_is_refused_before_it_is_decoded() -> None:
+    """A log service decodes what strangers send: four mebibytes of empty lists would take seconds each."""
+    payload = b"\x9a" + (4 << 20).to_bytes(4, "big") + b"\x80" * 4_000_000
+    with pytest.raises(MalformedRecord, match="more than 8192 values"):
+        spec.decode_payload(payload)
