@@ -11,7 +11,6 @@ from bisect import bisect_left, bisect_right, insort
 from collections.abc import Callable, Iterator, Sequence
 
 from muniment.core.tree_state import ExtentChange, StoredExtent
-from muniment.spec.blob import BlobRef
 
 Stored = Callable[[int, int], Sequence[StoredExtent]]
 """The extents of the state that have a byte in [start, stop)."""
@@ -54,9 +53,21 @@ class ContentEdit:
             if stop < extent.stop:
                 self._add(_part(extent, stop, extent.stop))
 
-    def put(self, offset: int, length: int, source: BlobRef | bytes, source_offset: int) -> None:
-        """Add an extent where `cut` has made room, or a new file has nothing."""
-        self._add(StoredExtent(offset, length, source, source_offset))
+    def put(self, extents: Sequence[StoredExtent]) -> None:
+        """Add extents in order where `cut` has made room, or a new file has nothing.
+
+        Those between two that are there go in as one: each alone would move all behind it.
+        """
+        offsets = [extent.offset for extent in extents]
+        at = 0
+        while at < len(offsets):
+            place = bisect_left(self._offsets, offsets[at])
+            stop = len(offsets)
+            if place < len(self._offsets):
+                stop = bisect_left(offsets, self._offsets[place], at)
+            self._offsets[place:place] = offsets[at:stop]
+            at = stop
+        self._now.update(zip(offsets, extents, strict=True))
 
     def changes(self) -> Iterator[ExtentChange]:
         """What differs from the state, in order of offsets."""

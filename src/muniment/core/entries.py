@@ -132,7 +132,6 @@ def open_transaction(entry: Entry, ring: KeyRing) -> Transaction:
 
     Raises:
         MalformedRecord: no member can open or read it; the fold rejects it.
-        UnknownVersion: a newer program is needed; the fold has to stop.
         NotCapable: the ring lacks the keys (it only verifies, or its member was not granted this epoch).
     """
     keys = ring.keys(entry.epoch)

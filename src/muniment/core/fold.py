@@ -13,7 +13,7 @@ import enum
 from typing import Final, NoReturn
 
 from muniment.core.overlay import Node, Overlay
-from muniment.core.tree_state import Changes, Name, TreeReading
+from muniment.core.tree_state import Changes, Name, StoredExtent, TreeReading
 from muniment.errors import OperationRejected
 from muniment.spec.blob import BlobRef
 from muniment.spec.operation import (
@@ -43,6 +43,9 @@ from muniment.spec.transaction import Transaction
 LEVELS_MAX: Final = 2048
 """Levels between the root and a folder into which one with folders in it can be moved.  Such a path is as
 long as Linux's PATH_MAX; without a limit, one member's deep chain of folders makes renaming slow for all."""
+
+CLIMBED_MAX: Final = 1 << 20
+"""Levels that all renames of one transaction climb together: else a few thousand bytes cost a minute."""
 
 
 class Why(enum.StrEnum):
@@ -88,6 +91,7 @@ class _Fold:
         self._index = index
         self._time_ns = time_ns
         self._made: list[int] = []
+        self._climbed = 0
 
     def run(self, operation: Operation) -> None:
         match operation:
@@ -218,6 +222,9 @@ class _Fold:
                 return
             if folder.parent == moved.inode:
                 self._reject(Why.INTO_ITSELF, "a folder cannot be moved below itself")
+            self._climbed += 1
+            if self._climbed > CLIMBED_MAX:
+                self._reject(Why.TOO_DEEP, "too many levels of folders in all its renames")
             folder = self._node(folder.parent)
         self._reject(Why.TOO_DEEP, "too many levels of folders")
 
@@ -325,12 +332,14 @@ class _Fold:
         self._new_version(node)
 
     def _put(self, ino: int, content: Content) -> None:
-        edit = self.tree.content(ino)
+        stored = []
         for extent in content:
             if isinstance(extent.source, int):
-                edit.put(extent.offset, extent.length, self._blobs[extent.source], extent.source_offset)
+                source = self._blobs[extent.source]
+                stored.append(StoredExtent(extent.offset, extent.length, source, extent.source_offset))
             elif extent.source is not None:
-                edit.put(extent.offset, extent.length, extent.source, 0)
+                stored.append(StoredExtent(extent.offset, extent.length, extent.source))
+        self.tree.content(ino).put(stored)
 
     def _new_version(self, node: Node) -> None:
         node.version = self._index

@@ -33,8 +33,9 @@ from muniment.spec.operation import (
     SetAttributes,
     Snapshot,
     Unlink,
+    Write,
 )
-from muniment.spec.transaction import Transaction
+from muniment.spec.transaction import TRANSACTION_EXTENTS_MAX, Transaction
 
 _T = TypeVar("_T")
 
@@ -275,8 +276,12 @@ class VolumeNames:
 
 def _transaction(ops: list[Operation], blobs: dict[BlobRef, int], message: str = "") -> Transaction:
     """Raises: InvalidRequest: more than an entry can hold."""
-    if len(ops) > OPERATIONS_MAX or len(blobs) > ROWS_MAX:
-        reason = f"one change is at most {OPERATIONS_MAX} names and {ROWS_MAX} blobs; do it folder by folder"
+    extents = sum(len(op.content) for op in ops if isinstance(op, Make | Write))
+    if len(ops) > OPERATIONS_MAX or len(blobs) > ROWS_MAX or extents > TRANSACTION_EXTENTS_MAX:
+        reason = (
+            f"one change is at most {OPERATIONS_MAX} names, {ROWS_MAX} blobs and "
+            f"{TRANSACTION_EXTENTS_MAX} pieces of files; do it folder by folder"
+        )
         raise InvalidRequest(reason=reason)
     return Transaction(tuple(ops), tuple(blobs), message)
 

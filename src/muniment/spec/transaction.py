@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from typing import Final
 
-from muniment.errors import MalformedRecord, UnknownVersion
+from muniment.errors import MalformedRecord
 from muniment.spec.blob import BlobName, BlobRef
 from muniment.spec.canonical import dump, load
 from muniment.spec.limits import MIB
@@ -34,11 +34,17 @@ from muniment.spec.operation import (
 
 VERSION: Final = 1
 VERSION_2: Final = 2
-"""With a view snapshot, and only then: a program that knows version 1 alone stops there and asks for an
-update; all else it goes on reading."""
+"""With a view snapshot, and only then."""
+
+_VERSIONS: Final = (VERSION, VERSION_2)
+"""All that an entry of version 1 can hold.  A later one comes in a later version of the entry, which a log
+service has to know: what is encrypted nobody refuses, and one writer could stop all members for ever."""
 
 PLAIN_BYTES_MAX: Final = 16 * MIB
 """Of a transaction before compression."""
+
+TRANSACTION_EXTENTS_MAX: Final = 1 << 17
+"""Of all its operations together: folding them takes seconds, and a few compressed bytes make millions."""
 
 MESSAGE_CHARS_MAX: Final = 4096
 _FORMAT: Final = "transaction"
@@ -69,14 +75,17 @@ class Transaction:
             raise _malformed("blobs of different codings")
         if self.is_view_snapshot and len(self.operations) > 1:
             raise _malformed("a view snapshot with other operations")
-        made = 0
+        made = extents = 0
         for op in self.operations:
             if any(inode < -made for inode in inodes_of(op)):
                 raise _malformed("an inode that is made later, or never")
             if isinstance(op, Make | Write | ViewSnapshot):
+                extents += len(op.content)
                 for extent in op.content:
                     self._check_source(extent)
             made += isinstance(op, Make)
+        if extents > TRANSACTION_EXTENTS_MAX:
+            raise _malformed("too many extents")
 
     @property
     def is_view_snapshot(self) -> bool:
@@ -102,12 +111,10 @@ def encode_transaction(transaction: Transaction) -> tuple[bytes, bytes]:
 def decode_transaction(plain: bytes, verify_plain: bytes) -> Transaction:
     """Read both plaintexts.
 
-    Raises: MalformedRecord: for anything `encode_transaction` did not make; UnknownVersion.
+    Raises: MalformedRecord: for anything `encode_transaction` did not make, another version too.
     """
     match load(plain, format=_FORMAT):
-        case [int(version), *_] if version not in (VERSION, VERSION_2):
-            raise UnknownVersion(format=_FORMAT, version=version)
-        case [int(version), bytes(read_half), list(operations), str(message)]:
+        case [int(version), bytes(read_half), list(operations), str(message)] if version in _VERSIONS:
             if len(operations) > OPERATIONS_MAX:
                 raise _malformed("too many operations")
         case _:

@@ -113,6 +113,17 @@ def test_writes_of_one_transaction_see_each_other(volume: Volume) -> None:
     assert volume.pieces(FILE) == one_by_one.pieces(FILE)
 
 
+def test_pieces_go_between_those_that_are_there(volume: Volume) -> None:
+    content = tuple(Extent(at, 1, b"a") for at in range(0, 40, 4))
+    between = tuple(Extent(at, 1, b"b") for at in (1, 2, 3, 9, 38, 50, 51))
+    assert volume.fold(Write(FILE, None, (Extent(0, 300, None),)), Write(FILE, None, content)) is None
+    assert volume.fold(Write(FILE, None, between)) is None
+    pieces = volume.pieces(FILE)
+    assert pieces == sorted(pieces)
+    assert {at for at, _, source, _ in pieces if source == b"a"} == set(range(0, 40, 4))
+    assert [at for at, _, source, _ in pieces if source == b"b"] == [1, 2, 3, 9, 38, 50, 51]
+
+
 def test_adjacent_pieces_of_one_blob_are_not_joined(volume: Volume) -> None:
     assert volume.fold(write(Extent(100, 50, 0, 110))) is None
     assert volume.pieces(FILE) == [(0, 100, A, 10), (100, 50, A, 110), TAIL]

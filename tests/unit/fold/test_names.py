@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from tests.unit.fold.support import DEEP, EMPTY, FIFO, FILE, GONE, HARD, LINK, SUB, Volume
 
-from muniment.core.fold import LEVELS_MAX
+from muniment.core.fold import CLIMBED_MAX, LEVELS_MAX
 from muniment.spec.operation import (
     ROOT,
     Extent,
@@ -289,6 +289,22 @@ def test_into_itself_is_seen_through_what_the_transaction_moved(volume: Volume) 
     away = Rename(SUB, b"deep", DEEP, EMPTY, b"deep")
     assert volume.fold(away, Rename(ROOT, b"sub", SUB, DEEP, b"sub")) is None
     assert volume.inode(SUB).parent == DEEP
+
+
+def test_all_renames_of_a_transaction_climb_so_many_levels_together(volume: Volume) -> None:
+    """Else a few thousand bytes keep every member busy for a minute."""
+    depth = 1000
+    chain = [folder(ROOT, b"0"), *(folder(-number, b"0") for number in range(1, depth))]
+    ends = [folder(-depth, b"a"), folder(-depth, b"b"), folder(-depth - 1, b"m"), folder(-depth - 3, b"x")]
+    one, other, moved = -depth - 1, -depth - 2, -depth - 3
+    turns = CLIMBED_MAX // (depth + 1)
+    ways = [Rename(one, b"m", moved, other, b"m"), Rename(other, b"m", moved, one, b"m")]
+    renames = [ways[at % 2] for at in range(turns + 2)]
+    code, operation = volume.code(*chain, *ends, *renames)
+    assert code == "too-deep"
+    assert operation is not None
+    assert abs(operation - len(chain) - len(ends) - turns) <= 2
+    assert volume.fold(*chain, *ends, *renames[: turns - 1]) is None
 
 
 def test_folders_with_folders_are_moved_to_a_limited_depth(volume: Volume) -> None:

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.unit.spec.entry_strategies import JUNK, damaged, operations, transactions
 
-from muniment.errors import IntegrityError, MalformedRecord, UnknownVersion
+from muniment.errors import IntegrityError, MalformedRecord
 from muniment.ids import BlobId
 from muniment.spec import operation as ops
 from muniment.spec.blob import BlobName, BlobRef, Compression
@@ -26,7 +26,13 @@ from muniment.spec.manifest import (
 )
 from muniment.spec.operation import Extent, Kind, Operation, inodes_of, pack_operation, unpack_operation
 from muniment.spec.share import BlobShape, CodecId
-from muniment.spec.transaction import Transaction, decode_names, decode_transaction, encode_transaction
+from muniment.spec.transaction import (
+    TRANSACTION_EXTENTS_MAX,
+    Transaction,
+    decode_names,
+    decode_transaction,
+    encode_transaction,
+)
 
 SNAPSHOT = ops.Snapshot(b"s")
 
@@ -141,13 +147,21 @@ def test_a_flipped_bit_is_another_transaction_or_refused() -> None:
             pass
 
 
-def test_a_newer_transaction_is_named_as_such() -> None:
+def test_so_many_pieces_in_all() -> None:
+    write = ops.Write(1, None, tuple(Extent(2 * at, 1, None) for at in range(ops.EXTENTS_MAX)))
+    most = Transaction((write,) * (TRANSACTION_EXTENTS_MAX // ops.EXTENTS_MAX))
+    with pytest.raises(MalformedRecord, match="too many extents"):
+        Transaction((*most.operations, ops.Write(1, None, (Extent(0, 1, None),))))
+
+
+@pytest.mark.parametrize("version", [-1, 0, 3, 99, 1 << 63])
+def test_a_version_that_no_entry_can_hold_is_malformed(version: int) -> None:
     plain, names = encode_transaction(Transaction((MAKE,), (ref(),)))
     assert plain[1] == 1
-    with pytest.raises(UnknownVersion):
-        decode_transaction(plain[:1] + b"\x03" + plain[2:], names)
-    with pytest.raises(UnknownVersion):
-        decode_transaction(dump([3, "all different"]), b"")
+    with pytest.raises(MalformedRecord):
+        decode_transaction(plain[:1] + dump(version) + plain[2:], names)
+    with pytest.raises(MalformedRecord):
+        decode_transaction(dump([version, "all different"]), b"")
 
 
 def test_view_snapshots_are_of_version_2_and_nothing_else_is() -> None:

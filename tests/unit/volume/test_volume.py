@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import AsyncIterator, Sequence
 
 import pytest
 from tests.unit.volume.support import LOG_KEY, World, folder, kick, member, transaction, world
 
+from muniment.core.entries import Place
 from muniment.crypto.checkpoints import sign_checkpoint
+from muniment.crypto.entries import sign_entry
+from muniment.crypto.messages import seal_message
+from muniment.engine.follower import UNREADABLE
 from muniment.engine.volume import Volume
 from muniment.errors import (
     LogForked,
@@ -20,6 +25,7 @@ from muniment.errors import (
 from muniment.merkle.log_tree import Frontier
 from muniment.ports import Appended, LogClient
 from muniment.spec.act import Leave, Role
+from muniment.spec.canonical import dump
 from muniment.spec.checkpoint import Checkpoint, origin_of
 from muniment.spec.operation import ROOT, Unlink
 
@@ -89,6 +95,28 @@ async def test_a_plan_sees_the_newest_state(grid: World) -> None:
     with pytest.raises(OperationRejected, match="is-a-folder"):
         await anna.commit(lambda _: transaction(Unlink(ROOT, b"x", inode.inode)))
     assert names(anna) == [b"x"]
+
+
+@pytest.mark.parametrize("plain", [dump([99, b"", [], ""]), dump([1, b"", [[99]], ""]), b"", b"\xff"])
+async def test_a_writer_who_seals_nonsense_stops_nobody(grid: World, plain: bytes) -> None:
+    anna = await grid.member("anna")
+    bert = await grid.join("bert", Role.WRITER, anna)
+    keys, at = bert.newest_keys(), bert.follower.frontier
+    place = Place.next(
+        bert.membership,
+        member("bert").member,
+        seen_size=at.size,
+        seen_root=at.root(),
+        now_ns=bert.now_ns(),
+    )
+    entry = place.entry(None, b"\0")
+    sealed = seal_message(keys.transaction_key(place.author), b"\0" + plain, entry.bound(), os.urandom)
+    await grid.log.append([sign_entry(member("bert").identity, place.entry(None, sealed))])
+    await make(anna, b"after")
+    (rejected, _) = anna.view.entries(at.size, at.size + 2)
+    assert rejected.rejection is not None
+    assert rejected.rejection.code == UNREADABLE
+    assert [name.name for name in anna.view.reading().children(ROOT, b"", 9)] == [b"after"]
 
 
 async def test_rights_are_kept_by_the_service(grid: World) -> None:
