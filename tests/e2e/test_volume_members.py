@@ -144,6 +144,26 @@ def test_an_exported_identity_is_a_member_elsewhere(
     assert names(anna, "safe") == ["x"]
 
 
+def test_capabilities_are_described_and_what_is_not_possible_is_said(
+    service: LogService, people: list[User]
+) -> None:
+    anna = people[0]
+    made = good(anna.muni("volume", "create", "told", "--log", service.address))
+    invitation = good(anna.muni("member", "invite", "told"))
+    asked = good(anna.muni("cap", "show", invitation))
+    assert "to ask for membership" in asked
+    for right in ("write", "read", "verify"):
+        cap = good(anna.muni("volume", "cap", "told", "--right", right))
+        told = good(anna.muni("cap", "show", "-", stdin=cap.encode()))
+        for word in ("volume", right, made, identity(anna), service.address):
+            assert word in told
+        assert cap.rpartition(":")[2] not in told
+    again = anna.muni("volume", "create", "told", "--log", service.address)
+    assert again.code == 2
+    assert again.err.endswith("choose another name\n      put that right and try again\n")
+    assert "openapi" not in again.err
+
+
 # --- secrets
 
 

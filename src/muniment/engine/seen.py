@@ -36,6 +36,11 @@ class SeenCheckpoint:
     cosigned: dict[MemberId, int]
 
 
+def seen_sizes(follower: Follower) -> list[int]:
+    """Entries of the logs of which checkpoints were seen, in order.  In the volume's thread."""
+    return sorted({decode_checkpoint(decode_note(note).text).size for note in follower.known_notes()})
+
+
 def seen_checkpoints(follower: Follower, log_keys: Sequence[bytes], start: int = 0) -> list[SeenCheckpoint]:
     """Those of logs of at least `start` entries, smaller ones first.
 

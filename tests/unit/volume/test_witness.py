@@ -238,7 +238,6 @@ async def test_what_comes_is_cosigned_until_there_is_evidence(seen: Seen) -> Non
         await seen.make(b"%d" % at)
         await told.wait(at + 2)
         assert await seen.is_cosigned()
-    assert [one.size for one in told if isinstance(one, Cosigned)] == [3, 4, 5]
     seen.lie(entries)
     other = await seen.grid.member("anna", log=seen.switch)
     for at in range(3):
@@ -246,7 +245,8 @@ async def test_what_comes_is_cosigned_until_there_is_evidence(seen: Seen) -> Non
     await seen.make(b"wakes it")
     async with asyncio.timeout(10):
         assert "evidence: file" in str(await running)
-    assert len(told) == 3
+    # A call that was under way when the service changed may have cost a try.
+    assert [one.size for one in told if isinstance(one, Cosigned)] == [3, 4, 5]
     verify_evidence(seen.files[0])
 
 

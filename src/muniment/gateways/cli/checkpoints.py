@@ -16,7 +16,7 @@ import click
 
 from muniment.engine.comparing import Compared
 from muniment.engine.comparing import compare as compare_notes
-from muniment.engine.seen import SeenCheckpoint, entry_time_ns, exported, seen_checkpoints
+from muniment.engine.seen import SeenCheckpoint, entry_time_ns, exported, seen_checkpoints, seen_sizes
 from muniment.errors import FileFailed, MalformedRecord
 from muniment.gateways.cli.authors import author_name
 from muniment.gateways.cli.context import Context, Refusal, json_option, pass_context
@@ -24,7 +24,7 @@ from muniment.gateways.cli.passphrases import passphrase_of
 from muniment.gateways.cli.show import count_text, table
 from muniment.gateways.cli.when import moment_text
 from muniment.ids import id_text
-from muniment.spec.checkpoint import NOTES_BYTES_MAX, decode_notes
+from muniment.spec.checkpoint import NOTES_BYTES_MAX, NOTES_MAX, decode_notes
 from muniment.spec.evidence import EVIDENCE_BYTES_MAX
 from muniment.spec.tags import EVIDENCE_MAGIC
 
@@ -96,17 +96,19 @@ def checkpoints(context: Context, volume: str, limit: int, export: str | None) -
     who hold them against theirs with 'muni volume compare'.
     """
 
-    async def work() -> tuple[list[SeenCheckpoint], list[dict[str, Any]], str]:
+    async def work() -> tuple[list[SeenCheckpoint], list[dict[str, Any]], int, str]:
         async with context.composition.open_offline(context.home, volume, passphrase_of(context)) as opened:
 
-            def look() -> tuple[list[SeenCheckpoint], list[dict[str, Any]]]:
-                seen = seen_checkpoints(opened.volume.follower, _log_keys(opened))
+            def look() -> tuple[list[SeenCheckpoint], list[dict[str, Any]], int]:
+                sizes = seen_sizes(opened.volume.follower)
+                start = sizes[-(NOTES_MAX if export else limit) :][:1]
+                seen = seen_checkpoints(opened.volume.follower, _log_keys(opened), *start)
                 shown = [] if export else [_document(opened, one) for one in seen[: -limit - 1 : -1]]
-                return seen, shown
+                return seen, shown, len(sizes)
 
             return *await opened.volume.run(look), id_text(opened.known.volume)
 
-    seen, shown, identifier = context.run(work)
+    seen, shown, count, identifier = context.run(work)
     if export is not None:
         _export(context, seen, export, identifier)
         return
@@ -115,7 +117,7 @@ def checkpoints(context: Context, volume: str, limit: int, export: str | None) -
         moment = "" if one["time_s"] is None else moment_text(int(one["time_s"] * 1e9))
         by = ", ".join(cosigner["name"] for cosigner in one["cosigned"])
         rows.append([str(one["entries"]), one["root"], moment, by])
-    context.emit({"volume": identifier, "seen": len(seen), "checkpoints": shown}, table(rows, right=(0,)))
+    context.emit({"volume": identifier, "seen": count, "checkpoints": shown}, table(rows, right=(0,)))
 
 
 def _export(context: Context, seen: Sequence[SeenCheckpoint], export: str, identifier: str) -> None:

@@ -10,6 +10,7 @@ from muniment.engine.evidence import verify_evidence
 from muniment.errors import FileFailed
 from muniment.gateways.cli.context import Context, json_option, pass_context
 from muniment.ids import id_text
+from muniment.spec.evidence import EVIDENCE_BYTES_MAX
 
 
 @click.group()
@@ -27,7 +28,8 @@ def evidence_verify(context: Context, file: Path) -> None:
     Fails if it proves nothing.
     """
     try:
-        data = file.read_bytes()
+        with file.open("rb") as stream:
+            data = stream.read(EVIDENCE_BYTES_MAX + 1)
     except OSError as error:
         raise FileFailed(path=str(file), reason=error.strerror or str(error)) from error
     verdict = verify_evidence(data)
