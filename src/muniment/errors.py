@@ -5,7 +5,7 @@
     |   +-- InvalidCap, NotCapable, InvalidCoding, InvalidRequest, RangeOutOfBounds
     |   +-- TokenRejected, ClockSkewed, AccountRefused, ReservationMissing, BodyTooLarge, ShareUnknown
     |   +-- OperationRejected
-    |   +-- VolumeUnknown, PathUnknown, PassphraseWrong
+    |   +-- VolumeUnknown, PathUnknown, PassphraseWrong, JobUnknown
     |   +-- EntryRefused   an entry may not follow in its log
     |       +-- EntryMisplaced, AuthorChainBroken, EpochPassed, EntryTimeWrong, RotationDue
     |       +-- NotMember, RoleForbids, ActRefused, GrantsWrong, LastOwner
@@ -229,6 +229,16 @@ class PathUnknown(CallerError):
     code = "path-unknown"
     says = "there is no {path} in the volume"
     hint = "'muni ls' shows what there is; --at looks at an earlier state"
+
+
+@dataclass(eq=False)
+class JobUnknown(CallerError):
+    """The queue has no job of this number: it is done, was dropped, or never was."""
+
+    job: int
+    code = "job-unknown"
+    says = "there is no job {job} in the queue"
+    hint = "'muni queue list' shows what there is; a job that is done is gone"
 
 
 @dataclass(eq=False)
@@ -472,7 +482,7 @@ class BlobCorrupt(IntegrityError):
 
 @dataclass(eq=False)
 class BlobInconsistent(IntegrityError):
-    """Its shares verify one by one, but are not those of one coding: different ones give different content."""
+    """Its shares verify one by one, but are not of one coding: different ones give different content."""
 
     blob: bytes
     code = "blob-inconsistent"

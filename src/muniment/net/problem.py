@@ -30,6 +30,7 @@ STATUS: Final[dict[type[MunimentError], int]] = {
     errors.ShareUnknown: 404,
     errors.OperationRejected: 409,
     errors.VolumeUnknown: 404,
+    errors.JobUnknown: 404,
     errors.PathUnknown: 404,
     errors.PassphraseWrong: 403,
     errors.EntryMisplaced: 409,

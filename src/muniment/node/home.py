@@ -2,6 +2,7 @@
 
 account.key          Ed25519 seed as text, mode 0600; who has it, owns the account's shares and quota
 roster-address       `mun:introducer:...`, or the path of a roster file
+queue.sqlite         work that a keeper of this home has to do (`node.home_queue`)
 known-nodes-*.json   cache of what each introducer answered last; may be deleted
 """
 

@@ -10,7 +10,7 @@ import random
 import socket
 import sys
 from collections.abc import Sequence
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from muniment.engine.policy import Policy
     from muniment.engine.volume_files import VolumeFiles
     from muniment.node.witnesses import Tell
+    from muniment.ports import VisibleQueue
     from muniment.spec.act import Role, VolumePolicy
     from muniment.spec.address import PeerAddress
     from muniment.spec.volume_cap import Right
@@ -256,6 +257,11 @@ class Root:
         from muniment.node import volumes
 
         return volumes.open_files(home, name, roster, passphrase)
+
+    def open_queue(self, home: Path) -> AbstractContextManager[VisibleQueue]:
+        from muniment.node.home_queue import open_queue
+
+        return open_queue(home)
 
     def default_home(self) -> Path:
         from muniment.node.home import default_home

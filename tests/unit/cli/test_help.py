@@ -33,7 +33,8 @@ ALL = list(commands(app.muni))
 
 def test_these_are_the_commands() -> None:
     assert {" ".join(words) for words, _ in ALL} == {
-        "demo", "put", "get", "check", "repair", "cap verify", "cap show", "grid join", "grid account", "grid status",
+        "demo", "put", "get", "check", "repair", "cap verify", "cap show", "grid join", "grid account",
+        "grid status",
         "identity new", "identity show", "identity passwd", "identity export", "volume create", "volume list",
         "volume join", "volume info", "volume move", "volume cap", "member list", "member invite",
         "member join", "member accept", "member kick", "member leave", "member policy", "member rotate",
@@ -42,6 +43,7 @@ def test_these_are_the_commands() -> None:
         "node init", "node run", "node status", "introducer init", "introducer run", "log init", "log run",
         "log backup", "log rehost", "audit", "evidence verify", "witness run",
         "volume checkpoints", "volume compare", "shell",
+        "queue list", "queue show", "queue retry", "queue drop",
         "version",
     }  # fmt: skip
 

@@ -11,6 +11,7 @@ from typing import Any
 import click
 import pytest
 from tests.unit.cli.log_support import log_words
+from tests.unit.cli.queue_support import home_with_queue
 from tests.unit.cli.support import INTRODUCER_ADDRESS, LOG_ADDRESS, FakeComposition, muni
 from tests.unit.cli.test_help import ALL
 from tests.unit.cli.volume_support import Person, serve_log
@@ -168,6 +169,9 @@ def test_the_documents_are_those_that_are_printed(
     if name.split()[0] in ("identity", "volume", "member", "witness"):
         serve_log(tmp_path / "log", monkeypatch)
         words |= members_words(name, world, tmp_path)
+    if name.startswith("queue"):
+        world.home = home_with_queue(tmp_path / "home")
+        words |= {"queue show": ["3"], "queue retry": ["2"], "queue drop": ["2"]}
     if name in FILES_WORDS:
         files_world(world, tree, tmp_path / "home")
     line = [*name.split(), *words.get(name, [])]

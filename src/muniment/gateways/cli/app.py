@@ -53,6 +53,7 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "audit": ("audit:audit", "Verify a whole volume again: log, tree, content."),
     "evidence": ("evidence:evidence", "Check what proves that a log service lied."),
     "witness": ("witness:witness", "Watch over the logs of volumes, and cosign what is consistent."),
+    "queue": ("queue:queue", "See and mend the work that a keeper has still to do."),
     "shell": ("shell:shell", "Work in a volume, with relative paths."),
     "log": ("logs:log", "Run a log service: orders the changes of volumes."),
     "version": ("version:version", "What is installed here."),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from muniment.engine.policy import Policy
     from muniment.engine.volume_files import VolumeFiles
     from muniment.engine.witness import Cosigned, Trouble
+    from muniment.ports import VisibleQueue
     from muniment.spec.act import Role, VolumePolicy
     from muniment.spec.volume_cap import Right
     from muniment.spec.wire import NodeStatus
@@ -218,6 +219,10 @@ class Composition(Protocol):
         self, home: Path, name: str, roster: str | None, passphrase: Passphrase
     ) -> AbstractAsyncContextManager[tuple[OpenVolume, VolumeFiles]]:
         """The same with the grid that has its content."""
+        ...
+
+    def open_queue(self, home: Path) -> AbstractContextManager[VisibleQueue]:
+        """The queue of a home's keeper, or an empty one.  Raises: UnknownVersion, StoreFailed."""
         ...
 
     def default_home(self) -> Path:
