@@ -1,4 +1,4 @@
-"""A log whose process is killed at any system call of an append, or whose power fails: whole appends, or none.
+"""A log whose process is killed at any system call of an append, or whose power fails: whole appends or none.
 
 What was answered is there afterwards, with index, tree and checkpoint, and the log goes on from it.
 """
@@ -42,7 +42,7 @@ def check(path: Path, least: int) -> int:
 
 
 def killed_in_append(path: Path, stops: int) -> bool:
-    """Append to a log of one batch, in a process that is killed when it has been stopped so often: once at the
+    """Append to a log of one batch, in a process that is killed when it was stopped so often: once at the
     entry into each system call and once at its return.  Whether it lived to the end.
     """
     child = os.fork()
