@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from muniment.core.keeping.job import Outcome, encoded, new_job
-from muniment.errors import StoreFailed, UnknownVersion
+from muniment.errors import DiskFull, StoreFailed, UnknownVersion
 from muniment.queues.memory import MemoryQueue
 from muniment.queues.sqlite import SqliteQueue
 from muniment.testing.contracts.work_queue import (
@@ -116,6 +116,21 @@ class TestSqliteQueue(WorkQueueContract):
         other.execute("DROP TRIGGER fails")
         other.close()
         assert begin(queue) == job
+
+    def test_a_full_disk_is_told_and_changes_nothing(self, opened: OpenQueue, path: Path) -> None:
+        queue = opened()
+        assert isinstance(queue, SqliteQueue)
+        queue.add([new_job("a", "x", steps=["one", "two"])], NOW_S)
+        with queue._file.reading() as sqlite:
+            pages = sqlite.execute("PRAGMA page_count").fetchone()[0]
+            sqlite.execute(f"PRAGMA max_page_count = {pages}")
+        job = begin(queue)
+        with pytest.raises(DiskFull):
+            queue.done(job, Outcome(boxes={"p": encoded(b"x" * 50_000)}), NOW_S)
+        assert begin(queue) == job
+        with queue._file.reading() as sqlite:
+            sqlite.execute("PRAGMA max_page_count = 100000")
+        assert drain(queue) == [("x", "one"), ("x", "two")]
 
     def test_the_urgent_are_found_without_looking_at_those_that_wait(self, opened: OpenQueue) -> None:
         queue = opened()

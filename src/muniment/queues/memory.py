@@ -39,6 +39,7 @@ class MemoryQueue:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._entries: dict[JobId, _Entry] = {}
+        self._names: dict[tuple[str, str], JobId] = {}
         self._last_id = 0
 
     def add(self, jobs: Sequence[NewJob], now_s: float) -> list[JobId]:
@@ -46,16 +47,16 @@ class MemoryQueue:
             return [self._add(job, now_s) for job in jobs]
 
     def _add(self, new: NewJob, now_s: float) -> JobId:
-        for entry in self._entries.values():
-            job = entry.job
-            if (job.kind, job.key) == (new.kind, new.key):
-                job = replace(job, priority=min(job.priority, new.priority))
-                if job.aside and new.again:
-                    job = replace(job, aside=False, tries=0, due_s=new.due_s)
-                elif not job.tries:
-                    job = replace(job, due_s=min(job.due_s, new.due_s))
-                entry.job = job
-                return job.id
+        equal = self._names.get((new.kind, new.key))
+        if equal is not None:
+            entry = self._entries[equal]
+            job = replace(entry.job, priority=min(entry.job.priority, new.priority))
+            if job.aside and new.again:
+                job = replace(job, aside=False, tries=0, due_s=new.due_s)
+            elif not job.tries:
+                job = replace(job, due_s=min(job.due_s, new.due_s))
+            entry.job = job
+            return equal
         self._last_id += 1
         entry = _Entry(
             QueuedJob(
@@ -66,7 +67,14 @@ class MemoryQueue:
         )  # fmt: skip
         entry.extend(new.steps)
         self._entries[entry.job.id] = entry
+        self._names[new.kind, new.key] = entry.job.id
         return entry.job.id
+
+    def _remove(self, job: JobId) -> bool:
+        entry = self._entries.pop(job, None)
+        if entry is not None:
+            del self._names[entry.job.kind, entry.job.key]
+        return entry is not None
 
     def ready(self, now_s: float, kinds: Collection[str], *, without: Collection[JobId], limit: int) -> Ready:
         with self._lock:
@@ -98,7 +106,7 @@ class MemoryQueue:
                 changes=job.changes + 1, done=done, total=total,
             )  # fmt: skip
             if not entry.steps:
-                del self._entries[job.id]
+                self._remove(job.id)
             for new in outcome.jobs:
                 self._add(new, now_s)
             return True
@@ -142,7 +150,7 @@ class MemoryQueue:
 
     def drop(self, job: JobId) -> bool:
         with self._lock:
-            return self._entries.pop(job, None) is not None
+            return self._remove(job)
 
     def close(self) -> None:
         """Nothing to give back."""

@@ -30,6 +30,9 @@ What a step says by `put`, `then`, `repeat`, `add` and `progress` becomes true i
 notes the step as done, and not at all if it fails.  What it does to the world is done before that: after a
 crash in between it is done again, so a step must be one that may be done twice.
 
+Several keepers may have one queue: a key says of which volume something is, and where a process does the jobs
+of some volumes only, the kind does too (`repair.VOLUME`), for a worker leaves alone what it has no handler for.
+
 Concurrency: everything runs on one loop; the queue is called in threads.  A step runs as a task that `run` or
 `flush` owns.  Cancelling them cancels the steps, whose jobs stay as they were; a note that is being written
 is waited for.  Several workers, also in several processes, may share a queue: they do some work twice, and
@@ -200,7 +203,7 @@ class WorkerStatus:
     Attributes:
         under_way: jobs of which a step runs now.
         kinds: what is in the queue.
-        unknown: those of `kinds` that have no handler; a later version of this program may have.
+        unknown: those of `kinds` that have no handler here; another process or a later version may have one.
     """
 
     under_way: int
@@ -249,7 +252,7 @@ class Worker:
         for kind in status.unknown:
             count = status.kinds[kind]
             _log.warning(
-                "%d jobs of kind '%s' are left alone: no part of this program does them; "
+                "%d jobs of kind '%s' are left alone, as nothing in this process does them; "
                 "'muni queue list' shows them",
                 count.waiting + count.aside,
                 kind,

@@ -20,8 +20,8 @@ from muniment.ids import JobId
 from muniment.ports import VisibleQueue
 
 _PAGE: Final = 1000
-_KEY_CHARS: Final = 26
-"""Of a key in the list: enough to tell keys apart; `show` and --json have it whole."""
+_CELL_CHARS: Final = 26
+"""Of a kind or key in the list: enough to tell them apart; `show` and --json have it whole."""
 
 
 @click.group()
@@ -182,13 +182,25 @@ def _table(jobs: list[QueuedJob], counts: Mapping[str, KindCount], now_s: float)
         return summary
     rows = [["id", "kind", "key", "step", "left", "progress", "state", "error"]]
     for job in jobs:
-        key = job.key if len(job.key) <= _KEY_CHARS else job.key[: _KEY_CHARS - 1] + "…"
         progress = _progress_text(job) if job.done or job.total else "-"
         state = _state_text(job, now_s)
         rows.append(
-            [str(job.id), job.kind, key, job.step.name, str(job.steps_left), progress, state, job.error]
+            [
+                str(job.id),
+                _cut(job.kind),
+                _cut(job.key),
+                job.step.name,
+                str(job.steps_left),
+                progress,
+                state,
+                job.error,
+            ]
         )
     return "\n".join([table(rows, right=[0, 4]), summary])
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= _CELL_CHARS else text[: _CELL_CHARS - 1] + "…"
 
 
 def _state(job: QueuedJob, now_s: float) -> str:
