@@ -31,7 +31,7 @@ notes the step as done, and not at all if it fails.  What it does to the world i
 crash in between it is done again, so a step must be one that may be done twice.
 
 Several keepers may have one queue: a key says of which volume something is, and where a process does the jobs
-of some volumes only, the kind does too (`repair.VOLUME`), for a worker leaves alone what it has no handler for.
+of some volumes only, the kind does too (`repair.VOLUME`): a worker leaves alone what it has no handler for.
 
 Concurrency: everything runs on one loop; the queue is called in threads.  A step runs as a task that `run` or
 `flush` owns.  Cancelling them cancels the steps, whose jobs stay as they were; a note that is being written
