@@ -9,11 +9,13 @@ from pathlib import Path
 from typing import Final
 
 from hypothesis import settings
+from tests.thoroughness import SEED, times
 
-# "ci" is the default everywhere: the same examples on every run, so that a failure is found again.
-settings.register_profile("ci", derandomize=True, deadline=None, max_examples=100)
-settings.register_profile("long", deadline=None, max_examples=2000)
-settings.load_profile(os.environ.get("MUNIMENT_HYPOTHESIS_PROFILE", "ci"))
+# At night the seed is an option of its own, which scripts/nightly gives.
+settings.register_profile(
+    "muniment", derandomize=not SEED, deadline=None, database=None, max_examples=times(100)
+)
+settings.load_profile("muniment")
 
 # Some environments turn bytecode files off; each of the hundreds of processes that the tests start would
 # then compile the whole program anew.

@@ -19,6 +19,7 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 from tests.e2e.node_processes import Plain, Running, running_introducer, running_node
+from tests.thoroughness import times
 
 from muniment.node.calls import CALLS, SHARES_TYPE
 from muniment.node.introducer_api import CALLS as INTRODUCER_CALLS
@@ -26,7 +27,7 @@ from muniment.node.openapi import Call
 
 CHECKS = [not_a_server_error, status_code_conformance, content_type_conformance, response_schema_conformance]
 EXAMPLES = settings(
-    max_examples=5,
+    max_examples=times(5),
     deadline=None,
     phases=[Phase.explicit, Phase.generate],
     suppress_health_check=list(HealthCheck),

@@ -15,6 +15,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+from tests.thoroughness import along, chance, times
 from tests.unit.audit.support import Files, lived
 
 from muniment.audit.report import AuditReport, Verdict
@@ -85,17 +86,17 @@ async def flip_and_audit(files: Files, path: Path, at: int, mask: int) -> bool:
     return True
 
 
-@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.parametrize("part", range(times(2)))
 @pytest.mark.parametrize("which", ["log", "view"])
-async def test_a_byte_anywhere(whole: Files, tmp_path: Path, which: str, seed: int) -> None:
-    chance = random.Random(f"{which} {seed}")
+async def test_a_byte_anywhere(whole: Files, tmp_path: Path, which: str, part: int) -> None:
+    by = chance(f"{which} {part}")
     found = Counter[bool]()
     for _ in range(FLIPS):
         files = whole.copy(tmp_path / "copy")
         path = getattr(files, which)
-        at, mask = chance.randrange(path.stat().st_size), chance.choice(MASKS)
+        at, mask = by.randrange(path.stat().st_size), by.choice(MASKS)
         found[await flip_and_audit(files, path, at, mask)] += 1
-    print(f"{which} {seed}: {found[True]} found, {found[False]} in bytes that are not used")
+    print(f"{which} {part}: {found[True]} found, {found[False]} in bytes that are not used")
     assert found[True] > 0
 
 
@@ -110,7 +111,7 @@ async def test_every_byte_of_the_header(whole: Files, tmp_path: Path, which: str
 async def test_the_first_bytes_of_every_page(whole: Files, tmp_path: Path, which: str) -> None:
     """Its kind, its number of cells, where they are."""
     size, count = pages(getattr(whole, which))
-    for page in random.Random(5).sample(range(1, count), min(count - 1, 12)):
+    for page in chance("pages").sample(range(1, count), min(count - 1, times(6))):
         for at in (0, 1, 4, 6, 9, 13):
             files = whole.copy(tmp_path / "copy")
             await flip_and_audit(files, getattr(files, which), page * size + at, 0x02)
@@ -137,14 +138,14 @@ async def test_a_byte_in_each_kind_of_value_is_found_in_its_place(
     whole: Files, tmp_path: Path, region: str
 ) -> None:
     sql, place = REGIONS[region]
-    chance = random.Random(region)
+    by = chance(region)
     values = column(whole.log, sql)
-    for _ in range(FLIPS):
+    for _ in range(times(20)):
         files = whole.copy(tmp_path / "copy")
-        value = chance.choice(values)
+        value = by.choice(values)
         data = bytearray(files.log.read_bytes())
         at = data.index(value)
-        data[at + chance.randrange(len(value))] ^= chance.choice(MASKS)
+        data[at + by.randrange(len(value))] ^= by.choice(MASKS)
         files.log.write_bytes(data)
         report = await files.audit(with_view=False)
         check_told(report)
@@ -153,7 +154,7 @@ async def test_a_byte_in_each_kind_of_value_is_found_in_its_place(
 
 async def test_a_byte_in_a_checkpoint_that_was_kept(whole: Files) -> None:
     for number, note in enumerate(whole.notes):
-        for at in range(0, len(note), 7):
+        for at in along(0, len(note), 13):
             flipped = bytearray(note)
             flipped[at] ^= 0x01
             notes = [*whole.notes[:number], bytes(flipped), *whole.notes[number + 1 :]]

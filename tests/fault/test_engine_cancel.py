@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from tests.thoroughness import along
 from tests.unit.engine.support import CHUNK, IMPATIENT, PLAIN, content, got, names, our_threads
 
 from muniment.engine.policy import Limits
@@ -31,7 +32,7 @@ def virtual_grid(count: int = 6) -> FakeGrid:
     return grid
 
 
-@pytest.mark.parametrize("at_ms", range(5, 1500, 70))
+@pytest.mark.parametrize("at_ms", along(5, 1500, 70))
 def test_a_cancelled_put_leaves_nothing_reserved(at_ms: int) -> None:
     """Reading, sealing, reserving, sending, the manifest: wherever it is, nothing stays."""
     data = content(16 * CHUNK)
@@ -164,7 +165,7 @@ def test_an_interrupted_upload_resumes_where_it_was() -> None:
     run_virtual(main())
 
 
-@pytest.mark.parametrize("at_ms", range(5, 700, 45))
+@pytest.mark.parametrize("at_ms", along(5, 700, 45))
 def test_a_cancelled_get_leaves_nothing_under_way(at_ms: int, tmp_path: Path) -> None:
     data = content(16 * CHUNK)
 
@@ -353,7 +354,7 @@ def tamper_late(at: int) -> Callable[[ShareKey, bytearray], bytearray]:
     return tamper
 
 
-@pytest.mark.parametrize("at", range(0, 20, 4))
+@pytest.mark.parametrize("at", along(0, 20, 4))
 def test_a_stream_that_turns_false_is_cut_at_the_last_good_chunk(at: int) -> None:
     data = content(12 * CHUNK)
 

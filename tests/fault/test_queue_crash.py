@@ -6,13 +6,13 @@ What the queue must hold after each call is known from making the same calls to 
 from __future__ import annotations
 
 import os
-import random
 import shutil
 import signal
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
+from tests.thoroughness import chance, times
 
 from muniment.core.keeping.job import Outcome, QueuedJob, QueuedStep, encoded, new_job, new_step
 from muniment.ports import VisibleQueue
@@ -122,7 +122,7 @@ def test_power_fails_while_the_file_is_written(tmp_path: Path) -> None:
     assert lengths == sorted(set(lengths))
     assert len(written) == lengths[-1]
     cuts = {*lengths, *(length - 1 for length in lengths[1:]), *(length + 1 for length in lengths[:-1])}
-    cuts |= set(random.Random(1).sample(range(lengths[0], lengths[-1]), 30))
+    cuts |= set(chance("cuts").sample(range(lengths[0], lengths[-1]), times(30)))
     for cut in sorted(cuts):
         left = tmp_path / f"after-{cut}"
         shutil.copyfile(path, left)

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import itertools
 import os
-import random
 import shutil
 import signal
 import subprocess
@@ -17,6 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from tests.thoroughness import along, chance, times
 
 from muniment.core.state_hash import StateHash
 from muniment.ports import VolumeView
@@ -91,7 +91,7 @@ def start(path: Path, dies_at: int = -1) -> subprocess.Popen[str]:
     return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=root)
 
 
-@pytest.mark.parametrize("dies_at", [0, 4, 22])
+@pytest.mark.parametrize("dies_at", along(0, 24, 11))
 def test_killed_in_a_batch(tmp_path: Path, dies_at: int) -> None:
     with start(tmp_path / "view", dies_at) as child:
         told = [int(line) for line in child.stdout or ()]
@@ -102,13 +102,13 @@ def test_killed_in_a_batch(tmp_path: Path, dies_at: int) -> None:
 
 def test_killed_between_batches_and_at_any_time(tmp_path: Path) -> None:
     hashes = expected(60)
-    chance = random.Random(0)
-    for run in range(3):
+    by = chance("moments")
+    for run in range(times(3)):
         path = tmp_path / str(run)
         with start(path) as child:
             assert child.stdout is not None
-            told = [int(line) for line in itertools.islice(child.stdout, 2 + run)]
-            time.sleep(chance.random() / 50)  # somewhere in a later batch, or between two
+            told = [int(line) for line in itertools.islice(child.stdout, 2 + run % 3)]
+            time.sleep(by.random() / 50)  # somewhere in a later batch, or between two
             child.kill()
             told += [int(line) for line in child.stdout]
         check(path, hashes, told[-1])
@@ -126,7 +126,7 @@ def test_power_fails_while_the_log_of_the_file_is_written(tmp_path: Path) -> Non
     log = path.with_name("view-wal").read_bytes()
     assert len(log) == lengths[-1]
     cuts = {0, *lengths, *(length - 1 for length in lengths[1:]), *(length + 1 for length in lengths[:-1])}
-    cuts |= set(random.Random(1).sample(range(lengths[-1]), 25))
+    cuts |= set(chance("cuts").sample(range(lengths[-1]), times(25)))
     for cut in sorted(cuts):
         left = tmp_path / f"after-{cut}"
         shutil.copyfile(path, left)

@@ -18,6 +18,7 @@ import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+from tests.thoroughness import times
 
 from muniment.core.fold import apply
 from muniment.core.tree_state import Changes, Rejection, TreeReading
@@ -590,9 +591,9 @@ class SqliteMachine(FoldMachine):
 
 
 TestFoldInMemory = MemoryMachine.TestCase
-TestFoldInMemory.settings = settings(max_examples=60, stateful_step_count=12, deadline=None)
+TestFoldInMemory.settings = settings(max_examples=times(60), stateful_step_count=12, deadline=None)
 TestFoldInSqlite = SqliteMachine.TestCase
-TestFoldInSqlite.settings = settings(max_examples=25, stateful_step_count=12, deadline=None)
+TestFoldInSqlite.settings = settings(max_examples=times(25), stateful_step_count=12, deadline=None)
 
 
 @pytest.mark.parametrize(

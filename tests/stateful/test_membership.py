@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+from tests.thoroughness import times
 from tests.unit.membership.support import SECOND_NS, START_NS, Volume, policy, shaped_rotation
 
 from muniment.core.ballots import Acceptance, Removal, Subject
@@ -425,4 +426,4 @@ class MembershipModel(RuleBasedStateMachine):
 
 
 TestMembership = MembershipModel.TestCase
-TestMembership.settings = settings(max_examples=100, stateful_step_count=50)
+TestMembership.settings = settings(max_examples=times(100), stateful_step_count=50)

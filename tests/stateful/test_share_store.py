@@ -12,6 +12,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from obstore.store import MemoryStore as ObstoreMemory
+from tests.thoroughness import times
 
 from muniment.errors import InternalError, ShareUnknown
 from muniment.ports import ShareStore, ShareWriter
@@ -193,7 +194,7 @@ class OnModelledDisk(StoreMachine):
         self.writers.clear()
 
 
-few = settings(max_examples=25, stateful_step_count=25)
+few = settings(max_examples=times(25), stateful_step_count=25)
 
 TestMemory = OnMemory.TestCase
 TestMemory.settings = few

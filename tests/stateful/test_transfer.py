@@ -11,6 +11,7 @@ from collections import Counter
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from tests.thoroughness import times
 
 from muniment.core import download as dl
 from muniment.core import upload as ul
@@ -313,6 +314,6 @@ class DownloadModel(RuleBasedStateMachine):
 
 
 TestUpload = UploadModel.TestCase
-TestUpload.settings = settings(max_examples=150, stateful_step_count=40)
+TestUpload.settings = settings(max_examples=times(150), stateful_step_count=40)
 TestDownload = DownloadModel.TestCase
-TestDownload.settings = settings(max_examples=150, stateful_step_count=40)
+TestDownload.settings = settings(max_examples=times(150), stateful_step_count=40)

@@ -13,6 +13,7 @@ from pathlib import Path
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from tests.thoroughness import times
 
 from muniment.core.keeping.job import NewJob, Outcome, QueuedJob, encoded, new_job, new_step
 from muniment.engine.keeping.work import Patience, Work, Worker
@@ -174,7 +175,7 @@ class QueueMachine(RuleBasedStateMachine):
 
 
 TestQueueMachine = QueueMachine.TestCase
-TestQueueMachine.settings = settings(max_examples=60, stateful_step_count=40)
+TestQueueMachine.settings = settings(max_examples=times(60), stateful_step_count=40)
 
 
 # --- a worker that crashes ------------------------------------------------------------------------
@@ -203,7 +204,7 @@ class CrashingQueue:
         return noted
 
 
-@settings(max_examples=40)
+@settings(max_examples=times(40))
 @given(
     plans=st.lists(st.integers(1, 4), min_size=1, max_size=5),
     failures=st.lists(st.booleans(), max_size=20),

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+from tests.thoroughness import times
 
 from muniment.errors import DiskFull, InternalError, StoreFailed, UnknownVersion
 from muniment.ids import AccountId, BlobId, ShareKey, ShareNumber, id_text
@@ -316,5 +317,5 @@ class SumsMatchRows(RuleBasedStateMachine):
         self.folder.cleanup()
 
 
-SumsMatchRows.TestCase.settings = settings(max_examples=25, stateful_step_count=25)
+SumsMatchRows.TestCase.settings = settings(max_examples=times(25), stateful_step_count=25)
 TestSumsMatchRows = SumsMatchRows.TestCase

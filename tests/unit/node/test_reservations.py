@@ -6,6 +6,7 @@ import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+from tests.thoroughness import times
 
 from muniment.errors import CapacityFull, MunimentError, Overloaded, QuotaFull
 from muniment.ids import AccountId, BlobId, ShareKey, ShareNumber
@@ -213,5 +214,5 @@ class AnyOrder(RuleBasedStateMachine):
         assert self.table.count == len(self.waiting)
 
 
-AnyOrder.TestCase.settings = settings(max_examples=60, stateful_step_count=40)
+AnyOrder.TestCase.settings = settings(max_examples=times(60), stateful_step_count=40)
 TestAnyOrder = AnyOrder.TestCase

@@ -8,6 +8,7 @@ import cbor2
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.thoroughness import times
 from tests.unit.spec.entry_strategies import JUNK, damaged, entries
 
 from muniment.crypto.entries import SignedEntry, entry_hash, open_entry, sign_entry, volume_id
@@ -215,7 +216,7 @@ def _packed(made: Entry) -> list[object]:
     return value
 
 
-@settings(max_examples=400)
+@settings(max_examples=times(200))
 @given(damaged(entries().map(_packed)))
 def test_a_damaged_entry_is_an_entry_or_refused(value: object) -> None:
     payload = dump(value)

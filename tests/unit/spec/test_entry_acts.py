@@ -6,6 +6,7 @@ import dataclasses
 
 import pytest
 from hypothesis import given, settings
+from tests.thoroughness import times
 from tests.unit.spec.entry_strategies import ACTS, JUNK, damaged
 
 from muniment.errors import MalformedRecord
@@ -35,7 +36,7 @@ def test_any_value_is_refused_in_one_way(value: object) -> None:
             read(value)
 
 
-@settings(max_examples=400)
+@settings(max_examples=times(200))
 @given(damaged(ACTS.map(spec.pack_act)))
 def test_a_damaged_act_is_an_act_or_refused(value: object) -> None:
     try:
