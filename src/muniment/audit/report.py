@@ -74,6 +74,7 @@ class AuditReport:
         notes: checkpoints whose signature and root were checked.
         cosignatures: of members on them that verify.
         transactions: folded; `rejected` of them changed nothing.
+        snapshots: view snapshots whose state was held against that of the log.
         state_hash: after the last one folded.
         view_entries: compared with the fold.
         view_rows: versions of rows compared with the fold.
@@ -97,6 +98,7 @@ class AuditReport:
     cosignatures: int = 0
     transactions: int = 0
     rejected: int = 0
+    snapshots: int = 0
     state_hash: bytes = b""
     view_entries: int = 0
     view_rows: int = 0
@@ -142,6 +144,7 @@ class AuditReport:
             "cosignatures": self.cosignatures,
             "transactions": self.transactions,
             "rejected": self.rejected,
+            "view_snapshots": self.snapshots,
             "state_hash": self.state_hash.hex(),
             "content_unchecked": self.content,
             "view_entries": self.view_entries,
@@ -164,7 +167,8 @@ class AuditReport:
             f"{self.verdict.value}: volume {id_text(self.volume)[:12]}, {self.entries} entries",
             f"log       {self.signatures} signatures, {self.judged} rights, {self.nodes} tree hashes, "
             f"{self.notes} checkpoints, {self.cosignatures} cosignatures verified",
-            f"content   {self.transactions} transactions folded, {self.rejected} of them rejected",
+            f"content   {self.transactions} transactions folded, {self.rejected} of them rejected, "
+            f"{self.snapshots} view snapshots compared",
             f"view      {self.view_entries} entries and {self.view_rows} rows compared, "
             f"{self.view_samples} states read back",
             f"blobs     {self.blobs_checked} checked, {self.shares_offline} shares offline, "

@@ -15,6 +15,7 @@ drawn for each audit, so no view can have been made to fit.
 from __future__ import annotations
 
 import struct
+from collections import deque
 from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Final, TypeVar
@@ -27,6 +28,7 @@ from muniment.core.entries import open_transaction
 from muniment.core.fold import apply
 from muniment.core.history import EntryMeta, FoldedEntry, touched_by
 from muniment.core.keys import KeyRing
+from muniment.core.state_hash import added_rows, initial, removed_rows
 from muniment.core.tree_state import Changes, Rejection, TreeReading
 from muniment.crypto.entries import SignedEntry
 from muniment.errors import (
@@ -36,9 +38,10 @@ from muniment.errors import (
     OperationRejected,
     UnknownVersion,
 )
+from muniment.ids import id_text
 from muniment.ports import AuditedView, RowVersion, ViewEntry
 from muniment.spec.blob import BlobName
-from muniment.spec.operation import SIZE_MAX, Kind
+from muniment.spec.operation import SIZE_MAX, SNAPSHOT_LAG_MAX, Kind, ViewSnapshot
 
 UNREADABLE: Final = "unreadable"
 """Code of the rejection of a transaction that no member can read (docs/spec/entry.md section 4)."""
@@ -76,6 +79,8 @@ class Refold:
         self._ring = ring
         self._report = report
         self._reached_ns: int | None = None
+        self._hash = initial()
+        self._digests = deque([self._hash.digest()], maxlen=SNAPSHOT_LAG_MAX + 1)  # of the last states
 
     def take(
         self, signed: SignedEntry
@@ -97,6 +102,10 @@ class Refold:
                     self._report.content = f"from entry {index} on: {error}"
                 return None
         gone = tuple(self.state.apply(outcome)) if isinstance(outcome, Changes) else ()
+        if self._report is not None:
+            if isinstance(outcome, Changes):
+                self._hash = self._hash.changed(removed_rows(outcome), added_rows(outcome))
+            self._digests.append(self._hash.digest())
         reached = self._reached_ns
         self._reached_ns = entry.time_ns if reached is None else max(reached, entry.time_ns)
         meta = EntryMeta(signed.hash, entry.author, entry.time_ns, entry.epoch, message)
@@ -123,7 +132,25 @@ class Refold:
             changes = apply(self.state, transaction, index=index, time_ns=entry.time_ns)
         except OperationRejected as error:
             return transaction.message, Rejection.of(error), names
+        if self._report is not None:
+            for operation in transaction.operations:
+                if isinstance(operation, ViewSnapshot):
+                    self._check_snapshot(operation, signed, index)
         return transaction.message, changes, names
+
+    def _check_snapshot(self, operation: ViewSnapshot, signed: SignedEntry, index: int) -> None:
+        """Hold what the author of a view snapshot signed against the state that the log yields."""
+        assert self._report is not None
+        self._report.snapshots += 1
+        back = index - operation.size  # the fold has seen to it that so many are remembered
+        if self._digests[-1 - back] != operation.state_hash:
+            self._report.forged(
+                f"entry {index}",
+                f"its author, {id_text(signed.entry.author)}, signed a view snapshot of another state than "
+                f"{operation.size} entries lead to",
+                "he lies, or his machine is broken: who began with this snapshot may see files that never "
+                "were; let them run 'muni volume fetch', and remove him",
+            )
 
 
 class RowSums:

@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Final
 
+from muniment.core.beginning import Beginning
+from muniment.core.clear_part import dump_clear, frontier_of
 from muniment.core.entries import open_transaction
 from muniment.core.fold import apply
 from muniment.core.history import EntryMeta
@@ -26,9 +28,11 @@ from muniment.crypto.entries import SignedEntry, entry_hash, known_entry
 from muniment.crypto.member import ReadSecret, VerifySecret
 from muniment.engine.accusing import Suspicion, charge_of
 from muniment.engine.evidence import make_evidence, verify_evidence
+from muniment.engine.kept_clear import KeptClear
 from muniment.engine.opening import open_entries
 from muniment.errors import (
     EntryRefused,
+    InternalError,
     LogForked,
     MalformedRecord,
     NotCapable,
@@ -37,7 +41,7 @@ from muniment.errors import (
 )
 from muniment.ids import VolumeId
 from muniment.merkle.log_tree import EMPTY_ROOT, Frontier, NodeReader, check_consistency, inclusion_path
-from muniment.ports import CheckpointStore, LoggedEntry, LogStore, ViewBatch, VolumeView
+from muniment.ports import CheckpointStore, ClearStore, LoggedEntry, LogStore, ViewBatch, VolumeView
 from muniment.spec.checkpoint import Checkpoint, decode_checkpoint, decode_note, origin_of
 from muniment.spec.evidence import LeafProof
 from muniment.spec.limits import MIB
@@ -80,6 +84,8 @@ class Follower:
             forgotten at the end.
         evidence_sink: takes evidence against the log service.
         refused: the name of the evidence for which this log service is refused already.
+        clear: keeps the clear part of the replica, so that opening it need not read all of it; a replica
+            that begins with a view snapshot needs it.
 
     Attributes:
         membership: after the replica's entries.
@@ -100,6 +106,7 @@ class Follower:
         checkpoints: CheckpointStore | None = None,
         evidence_sink: EvidenceSink | None = None,
         refused: str = "",
+        clear: ClearStore | None = None,
     ) -> None:
         self.volume = volume
         self.replica = replica
@@ -114,10 +121,12 @@ class Follower:
         self._ahead: dict[int, tuple[bytes, bytes]] = {}  # size -> root, note; larger than the replica
         self._roots: OrderedDict[int, bytes] = OrderedDict([(0, EMPTY_ROOT)])
         self.frontier = Frontier.at(replica.size, replica.node)
+        self._clear, self._kept_clear = clear, KeptClear(volume, replica, clear)
         self._open()
 
     def close(self) -> None:
         """Close view, replica and checkpoints."""
+        self._kept_clear.keep(self.membership, self.frontier)
         self.view.close()
         self.replica.close()
         if self._checkpoints is not None:
@@ -127,7 +136,14 @@ class Follower:
         """Replay the replica's clear part, and fold what the view has not."""
         if self.view.size > self.replica.size:
             raise StoreFailed(where="the view", reason="it is ahead of the replica; remove it to fold anew")
-        for at, entry in enumerate(self._kept(0)):
+        if self.view.size < self.replica.start:
+            raise StoreFailed(
+                where="the view",
+                reason=f"the replica has nothing before entry {self.replica.start} to fold it anew; "
+                "'muni volume fetch VOL' brings the whole log",
+            )
+        self.membership = self._kept_clear.resume(self.ring.follow)
+        for at, entry in enumerate(self._kept(self.membership.size), self.membership.size):
             try:
                 self.membership.admit(entry, at)
             except EntryRefused as error:
@@ -185,7 +201,7 @@ class Follower:
         checkpoint = self.open_note(note)
         size, root = checkpoint.size, checkpoint.root
         if size <= self.frontier.size:
-            if root != self.root(size):
+            if self._knows(size) and root != self.root(size):
                 self._contradiction(note, checkpoint, f"it shows two different logs of {size} entries")
         elif size in self._ahead and self._ahead[size][0] != root:
             other = self._ahead[size][1]
@@ -245,6 +261,31 @@ class Follower:
         self._log_key, self.refused, self.suspicion = new_log_key, "", None
         self._see(note, checkpoint)
 
+    def begin(self, beginning: Beginning, rows: Iterator[bytes], digest: bytes) -> None:
+        """Begin with a view snapshot instead of the log's first entry; replica and view are empty.
+
+        Args:
+            beginning: that was verified; its note was compared.
+            rows: of the snapshot's state.
+            digest: what its author signed that it hashes to.
+        Raises: MalformedRecord: it is another state, and nothing has changed; StoreFailed, DiskFull.
+        """
+        self._check_refused()
+        if self._clear is None or self.replica.size or self.view.size:
+            raise InternalError(reason="a replica begins once, with a place for its clear part")
+        self.view.begin(beginning.head.size, beginning.head.time_ns, rows, digest)
+        # Before the replica: without it that could not be opened.  Of an empty replica it says nothing.
+        self._clear.keep(dump_clear(beginning.part))
+        tail = beginning.tail
+        logged = [LoggedEntry(entry.hash, entry.signed) for entry in tail]
+        self.replica.begin(beginning.head.size, logged, beginning.nodes, beginning.note)
+        self._kept_clear.taken(beginning.part)
+        self.membership, self.frontier = beginning.membership, frontier_of(beginning.part.head)
+        self.ring.follow(self.membership)
+        for size in [size for size in self._ahead if size <= self.frontier.size]:
+            del self._ahead[size]
+        self._fold(iter(tail))
+
     def take(
         self, signed: Sequence[bytes], note: bytes, checkpoint: Checkpoint, proof: Sequence[bytes]
     ) -> None:
@@ -299,7 +340,7 @@ class Follower:
                 suspicion = Suspicion.of_history(reason, note, checkpoint.size, at, before)
                 raise self._accused(suspicion, known) from error
             seen = entry.entry.seen_size
-            if seen and root(seen) != entry.entry.seen_root:
+            if seen and self._knows(seen) and root(seen) != entry.entry.seen_root:
                 reason = f"the author of entry {at} was shown another log of {seen} entries"
                 raise self._accused(Suspicion.of_entry(reason, note, checkpoint.size, at, one, seen), known)
             if entry.entry.act is not None:
@@ -320,6 +361,10 @@ class Follower:
             root = Frontier.at(size, self.replica.node).root()
             self._keep_root(size, root)
         return root
+
+    def _knows(self, size: int) -> bool:
+        """Whether the tree of the first entries is known: not of so few that they came before a snapshot."""
+        return size == 0 or size >= self.replica.start
 
     def _keep_root(self, size: int, root: bytes) -> None:
         self._roots[size] = root
@@ -415,6 +460,8 @@ class Follower:
 
     def _prefix(self, bytes_max: int) -> list[bytes]:
         """All entries of the replica, for a history that is evidence.  Raises: MalformedRecord: too long."""
+        if self.replica.start:
+            raise MalformedRecord(format="evidence", reason="the replica does not have the whole history")
         found: list[bytes] = []
         while len(found) < self.replica.size:
             part = self.replica.read(len(found), self.replica.size, bytes_max=_REPLAY_BYTES)
@@ -431,6 +478,8 @@ class Follower:
     def _forked(self, reason: str) -> LogForked:
         """One that no proof can make evidence of."""
         self.suspicion = None
+        if self.replica.start:
+            reason += "; or the view snapshot is wrong that this replica begins with: 'muni volume fetch VOL'"
         return LogForked(volume=self.volume, reason=reason)
 
     # --- folding ------------------------------------------------------------------------------

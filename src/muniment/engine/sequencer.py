@@ -18,16 +18,16 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Final, TypeVar
 
-from muniment.core.clear_part import clear_part, dump_clear
 from muniment.core.membership import Membership
 from muniment.crypto.checkpoints import merge_cosignatures, sign_checkpoint
 from muniment.crypto.entries import SignedEntry, known_entry, open_entry
 from muniment.crypto.identity import Identity
+from muniment.engine.kept_clear import KeptClear
 from muniment.engine.opening import open_entries
 from muniment.errors import EntryMisplaced, MunimentError, Overloaded, StoreFailed
 from muniment.ids import EntryHash, VolumeId
 from muniment.merkle.log_tree import Frontier
-from muniment.ports import Appended, Clock, LoggedEntry, LogStore
+from muniment.ports import Appended, ClearStore, Clock, LoggedEntry, LogStore
 from muniment.spec.checkpoint import Checkpoint, origin_of, witness_of
 from muniment.spec.entry import ENTRY_BYTES_MAX, Entry
 from muniment.spec.limits import MIB
@@ -42,6 +42,8 @@ _BATCH_ENTRIES: Final = 1024
 _BATCH_BYTES: Final = 16 * MIB
 _REPLAY_BYTES: Final = 4 * MIB
 _ROOTS_KEPT: Final = 4096
+_KEEP_ENTRIES: Final = 1 << 14
+"""After so many the clear part is kept while the service runs: what a crash then leaves to be replayed."""
 
 
 @dataclass(eq=False, slots=True)
@@ -65,6 +67,7 @@ class Sequencer:
         identity: signs checkpoints.
         clock: entries whose time is far off it are refused.
         thread: one thread, shared by nobody else.
+        kept: keeps the clear part, so that the next start need not read the whole log.
 
     Attributes:
         restoring: entries of long ago are taken as well, because members send again what another service
@@ -72,7 +75,13 @@ class Sequencer:
     """
 
     def __init__(
-        self, volume: VolumeId, store: LogStore, identity: Identity, clock: Clock, thread: ThreadPoolExecutor
+        self,
+        volume: VolumeId,
+        store: LogStore,
+        identity: Identity,
+        clock: Clock,
+        thread: ThreadPoolExecutor,
+        kept: ClearStore | None = None,
     ) -> None:
         self.restoring = False
         self.volume = volume
@@ -87,6 +96,7 @@ class Sequencer:
         self._released = False
         self._roots: dict[int, bytes] = {}
         self._state: tuple[Membership, Frontier] | None = None
+        self._kept = KeptClear(volume, store, kept)
         self._clear = (0, b"")  # the last one that was asked for, and its size
 
     @property
@@ -131,16 +141,12 @@ class Sequencer:
         def work() -> tuple[bytes, bytes]:
             membership, frontier = self._known()
             if self._clear[0] != frontier.size:
-                part = clear_part(membership, frontier, self._store.node, self._signed)
-                self._clear = frontier.size, dump_clear(part)
+                self._clear = frontier.size, self._kept.part(membership, frontier)
             if len(self._clear[1]) > CLEAR_ANSWER_BYTES_MAX:
                 raise Overloaded(limit=f"{CLEAR_ANSWER_BYTES_MAX} bytes of membership acts in one answer")
             return self._store.checkpoint(), self._clear[1]
 
         return await self.in_thread(work)
-
-    def _signed(self, index: int) -> bytes:
-        return self._store.read(index, index + 1, bytes_max=1)[0]
 
     async def cosign(self, note: bytes) -> None:
         """Add the cosignatures of members to the newest checkpoint.
@@ -172,6 +178,9 @@ class Sequencer:
         """Let what is queued become durable.  The store stays open."""
         while self._flushing is not None:
             await asyncio.wait([self._flushing])
+        state = self._state
+        if state is not None:
+            await self.in_thread(lambda: self._kept.keep(*state))
 
     # --- batches ------------------------------------------------------------------------------
 
@@ -214,7 +223,9 @@ class Sequencer:
     def _known(self) -> tuple[Membership, Frontier]:
         """In the thread: the state after what is durable."""
         if self._state is None:
-            self._state = replay(self._store)
+            membership = self._kept.resume()
+            self._state = replay(self._store, membership)
+            self._kept.keep(*self._state)
         return self._state
 
     def _order(self, batch: list[_Waiting]) -> list[list[Appended | MunimentError]]:
@@ -261,6 +272,7 @@ class Sequencer:
         else:
             note = self._store.checkpoint()
         self._state = membership, frontier
+        self._kept.keep(membership, frontier, _KEEP_ENTRIES)
         return [
             [Appended(place, note) if isinstance(place, int) else place for place in outcome]
             for outcome in judged
@@ -305,12 +317,15 @@ class _Ahead:
         return self._roots[size]
 
 
-def replay(store: LogStore) -> tuple[Membership, Frontier]:
+def replay(store: LogStore, membership: Membership | None = None) -> tuple[Membership, Frontier]:
     """Membership and frontier at the end of a log of one's own, whose entries were verified when they came.
 
+    Args:
+        membership: after the first of its entries; goes on there.
     Raises: StoreFailed: the store's content is not a log.  Cost: O(entries).
     """
-    membership, size, at = Membership(), store.size, 0
+    membership = membership or Membership()
+    size, at = store.size, membership.size
     try:
         while at < size:
             for signed in store.read(at, size, bytes_max=_REPLAY_BYTES):

@@ -27,6 +27,8 @@ from muniment.engine.source import SourceLike, open_source
 from muniment.engine.target import Writable, open_target
 from muniment.engine.threads import Threads
 from muniment.engine.tree_writer import TreeWriter
+from muniment.engine.snapshot_content import storing
+from muniment.engine.view_snapshot import SnapshotMade, snapshot_view
 from muniment.engine.volume import Committed, Volume
 from muniment.engine.volume_content import OrderedContent, store_stream
 from muniment.engine.volume_names import VolumeNames
@@ -177,6 +179,18 @@ class VolumeFiles(VolumeNames):
         finally:
             await leaves.aclose()
         return Stored(committed, upload.size_bytes, upload.files, tally.new_bytes, upload.skipped)
+
+    async def snapshot_view(
+        self, folder: Path, *, message: str = "", progress: ProgressCallback | None = None
+    ) -> SnapshotMade:
+        """Store the newest state for newcomers, who then need no entries from before, and sign for it.
+
+        Args:
+            folder: for a file without a name, as large as the snapshot.
+        Raises: as `view_snapshot.snapshot_view`.
+        """
+        writer = await self._writer(UploadTally())
+        return await snapshot_view(self._volume, storing(writer, self._grid.clock, progress), folder, message)
 
     async def _writer(self, tally: UploadTally) -> BlobWriter:
         keys = await self._volume.run(self._volume.newest_keys)
