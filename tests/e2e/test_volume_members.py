@@ -44,13 +44,21 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LogService]:
         assert process.wait(PATIENCE_S) == 0
 
 
+@dataclass(frozen=True)
+class Person:
+    """Somebody with an identity that is not locked."""
+
+    user: User
+    id: str
+
+    def muni(self, *words: str | Path, stdin: bytes = b"") -> Done:
+        return self.user.muni(*words, stdin=stdin)
+
+
 @pytest.fixture(scope="module")
-def people(tmp_path_factory: pytest.TempPathFactory) -> list[User]:
-    """Three, with identities that are not locked."""
-    made = [User(tmp_path_factory.mktemp(name)) for name in ("anna", "bert", "carl")]
-    for user in made:
-        assert user.muni("identity", "new", "--unlocked").code == 0
-    return made
+def people(tmp_path_factory: pytest.TempPathFactory) -> list[Person]:
+    users = [User(tmp_path_factory.mktemp(name)) for name in ("anna", "bert", "carl")]
+    return [Person(user, good(user.muni("identity", "new", "--unlocked"))) for user in users]
 
 
 def good(done: Done) -> str:
@@ -58,61 +66,50 @@ def good(done: Done) -> str:
     return done.text
 
 
-def identity(user: User) -> str:
-    return good(user.muni("identity", "show"))
+def join(person: Person, invitation: str, name: str, role: str = "writer") -> None:
+    good(person.muni("volume", "join", invitation, "--own-name", name, "--role", role))
 
 
-def join(user: User, invitation: str, name: str, role: str = "writer") -> None:
-    good(user.muni("volume", "join", invitation, "--own-name", name, "--role", role))
+def names(who: User | Person, volume: str = "books") -> list[str]:
+    return good(who.muni("ls", f"{volume}:/")).split()
 
 
-def names(user: User, volume: str = "books") -> list[str]:
-    return good(user.muni("ls", f"{volume}:/")).split()
-
-
-def test_people_join_write_vote_and_one_is_removed(service: LogService, people: list[User]) -> None:
+def test_people_join_write_vote_and_one_is_removed(service: LogService, people: list[Person]) -> None:
+    """The commands' own tests have more of what is printed and refused; here is what processes share."""
     anna, bert, carl = people
     good(anna.muni("volume", "create", "books", "--log", service.address, "--own-name", "anna"))
-    good(anna.muni("mkdir", "books:/of-anna"))
     invitation = good(anna.muni("member", "invite", "books"))
     assert invitation.startswith("mun:volume:invite:")
 
     join(bert, invitation, "bert", "owner")
     early = bert.muni("mkdir", "books:/too-early")
     assert (early.code, "is not a member of this volume" in early.err) == (2, True)
-    assert names(bert) == []
-    text = good(anna.muni("member", "list", "books"))
-    assert f"{identity(bert)}  owner  bert  waits" in text
-    assert "is owner now" in good(anna.muni("member", "accept", "books", identity(bert)))
-    assert names(bert) == ["of-anna"]
+    assert f"{bert.id}  owner  bert  waits" in good(anna.muni("member", "list", "books"))
+    assert "is owner now" in good(anna.muni("member", "accept", "books", bert.id))
     good(bert.muni("mkdir", "books:/of-bert"))
-    assert names(anna) == ["of-anna", "of-bert"]
 
     join(carl, invitation, "carl")
     assert "1 vote of the 2 owners still missing" in good(anna.muni("member", "accept", "books", "carl"))
-    assert carl.muni("mkdir", "books:/too-early").code == 2
     assert "is writer now" in good(bert.muni("member", "accept", "books", "carl"))
     good(carl.muni("mkdir", "books:/of-carl"))
-    refused = carl.muni("member", "kick", "books", "bert", "-y")
-    assert (refused.code, "writer" in refused.err) == (2, True)
 
-    seen = names(carl)
     good(bert.muni("member", "kick", "books", "carl", "-y"))
     assert "is removed; epoch 1" in good(anna.muni("member", "kick", "books", "carl", "-y"))
     good(anna.muni("mkdir", "books:/later"))
     mine = carl.muni("mkdir", "books:/mine")
     assert (mine.code, "is not a member of this volume" in mine.err) == (2, True)
-    assert carl.muni("member", "rotate", "books").code == 2
-    assert names(carl) == seen  # and the log goes on behind that
+    assert names(carl) == ["of-bert", "of-carl"]  # and the log goes on behind that
     told = good(carl.muni("volume", "info", "books"))
     assert "no member" in told
     assert "for the next one you have no keys" in told
-    assert names(bert) == ["later", "of-anna", "of-bert", "of-carl"]
+    assert names(bert) == ["later", "of-bert", "of-carl"]
     same = [good(user.muni("volume", "info", "books")).splitlines()[-2:] for user in (anna, bert)]
     assert same[0] == same[1]
 
 
-def test_a_volume_is_recovered_in_a_new_home(service: LogService, people: list[User], tmp_path: Path) -> None:
+def test_a_volume_is_recovered_in_a_new_home(
+    service: LogService, people: list[Person], tmp_path: Path
+) -> None:
     anna = people[0]
     good(anna.muni("volume", "create", "notes", "--log", service.address, "--own-name", "anna"))
     good(anna.muni("mkdir", "notes:/kept"))
@@ -121,47 +118,12 @@ def test_a_volume_is_recovered_in_a_new_home(service: LogService, people: list[U
     good(fresh.muni("volume", "join", "-", stdin=cap.encode()))
     assert names(fresh, "notes") == ["kept"]
     good(fresh.muni("mkdir", "notes:/after"))
-    assert names(anna, "notes") == ["after", "kept"]
     reader = User(tmp_path / "reader")
     reader.home.mkdir()
     (reader.home / "cap").write_text(good(fresh.muni("volume", "cap", "notes", "--right", "read")))
     good(reader.muni("volume", "join", "@cap", "--name", "seen"))
     assert names(reader, "seen") == ["after", "kept"]
     assert reader.muni("mkdir", "seen:/x").code == 2
-
-
-def test_an_exported_identity_is_a_member_elsewhere(
-    service: LogService, people: list[User], tmp_path: Path
-) -> None:
-    anna = people[0]
-    good(anna.muni("volume", "create", "safe", "--log", service.address))
-    good(anna.muni("identity", "export", "--output", tmp_path / "seed"))
-    other = User(tmp_path / "other")
-    other.home.mkdir()
-    good(other.muni("identity", "new", "--unlocked", "--seed-file", tmp_path / "seed"))
-    join(other, good(anna.muni("member", "invite", "safe")), "anna")
-    good(other.muni("mkdir", "safe:/x"))  # nobody had to accept
-    assert names(anna, "safe") == ["x"]
-
-
-def test_capabilities_are_described_and_what_is_not_possible_is_said(
-    service: LogService, people: list[User]
-) -> None:
-    anna = people[0]
-    made = good(anna.muni("volume", "create", "told", "--log", service.address))
-    invitation = good(anna.muni("member", "invite", "told"))
-    asked = good(anna.muni("cap", "show", invitation))
-    assert "to ask for membership" in asked
-    for right in ("write", "read", "verify"):
-        cap = good(anna.muni("volume", "cap", "told", "--right", right))
-        told = good(anna.muni("cap", "show", "-", stdin=cap.encode()))
-        for word in ("volume", right, made, identity(anna), service.address):
-            assert word in told
-        assert cap.rpartition(":")[2] not in told
-    again = anna.muni("volume", "create", "told", "--log", service.address)
-    assert again.code == 2
-    assert again.err.endswith("choose another name\n      put that right and try again\n")
-    assert "openapi" not in again.err
 
 
 # --- secrets
@@ -189,7 +151,6 @@ def test_secrets_are_in_no_argument_output_log_or_open_file(service: LogService,
         return done
 
     good(run("identity new"))
-    good(run("identity show"))
     good(run(f"volume create secrets --log {service.address}"))
     good(run("volume create mine"))
     good(run("mkdir secrets:/names-are-secret-too"))

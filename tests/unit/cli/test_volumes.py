@@ -164,6 +164,19 @@ def test_joining_again_asks_nothing_again(world: FakeComposition, tmp_path: Path
     assert anna.muni("volume", "info", "books", "--json").json["entries"] == 3
 
 
+def test_an_exported_identity_is_a_member_elsewhere(
+    world: FakeComposition, anna: Person, tmp_path: Path
+) -> None:
+    anna.create()
+    assert anna.muni("identity", "export", "--output", tmp_path / "seed").code == 0
+    invitation = anna.muni("member", "invite", "books").text.strip()
+    world.home = tmp_path / "other"
+    assert muni(world, "identity", "new", "--unlocked", "--seed-file", tmp_path / "seed").code == 0
+    assert muni(world, "volume", "join", invitation, "--own-name", "anna").code == 0
+    assert muni(world, "mkdir", "books:/x").code == 0  # nobody had to accept
+    assert anna.muni("ls", "books:/").text == "x\n"
+
+
 # --- members
 
 
@@ -206,6 +219,24 @@ def test_votes_are_counted_until_they_are_enough(world: FakeComposition, tmp_pat
     assert "is not a member of this volume" in refused.err
     assert anna.muni("member", "policy", "books", "--quorum", "one", "--json").json["done"] is False
     assert bert.muni("member", "policy", "books", "--quorum", "one", "--json").json["done"] is True
+
+
+def test_who_waits_sees_and_writes_nothing(world: FakeComposition, tmp_path: Path) -> None:
+    anna, bert = Person(world, tmp_path, "anna"), Person(world, tmp_path, "bert")
+    anna.create()
+    assert anna.muni("mkdir", "books:/of-anna").code == 0
+    bert.join(anna)
+    early = bert.muni("mkdir", "books:/too-early")
+    assert (early.code, "is not a member of this volume" in early.err) == (2, True)
+    assert bert.muni("ls", "books:/").text == ""
+    assert anna.muni("member", "accept", "books", "bert").code == 0
+    assert bert.muni("ls", "books:/").text == "of-anna\n"
+
+
+def test_a_writer_removes_nobody(world: FakeComposition, tmp_path: Path) -> None:
+    _, bert = two(world, tmp_path, "writer")
+    refused = bert.muni("member", "kick", "books", "anna", "-y")
+    assert (refused.code, "writer" in refused.err) == (2, True)
 
 
 def test_a_join_is_accepted_for_the_role_that_was_looked_at(world: FakeComposition, tmp_path: Path) -> None:
