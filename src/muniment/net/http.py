@@ -22,9 +22,14 @@ _T = TypeVar("_T")
 
 
 class Body(Protocol):
-    """A request body as the server gives it: pieces of any size, once."""
+    """A request body as the server gives it, once: in pieces of any size, or called for as a whole.
+
+    A whole one that breaks off is a RuntimeError, or comes short.
+    """
 
     def __aiter__(self) -> AsyncIterator[bytes]: ...
+
+    def __call__(self) -> Awaitable[bytes]: ...
 
 
 class Headers(Protocol):
@@ -60,13 +65,7 @@ class Request:
             BodyTooLarge: more than the call's limit; what Content-Length says is refused unread.
             InvalidRequest: the client broke off, or sent another length than it said.
         """
-        announced = self.headers.get("content-length")
-        if announced is not None and (
-            len(announced) > _LENGTH_DIGITS_MAX
-            or not (announced.isascii() and announced.isdecimal())
-            or int(announced) > self._limit_bytes
-        ):
-            raise BodyTooLarge(limit_bytes=self._limit_bytes)
+        announced = self._announced()
         seen = 0
         async for piece in self._body:
             seen += len(piece)
@@ -74,12 +73,41 @@ class Request:
                 raise BodyTooLarge(limit_bytes=self._limit_bytes)
             if piece:
                 yield piece
-        if announced is not None and seen != int(announced):
+        self._check_whole(seen, announced)
+
+    async def body(self) -> bytes:
+        """All of the body, for calls whose limit fits into memory; one wait instead of one for each piece.
+
+        Raises: as `pieces`.
+        """
+        announced = self._announced()
+        if announced is None:
+            return b"".join([piece async for piece in self.pieces()])
+        try:
+            body = await self._body()
+        except RuntimeError as error:
+            raise InvalidRequest(reason=f"the body broke off before its {announced} bytes") from error
+        self._check_whole(len(body), announced)
+        return body
+
+    def _announced(self) -> int | None:
+        """What Content-Length says, if there is one.  Raises: BodyTooLarge."""
+        announced = self.headers.get("content-length")
+        if announced is None:
+            return None
+        if len(announced) <= _LENGTH_DIGITS_MAX and announced.isascii() and announced.isdecimal():
+            size_bytes = int(announced)
+            if size_bytes <= self._limit_bytes:
+                return size_bytes
+        raise BodyTooLarge(limit_bytes=self._limit_bytes)
+
+    def _check_whole(self, seen: int, announced: int | None) -> None:
+        if announced is not None and seen != announced:
             raise InvalidRequest(reason=f"the body broke off after {seen} of {announced} bytes")
 
     async def json(self, kind: type[_T]) -> _T:
         """The body as one message.  Raises: as `pieces`; InvalidRequest: not JSON or not that type."""
-        body = b"".join([piece async for piece in self.pieces()])
+        body = await self.body()
         try:
             return msgspec.json.decode(body, type=kind)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
@@ -148,19 +176,21 @@ class Router:
 
     def find(self, method: str, path: str) -> tuple[Route, Mapping[str, str]] | int:
         """The route and its path parameters, or 404 or 405."""
-        routes: list[tuple[Route, Mapping[str, str]]] = [
-            (route, {}) for route in self._fixed.get(path, ())
-        ] or [
-            (route, found.groupdict()) for route in self._patterns if (found := route.pattern.fullmatch(path))
-        ]
-        for route, params in routes:
+        fixed = self._fixed.get(path, ())
+        for route in fixed:
             if route.method == method:
-                return route, params
-        return 405 if routes else 404
+                return route, {}
+        for route in self._patterns:
+            if route.method == method and (found := route.pattern.fullmatch(path)):
+                return route, found.groupdict()
+        known = fixed or any(route.pattern.fullmatch(path) for route in self._patterns)
+        return 405 if known else 404
 
 
 def parse_query(text: str) -> dict[str, str]:
     """A query string as a mapping; empty values are kept.  Raises: InvalidRequest: too many fields."""
+    if not text:
+        return {}
     try:
         return dict(parse_qsl(text, keep_blank_values=True, max_num_fields=32))
     except ValueError as error:

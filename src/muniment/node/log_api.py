@@ -207,7 +207,7 @@ def _number(request: Request, name: str) -> int:
 
 
 async def _entries(request: Request) -> list[bytes]:
-    entries = list(split_frames(b"".join([piece async for piece in request.pieces()])))
+    entries = list(split_frames(await request.body()))
     if not 0 < len(entries) <= APPEND_ENTRIES_MAX:
         raise InvalidRequest(reason=f"1 to {APPEND_ENTRIES_MAX} entries, not {len(entries)}")
     return entries

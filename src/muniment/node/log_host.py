@@ -132,7 +132,7 @@ class LogHost:
                 raise VolumeUnknown(volume=id_text(volume))
             task = asyncio.create_task(self._started(volume), name=f"open log {id_text(volume)[:12]}")
             self._open[volume] = task
-        return await asyncio.shield(task)
+        return task.result() if task.done() else await asyncio.shield(task)
 
     async def _started(self, volume: VolumeId) -> Sequencer:
         thread = ThreadPoolExecutor(1, thread_name_prefix="log")

@@ -63,6 +63,9 @@ class Pieces:
         if self._then is not None:
             raise self._then
 
+    async def __call__(self) -> bytes:
+        return b"".join([piece async for piece in self])
+
 
 class Sent:
     """Headers of a request."""
