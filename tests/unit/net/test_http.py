@@ -26,8 +26,18 @@ class Sent:
         return b"".join(self._pieces)
 
 
+class Known:
+    """Headers of a request."""
+
+    def __init__(self, known: Mapping[str, str]) -> None:
+        self._known = known
+
+    def get(self, key: str, default: str | None = None) -> str | None:
+        return self._known.get(key, default)
+
+
 def request(body: Sent, headers: Mapping[str, str], limit_bytes: int = 10) -> Request:
-    return Request("POST", "/", {}, dict(headers), {}, body, limit_bytes)
+    return Request("POST", "/", {}, Known(headers), {}, body, limit_bytes)
 
 
 @pytest.mark.parametrize("headers", [{"content-length": "6"}, {"content-length": "0006"}, {}])
