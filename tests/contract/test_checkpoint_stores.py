@@ -65,6 +65,31 @@ class TestFolder(CheckpointStoreContract):
         again.close()
         assert list(opened().notes()) == [note_of(1), note_of(3)]
 
+    def test_one_flipped_bit_anywhere_is_told_and_costs_one_note(
+        self, opened: OpenCheckpoints, folder: Path
+    ) -> None:
+        store, whole = opened(), [note_of(size) for size in (1, 2, 3)]
+        for size in (1, 2, 3):
+            store.keep(size, note_of(size))
+        store.close()
+        assert not store.inspect()
+        (file,) = folder.iterdir()
+        data = file.read_bytes()
+        for at in range(len(data)):
+            flipped = bytearray(data)
+            flipped[at] ^= 1 << at % 8
+            file.write_bytes(flipped)
+            store = opened()
+            left = list(store.notes())
+            assert len(left) == 2
+            assert set(left) < set(whole)
+            (told,) = store.inspect()
+            assert str(file) in told
+            store.keep(4, note_of(4))
+            store.close()
+            assert file.read_bytes()[: len(data)] == flipped
+            assert list(opened().notes()) == [*left, note_of(4)]
+
     def test_a_folder_that_is_none(self, folder: Path) -> None:
         folder.write_bytes(b"")
         with pytest.raises(StoreFailed):

@@ -11,7 +11,7 @@ from tests.e2e.node_processes import running
 from muniment.audit.report import Verdict
 from muniment.engine.opened import OpenVolume
 from muniment.errors import FolderBusy, LogForked, VolumeUnknown
-from muniment.node import volumes
+from muniment.node import auditing, volumes
 from muniment.node.compose import init_log
 from muniment.node.config import LogConfig
 from muniment.node.volume_home import cap_of, make_identity
@@ -95,7 +95,7 @@ async def test_a_log_on_this_machine_moves_to_a_service(tmp_path: Path) -> None:
         async with volumes.open_volume(home, "books", unlocked) as opened:
             await make(opened, b"second")
             assert names(opened) == [b"first", b"second"]
-        report = await volumes.audit(home, "books", unlocked, None, deep=False)
+        report = await auditing.audit(home, "books", unlocked, None, deep=False)
         assert report.verdict is Verdict.CLEAN, report.text()  # with what the first one signed
         assert report.notes > 2
         with pytest.raises(VolumeUnknown):

@@ -118,13 +118,14 @@ class AuditReport:
 
     def damaged(self, place: str, what: str, consequence: str) -> None:
         """Put down bytes for which nobody vouches."""
-        self._add(Finding(Severity.DAMAGED, place, what, consequence))
+        self.add(Finding(Severity.DAMAGED, place, what, consequence))
 
     def forged(self, place: str, what: str, consequence: str) -> None:
         """Put down what was signed and must not be."""
-        self._add(Finding(Severity.FORGED, place, what, consequence))
+        self.add(Finding(Severity.FORGED, place, what, consequence))
 
-    def _add(self, finding: Finding) -> None:
+    def add(self, finding: Finding) -> None:
+        """Put down a finding; only the first FINDINGS_MAX are kept."""
         self.found[finding.severity] += 1
         if len(self.findings) < FINDINGS_MAX:
             self.findings.append(finding)

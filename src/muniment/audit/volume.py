@@ -10,14 +10,14 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Final, TypeVar
 
 from muniment.audit.blob_check import BlobAudit
 from muniment.audit.log_check import LogAudit
-from muniment.audit.report import AuditReport
+from muniment.audit.report import AuditReport, Finding
 from muniment.audit.view_check import Refold, ViewAudit
 from muniment.core.entries import open_names
 from muniment.core.keys import KeyRing
@@ -52,6 +52,7 @@ async def audit_volume(
     samples: int = SAMPLES,
     executor: Executor | None = None,
     entropy: Callable[[int], bytes] = os.urandom,
+    found: Iterable[Finding] = (),
 ) -> AuditReport:
     """Audit everything that the holder of `secret` can look into.
 
@@ -68,12 +69,15 @@ async def audit_volume(
         samples: how many past states of the view are read back.
         executor: processes that verify signatures besides; functions and bytes are sent there.
         entropy: for the key under which the view is summed up.
+        found: what is wrong beside log and view, for the same report.
     Returns: what was found; damage and forgery of any kind are findings, not errors.
     Raises: FileFailed: a file cannot be opened at all; what `blobs` raises beyond UnavailableError.
     Cancellation: ends behind the entries that are being read, with everything closed.
     Cost: O(entries), most of it for signatures; memory for the present tree, not for the log.
     """
     report = AuditReport(volume)
+    for one in found:
+        report.add(one)
     asked = None if blobs is None else BlobAudit(blobs, report, deep=deep)
     loop = asyncio.get_running_loop()
     keys = (log_key, *former_log_keys)

@@ -2,9 +2,10 @@
 
 Source: docs/drivers/checkpoints.md.
 
-In a folder, a file holds the notes of 4096 log sizes, each behind its length, in the order in which they were
-seen: many notes in few files, and every write is one append.  A power cut can leave half a note at the end of
-a file; it is cut off before the next is written.
+In a folder, a file holds the notes of 4096 log sizes, each behind its length and checksums, in the order in
+which they were seen: many notes in few files, and every write is one append.  A power cut can leave half a
+note at the end of a file; it is cut off before the next is written.  Anything else that is no note is damage:
+it is passed over, told by `inspect` and left where it is.
 """
 
 from __future__ import annotations
@@ -12,17 +13,22 @@ from __future__ import annotations
 import os
 import struct
 from bisect import insort
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final
+from zlib import crc32
 
 from muniment.errors import DiskFull, MunimentError, StoreFailed
 from muniment.spec.checkpoint import NOTE_BYTES_MAX
 
 _SUFFIX: Final = ".notes"
 _RANGE_BITS: Final = 12
-_LENGTHS: Final = struct.Struct(">QI")
+_FRAME: Final = struct.Struct(">QI")
 """Size of the log, length of the note."""
+
+_SUM: Final = struct.Struct(">I")
+_HEAD_BYTES: Final = _FRAME.size + 2 * _SUM.size
+"""The frame, CRC-32 of the frame, CRC-32 of the note."""
 
 Kept = tuple[int, bytes]
 
@@ -75,7 +81,7 @@ class FolderCheckpoints:
             if size >> _RANGE_BITS != self._range:
                 self._turn_to(size >> _RANGE_BITS)
             if (size, note) not in self._present:
-                frame = _LENGTHS.pack(size, len(note)) + note
+                frame = _framed(size, note)
                 written = os.write(self._fd, frame)
                 if written != len(frame):
                     self._range = -1  # half a note is cut off when the file is opened again
@@ -87,12 +93,12 @@ class FolderCheckpoints:
     def notes(self, start: int = 0) -> Iterator[bytes]:
         for number in self._ranges():
             if number >= start >> _RANGE_BITS:
-                kept, _ = self._read(number)
+                kept, _, _ = self._read(number)
                 yield from (note for size, note in sorted(kept, key=_by_size) if size >= start)
 
     def newest(self) -> bytes:
         for number in reversed(self._ranges()):
-            kept, _ = self._read(number)
+            kept, _, _ = self._read(number)
             if kept:
                 largest = max(size for size, _ in kept)
                 return [note for size, note in kept if size == largest][-1]
@@ -118,29 +124,42 @@ class FolderCheckpoints:
         self.flush()
         self.close()
         path = self._path(number)
-        kept, end = self._read(number)
+        kept, _, end = self._read(number)
         fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o600)
         os.ftruncate(fd, end)
         self._fd, self._range, self._present = fd, number, set(kept)
 
-    def _read(self, number: int) -> tuple[list[Kept], int]:
-        """The notes of a range in the order of writing, and where the last whole one ends."""
+    def inspect(self) -> Sequence[str]:
+        """See the port `Inspectable`: every piece of a file that is no note."""
+        found = []
+        for number in self._ranges():
+            _, holes, _ = self._read(number)
+            found += [f"{self._path(number)}: bytes {at} to {end} are no note" for at, end in holes]
+        return found
+
+    def _read(self, number: int) -> tuple[list[Kept], list[tuple[int, int]], int]:
+        """The notes of a range in the order of writing, what is none, and where the next is to be written."""
         try:
             data = self._path(number).read_bytes()
         except FileNotFoundError:
-            return [], 0
+            return [], [], 0
         except OSError as error:
             raise self._translated(error) from error
         kept: list[Kept] = []
-        at = 0
-        while at + _LENGTHS.size <= len(data):
-            size, length = _LENGTHS.unpack_from(data, at)
-            end = at + _LENGTHS.size + length
-            if size >> _RANGE_BITS != number or length > NOTE_BYTES_MAX or end > len(data):
-                break
-            kept.append((size, data[at + _LENGTHS.size : end]))
-            at = end
-        return kept, at
+        holes: list[tuple[int, int]] = []
+        at = end = 0
+        while at < len(data):
+            found = _unframed(data, at, number)
+            if found is None:
+                at += 1
+                continue
+            if at > end:
+                holes.append((end, at))
+            kept.append(found)
+            at = end = at + _HEAD_BYTES + len(found[1])
+        if end == len(data) or _is_begun(data[end:], number):
+            return kept, holes, end
+        return kept, [*holes, (end, len(data))], len(data)
 
     def _ranges(self) -> list[int]:
         try:
@@ -164,3 +183,37 @@ def _flush_names(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def _framed(size: int, note: bytes) -> bytes:
+    frame = _FRAME.pack(size, len(note))
+    return frame + _SUM.pack(crc32(frame)) + _SUM.pack(crc32(note)) + note
+
+
+def _unframed(data: bytes, at: int, number: int) -> Kept | None:
+    """The note that begins there, if one does and all of it is right."""
+    head = _head(data, at, number)
+    if head is None:
+        return None
+    size, length, told = head
+    note = data[at + _HEAD_BYTES :][:length]
+    return (size, note) if len(note) == length and crc32(note) == told else None
+
+
+def _head(data: bytes, at: int, number: int) -> tuple[int, int, int] | None:
+    """Size, length and checksum of the note behind a frame that is right."""
+    if at + _HEAD_BYTES > len(data):
+        return None
+    size, length = _FRAME.unpack_from(data, at)
+    if size >> _RANGE_BITS != number or length > NOTE_BYTES_MAX:
+        return None
+    frame_sum, note_sum = (_SUM.unpack_from(data, at + _FRAME.size + shift)[0] for shift in (0, _SUM.size))
+    return (size, length, note_sum) if crc32(data[at : at + _FRAME.size]) == frame_sum else None
+
+
+def _is_begun(tail: bytes, number: int) -> bool:
+    """Whether this is a note of which the end was not written; damage looks otherwise."""
+    if len(tail) < _HEAD_BYTES:
+        return True
+    head = _head(tail, 0, number)
+    return head is not None and len(tail) < _HEAD_BYTES + head[1]

@@ -207,12 +207,12 @@ class Root:
         ask_nodes: bool,
         deep: bool,
     ) -> AuditReport:
-        from muniment.node import volumes
+        from muniment.node import auditing
 
         if not ask_nodes:
-            return await volumes.audit(home, name, passphrase, None, deep=deep)
+            return await auditing.audit(home, name, passphrase, None, deep=deep)
         async with self.open_grid(home, roster) as grid:
-            return await volumes.audit(home, name, passphrase, grid, deep=deep)
+            return await auditing.audit(home, name, passphrase, grid, deep=deep)
 
     def backup_logs(self, folder: Path, target: Path) -> list[Path]:
         from muniment.node import config

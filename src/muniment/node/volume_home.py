@@ -24,6 +24,7 @@ from muniment.crypto.member import MemberSecret, ReadSecret, VerifySecret
 from muniment.engine.opened import LOCAL, Holding, KnownVolume, OpenVolume
 from muniment.errors import (
     ConfigInvalid,
+    InvalidCap,
     InvalidRequest,
     MunimentError,
     NotCapable,
@@ -43,6 +44,10 @@ SECRET_FILE: Final = "secret"  # noqa: S105 - the name of a file
 REPLICA_FILE: Final = "log.sqlite"
 VIEW_FILE: Final = "view.sqlite"
 CHECKPOINTS_FOLDER: Final = "checkpoints"
+LOCAL_KEY_FILE: Final = "log.key"
+LOCAL_LOGS_FOLDER: Final = "logs"
+"""Of the log service on this machine."""
+
 _REFUSED_FILE: Final = "refused"
 _PREFIX_CHARS_MIN: Final = 6
 _NOT_IN_NAMES: Final = frozenset(":/")
@@ -207,7 +212,8 @@ def move_kept(known: KnownVolume, log: str, log_key: bytes) -> KnownVolume:
 def holding(home: Path, known: KnownVolume, passphrase: Passphrase) -> Holding:
     """What the user holds of a volume: a capability's secret, else his identity.
 
-    Raises: ConfigInvalid: it is damaged or readable by others; as `read_identity`.
+    Raises: InvalidCap, MalformedRecord: it is damaged; ConfigInvalid: it is readable by others, or another's;
+        as `read_identity`.
     """
     path = known.folder / SECRET_FILE
     try:
@@ -216,12 +222,20 @@ def holding(home: Path, known: KnownVolume, passphrase: Passphrase) -> Holding:
         text = path.read_text(encoding="ascii")
     except FileNotFoundError:
         return read_identity(home, passphrase)
-    except (OSError, UnicodeDecodeError) as error:
+    except UnicodeDecodeError:
+        raise InvalidCap(reason="it has characters that are none of a capability") from None
+    except OSError as error:
         raise ConfigInvalid(where=str(path), reason=f"it cannot be read: {type(error).__name__}") from None
     cap = parse_volume_cap(text)
     if not isinstance(cap, VolumeCap) or cap.volume != known.volume:
         raise ConfigInvalid(where=str(path), reason="this is not a capability of this volume")
     return secret_of(cap)
+
+
+def secret_file(home: Path, known: KnownVolume) -> Path:
+    """The file that `holding` reads."""
+    path = known.folder / SECRET_FILE
+    return path if path.exists() else home / IDENTITY_FILE
 
 
 def secret_of(cap: VolumeCap) -> Holding:
@@ -295,4 +309,6 @@ def _known(folder: Path) -> KnownVolume:
         former = tuple(map(bytes.fromhex, settings.former_log_keys))
     except (OSError, msgspec.DecodeError, ValueError, MunimentError) as error:
         raise ConfigInvalid(where=str(path), reason=str(error)) from error
+    if folder.name != id_text(volume):
+        raise ConfigInvalid(where=str(path), reason="it is of another volume than its folder")
     return KnownVolume(volume, settings.name, settings.log, key, folder, former)

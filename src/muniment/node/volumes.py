@@ -39,6 +39,8 @@ from muniment.node.folder import FolderLock, make_identity, read_identity
 from muniment.node.log_host import SUFFIX, LogHost
 from muniment.node.volume_home import (
     CHECKPOINTS_FOLDER,
+    LOCAL_KEY_FILE,
+    LOCAL_LOGS_FOLDER,
     REPLICA_FILE,
     VIEW_FILE,
     Passphrase,
@@ -55,7 +57,7 @@ from muniment.node.volume_home import (
 from muniment.node.volume_home import (
     read_identity as read_member,
 )
-from muniment.ports import BlobChecker, LogClient
+from muniment.ports import LogClient
 from muniment.spec.act import Role, VolumePolicy
 from muniment.spec.address import PeerKind, parse_address
 from muniment.spec.operation import Kind
@@ -63,11 +65,7 @@ from muniment.spec.volume_cap import VolumeCap, parse_volume_cap
 from muniment.views.sqlite import SqliteView
 
 if TYPE_CHECKING:
-    from muniment.audit.report import AuditReport
     from muniment.engine.volume_files import VolumeFiles
-
-_LOG_KEY_FILE = "log.key"
-_LOGS_FOLDER = "logs"
 
 
 async def create_volume(
@@ -181,42 +179,6 @@ async def open_offline(home: Path, name: str, passphrase: Passphrase) -> AsyncIt
         _followed(known, held, service.client(known.volume)) as opened,
     ):
         yield opened
-
-
-async def audit(
-    home: Path, name: str, passphrase: Passphrase, nodes: BlobChecker | None, *, deep: bool
-) -> AuditReport:
-    """Audit what a home has of a volume; nothing is changed.
-
-    Args:
-        nodes: asked for blobs; None: nobody is asked.
-        deep: every share is read.
-    Raises: VolumeUnknown, PassphraseWrong, FileFailed, RosterEmpty.
-    """
-    from muniment.audit.volume import audit_volume
-
-    known = find_volume(home, name)
-    held = holding(home, known, passphrase)
-    lock = await asyncio.to_thread(FolderLock, known.folder, wait=True)
-    try:
-        checkpoints = FolderCheckpoints(known.folder / CHECKPOINTS_FOLDER)
-        try:
-            notes = list(checkpoints.notes())
-        finally:
-            checkpoints.close()
-        return await audit_volume(
-            known.volume,
-            held.read if isinstance(held, MemberSecret) else held,
-            known.log_key,
-            log=lambda: SqliteLog(known.folder / REPLICA_FILE),
-            view=lambda: SqliteView(known.folder / VIEW_FILE),
-            notes=notes,
-            blobs=nodes,
-            deep=deep,
-            former_log_keys=known.former_log_keys,
-        )
-    finally:
-        lock.close()
 
 
 def rehost_volume(home: Path, name: str, folder: Path) -> int:
@@ -371,7 +333,7 @@ async def log_service(home: Path, log: str) -> AsyncIterator[RemoteLogs | LocalL
             await service.aclose()
         return
     host = LogHost(
-        home / _LOGS_FOLDER, _local_key(home), SystemClock(), may_found=lambda _: True, volumes_max=1000
+        home / LOCAL_LOGS_FOLDER, _local_key(home), SystemClock(), may_found=lambda _: True, volumes_max=1000
     )
     try:
         yield LocalLogs(host)
@@ -380,5 +342,5 @@ async def log_service(home: Path, log: str) -> AsyncIterator[RemoteLogs | LocalL
 
 
 def _local_key(home: Path) -> Identity:
-    path = home / _LOG_KEY_FILE
+    path = home / LOCAL_KEY_FILE
     return read_identity(path) if path.exists() else make_identity(path, os.urandom)

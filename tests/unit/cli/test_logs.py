@@ -31,6 +31,43 @@ def test_an_honest_volume_is_clean_and_a_changed_one_is_not(world: FakeCompositi
     assert muni(world, "--home", home, "audit", "--offline", "books", "--json").json["verdict"] == "damaged"
 
 
+PLACES: dict[str, tuple[str, int | bytes, str]] = {
+    "log database": ("logs/*.log", b"books", ".log: entry 0"),
+    "replica": ("volumes/*/log.sqlite", b"books", "entry 0"),
+    "view": ("volumes/*/view.sqlite", 4096 * 3 - 20, "view"),
+    "checkpoints, a size": ("volumes/*/checkpoints/*.notes", 7, "kept checkpoints"),
+    "checkpoints, a length": ("volumes/*/checkpoints/*.notes", 11, "kept checkpoints"),
+    "checkpoints, a note": ("volumes/*/checkpoints/*.notes", 60, "kept checkpoints"),
+    "key file, its kind": ("identity.key", 2, "identity.key"),
+    "key file, the seed": ("identity.key", 60, "identity.key"),
+    "key of the log": ("log.key", 20, "log.key"),
+}
+
+
+@pytest.mark.parametrize("what", PLACES)
+def test_one_flipped_byte_is_told_with_its_place(world: FakeComposition, tmp_path: Path, what: str) -> None:
+    home = home_with_volume(world, tmp_path)
+    assert muni(world, "--home", home, "mkdir", "books:/a").code == 0
+    pattern, at, place = PLACES[what]
+    (file,) = home.glob(pattern)
+    data = bytearray(file.read_bytes())
+    data[data.rindex(at) if isinstance(at, bytes) else at] ^= 0x11
+    file.write_bytes(data)
+    done = muni(world, "--home", home, "audit", "--offline", "books", "--json")
+    assert (done.code, done.json["verdict"]) == (12, "damaged"), done.text
+    assert any(place in one["place"] and one["consequence"] for one in done.json["findings"]), done.text
+    assert muni(world, "--home", home, "audit", "--offline", "books").code == 12
+
+
+def test_settings_of_another_volume_are_no_forgery(world: FakeComposition, tmp_path: Path) -> None:
+    home = home_with_volume(world, tmp_path)
+    (file,) = home.glob("volumes/*/volume.json")
+    file.write_text(file.read_text().replace(file.parent.name, file.parent.name[::-1][:-1] + "a"))
+    done = muni(world, "--home", home, "audit", "--offline", "books")
+    assert done.code == 6
+    assert "volume.json" in done.err
+
+
 def test_an_audit_of_nothing(world: FakeComposition, tmp_path: Path) -> None:
     assert muni(world, "--home", tmp_path, "audit", "--offline", "books").code == 2
     assert muni(world, "--home", tmp_path, "audit", "--offline", "--deep", "books").code == 2
