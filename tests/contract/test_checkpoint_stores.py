@@ -65,10 +65,8 @@ class TestFolder(CheckpointStoreContract):
         again.close()
         assert list(opened().notes()) == [note_of(1), note_of(3)]
 
-    def test_one_flipped_bit_anywhere_is_told_and_costs_one_note(
-        self, opened: OpenCheckpoints, folder: Path
-    ) -> None:
-        store, whole = opened(), [note_of(size) for size in (1, 2, 3)]
+    def test_one_flipped_bit_anywhere_is_told_and_costs_one_note(self, folder: Path) -> None:
+        store, whole = FolderCheckpoints(folder), [note_of(size) for size in (1, 2, 3)]
         for size in (1, 2, 3):
             store.keep(size, note_of(size))
         store.close()
@@ -79,7 +77,7 @@ class TestFolder(CheckpointStoreContract):
             flipped = bytearray(data)
             flipped[at] ^= 1 << at % 8
             file.write_bytes(flipped)
-            store = opened()
+            store = FolderCheckpoints(folder)
             left = list(store.notes())
             assert len(left) == 2
             assert set(left) < set(whole)
@@ -88,7 +86,7 @@ class TestFolder(CheckpointStoreContract):
             store.keep(4, note_of(4))
             store.close()
             assert file.read_bytes()[: len(data)] == flipped
-            assert list(opened().notes()) == [*left, note_of(4)]
+            assert list(store.notes()) == [*left, note_of(4)]
 
     def test_a_folder_that_is_none(self, folder: Path) -> None:
         folder.write_bytes(b"")
