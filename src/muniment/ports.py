@@ -726,11 +726,13 @@ class Sighting:
         slot: which share, at which node.
         held_s: when the node last said that it holds it, seconds since the epoch.
         proven_s: when it last proved it, or it was read; 0: never.
+        leased_s: until when the keeper's lease on it runs, as far as known; 0: it has none.
     """
 
     slot: Slot
     held_s: float
     proven_s: float
+    leased_s: float
 
 
 class BlobBook(Protocol):
@@ -773,6 +775,10 @@ class BlobBook(Protocol):
         proven: bool,
     ) -> None:
         """Remember which shares a node has (and proved, if `proven`), and which it has not any more."""
+        ...
+
+    def leased(self, slots: Iterable[tuple[BlobId, Slot]], until_s: float) -> None:
+        """The keeper's leases on these shares run until then; those never seen are ignored."""
         ...
 
     def sightings(self, blobs: Iterable[BlobId]) -> Sequence[Sequence[Sighting]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from bisect import bisect_right
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 
 from muniment.core.placement import Slot
 from muniment.errors import InternalError
@@ -63,10 +64,18 @@ class MemoryBlobBook:
         with self._lock:
             for blob, slot in held:
                 seen = self._sightings.setdefault(blob, {})
-                before = seen[slot].proven_s if slot in seen else 0.0
-                seen[slot] = Sighting(slot, now_s, max(before, now_s if proven else 0.0))
+                before = seen.get(slot) or Sighting(slot, now_s, 0.0, 0.0)
+                proven_s = now_s if proven else before.proven_s
+                seen[slot] = replace(before, held_s=now_s, proven_s=proven_s)
             for blob, slot in gone:
                 self._sightings.get(blob, {}).pop(slot, None)
+
+    def leased(self, slots: Iterable[tuple[BlobId, Slot]], until_s: float) -> None:
+        with self._lock:
+            for blob, slot in slots:
+                seen = self._sightings.get(blob, {})
+                if slot in seen:
+                    seen[slot] = replace(seen[slot], leased_s=until_s)
 
     def sightings(self, blobs: Iterable[BlobId]) -> list[list[Sighting]]:
         with self._lock:

@@ -41,6 +41,7 @@ CREATE TABLE sightings (
     node BLOB NOT NULL,                    -- NodeId, 32 bytes
     held_s REAL NOT NULL,                  -- seconds since the epoch: when the node last said it holds it
     proven_s REAL NOT NULL,                -- when it last proved it, or was read; 0: never
+    leased_s REAL NOT NULL DEFAULT 0,      -- until when the keeper's lease runs, as far as known; 0: none
     PRIMARY KEY (blob, number, node)
 ) STRICT, WITHOUT ROWID;
 
@@ -117,7 +118,7 @@ class SqliteBlobBook:
         proven_s = now_s if proven else 0.0
         with self._file.transaction() as sqlite:
             sqlite.executemany(
-                "INSERT INTO sightings VALUES (?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET"
+                "INSERT INTO sightings VALUES (?, ?, ?, ?, ?, 0) ON CONFLICT DO UPDATE SET"
                 " held_s = excluded.held_s, proven_s = max(proven_s, excluded.proven_s)",
                 [(blob, slot.share, slot.node, now_s, proven_s) for blob, slot in held],
             )
@@ -126,13 +127,23 @@ class SqliteBlobBook:
                 [(blob, slot.share, slot.node) for blob, slot in gone],
             )
 
+    def leased(self, slots: Iterable[tuple[BlobId, Slot]], until_s: float) -> None:
+        with self._file.transaction() as sqlite:
+            sqlite.executemany(
+                "UPDATE sightings SET leased_s = ? WHERE blob = ? AND number = ? AND node = ?",
+                [(until_s, blob, slot.share, slot.node) for blob, slot in slots],
+            )
+
     def sightings(self, blobs: Iterable[BlobId]) -> list[list[Sighting]]:
-        sql = "SELECT number, node, held_s, proven_s FROM sightings WHERE blob = ? ORDER BY number, node"
+        sql = (
+            "SELECT number, node, held_s, proven_s, leased_s FROM sightings"
+            " WHERE blob = ? ORDER BY number, node"
+        )
         with self._file.reading() as sqlite:
             return [
                 [
-                    Sighting(Slot(ShareNumber(number), NodeId(node)), held_s, proven_s)
-                    for number, node, held_s, proven_s in sqlite.execute(sql, (blob,))
+                    Sighting(Slot(ShareNumber(number), NodeId(node)), held_s, proven_s, leased_s)
+                    for number, node, held_s, proven_s, leased_s in sqlite.execute(sql, (blob,))
                 ]
                 for blob in blobs
             ]

@@ -130,6 +130,11 @@ class Check:
         return found
 
     @property
+    def offline(self) -> frozenset[NodeId]:
+        """Nodes that have not answered up to now."""
+        return frozenset(self._offline)
+
+    @property
     def somebody_offline(self) -> bool:
         """Whether a node has not answered up to now."""
         return bool(self._offline)

@@ -31,6 +31,7 @@ from muniment.engine.health import BlobHealth, Health, ShareState
 from muniment.engine.keeping.repair import Repairer, RepairResult
 from muniment.engine.keeping.throttle import Throttle
 from muniment.engine.kernels import Kernels
+from muniment.engine.lane import Lane
 from muniment.engine.many import ManyUpload
 from muniment.engine.nodes import Nodes
 from muniment.engine.policy import Limits, Policy
@@ -371,7 +372,7 @@ class Grid:
         weak = weaken(cap)
         if not isinstance(weak, LiteralFileVerify):
             self._nodes.require_nodes()
-        check = self._checker(Depth.READ if verify else Depth.ASKED)
+        check = self.checker(Depth.READ if verify else Depth.ASKED)
         return await check.run(weak)
 
     async def repair(
@@ -401,11 +402,8 @@ class Grid:
         weak = weaken(cap)
         if not isinstance(weak, LiteralFileVerify):
             self._nodes.require_nodes()
-        check = self._checker(Depth.READ if verify else Depth.PROVEN, seed)
-        throttle = Throttle(bytes_per_s)
-        repairer = Repairer(
-            self._nodes, self._fetcher, self._sender, self._kernels, throttle, repair_below=below, move=move
-        )
+        check = self.checker(Depth.READ if verify else Depth.PROVEN, seed)
+        repairer = self.repairer(Throttle(bytes_per_s), below=below, move=move)
         covered = covered_blobs(self._fetcher, weak, repairer.result.unread)
         return await repairer.run((name async for name, _ in covered), check)
 
@@ -415,17 +413,34 @@ class Grid:
         A share that nobody shows counts as missing only if every node of the roster answers.
         """
         self._nodes.require_nodes()
-        check = self._checker(Depth.READ if verify else Depth.ASKED)
+        check = self.checker(Depth.READ if verify else Depth.ASKED)
         found = await check.blobs(names)
         return [_condition(health, everybody=not check.somebody_offline) for health in found]
-
-    def _checker(self, depth: Depth, seed: bytes = b"") -> Check:
-        placement = self._policy.placement
-        return Check(self._nodes, self._fetcher, self._kernels, placement, depth, seed=seed)
 
     async def status(self) -> list[NodeSummary]:
         """Ask every node of the roster how it is; those that do not answer are in the list as well."""
         return await summarise(self._nodes, self._clock)
+
+    # --- for keepers
+
+    def checker(self, depth: Depth, seed: bytes = b"") -> Check:
+        """What looks for blobs; one for each round, since it remembers who did not answer.
+
+        Args:
+            seed: of the challenges, for PROVEN.
+        """
+        placement = self._policy.placement
+        return Check(self._nodes, self._fetcher, self._kernels, placement, depth, seed=seed)
+
+    def repairer(self, throttle: Throttle, *, below: int | None = None, move: bool = False) -> Repairer:
+        """What carries out plans; see `repair`."""
+        return Repairer(
+            self._nodes, self._fetcher, self._sender, self._kernels, throttle, repair_below=below, move=move
+        )
+
+    def lanes(self) -> tuple[Lane, ...]:
+        """Every node of the roster."""
+        return self._nodes.lanes()
 
 
 def file_row(cap: Cap) -> tuple[Row | bytes, int]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import AsyncIterable, Sequence
+from collections.abc import AsyncIterable, Collection, Sequence, Set
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -164,14 +164,17 @@ class Repairer:
             self.result.conditions[needed.condition] += 1
             if needed.condition in (Condition.LOST, Condition.OUT_OF_REACH):
                 self.result.trouble(health.name.blob, f"only {len(needed.sources)} shares can be had")
-            elif needed.rebuild or (self._move and (needed.moves or needed.surplus)):
+            elif self.due(needed) or (self._move and needed.surplus):
                 due.append((needed.spare, health.name, needed))
         due.sort(key=lambda item: (item[0], item[1].blob))
         places = asyncio.Semaphore(_AT_ONCE)
 
         async def one(name: BlobName, needed: Plan) -> None:
             try:
-                await self._carry_out(name, needed)
+                await self.carry_out(name, needed)
+                if self._move:
+                    for slot in needed.surplus:
+                        await self._give_up(name, slot)
             except (UnavailableError, IntegrityError, PeerError) as error:
                 self.result.trouble(name.blob, str(error))
             finally:
@@ -186,23 +189,41 @@ class Repairer:
             error = first_error(errors)
             raise error from error.__cause__
 
-    def plan(self, health: BlobHealth) -> Plan:
-        """What one blob needs."""
+    def plan(
+        self, health: BlobHealth, away: Collection[Slot] = (), *, waited_for: Set[NodeId] = frozenset()
+    ) -> Plan:
+        """What one blob needs.
+
+        Args:
+            away: where shares were before, at nodes that do not answer now.
+            waited_for: nodes that have been away for so short that their shares count as live.
+        """
         shape = health.name.shape
         seen = {
             Slot(share.number, node): _SEEN[state] for share in health.shares for node, state in share.nodes
         }
+        seen.update(dict.fromkeys(away, Seen.OFFLINE))
         below = shape.n if self._repair_below is None else self._repair_below
-        return plan(health.name.blob, shape, seen, self._nodes.candidates, repair_below=below)
+        return plan(
+            health.name.blob,
+            shape,
+            seen,
+            self._nodes.candidates,
+            repair_below=below,
+            waited_for=waited_for,
+        )
 
-    async def _carry_out(self, name: BlobName, needed: Plan) -> None:
+    def due(self, needed: Plan) -> bool:
+        """Whether shares are to be rebuilt or moved."""
+        return bool(needed.rebuild or (self._move and needed.moves))
+
+    async def carry_out(self, name: BlobName, needed: Plan) -> None:
+        """Rebuild and move.  Raises: UnavailableError, IntegrityError, PeerError: not all of it is done."""
         if needed.rebuild:
             await self._rebuild(name, needed)
         if self._move:
             for move in needed.moves:
                 await self._bring(name, move)
-            for slot in needed.surplus:
-                await self._give_up(name, slot)
 
     async def _rebuild(self, name: BlobName, needed: Plan) -> None:
         """Compute what is missing and bring it to its nodes, or to others that have none of the blob."""

@@ -78,9 +78,20 @@ class BlobBookContract:
         book.note([(one, slot(0, 1)), (one, slot(1, 2))], [], now_s=10.0, proven=True)
         book.note([(one, slot(0, 1)), (two, slot(0, 3))], [(one, slot(1, 2))], now_s=20.0, proven=False)
         assert [list(seen) for seen in book.sightings([one, two, blob(3).blob])] == [
-            [Sighting(slot(0, 1), 20.0, 10.0)],
-            [Sighting(slot(0, 3), 20.0, 0.0)],
+            [Sighting(slot(0, 1), 20.0, 10.0, 0.0)],
+            [Sighting(slot(0, 3), 20.0, 0.0, 0.0)],
             [],
+        ]
+
+    def test_a_lease_is_remembered_and_a_sighting_does_not_end_it(self, opened: OpenBook) -> None:
+        book = opened()
+        one = blob(1).blob
+        book.note([(one, slot(0, 1)), (one, slot(1, 2))], [], now_s=10.0, proven=True)
+        book.leased([(one, slot(0, 1)), (one, slot(5, 5))], 99.0)
+        book.note([(one, slot(0, 1))], [], now_s=20.0, proven=False)
+        assert list(book.sightings([one])[0]) == [
+            Sighting(slot(0, 1), 20.0, 10.0, 99.0),
+            Sighting(slot(1, 2), 10.0, 10.0, 0.0),
         ]
 
     def test_the_last_answer_of_each_node_is_remembered(self, opened: OpenBook) -> None:

@@ -1,0 +1,71 @@
+"""What a volume's log says of blobs, read with the verify right alone."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from muniment.core.entries import open_names
+from muniment.core.keys import KeyRing
+from muniment.crypto.entries import known_entry
+from muniment.engine.volume import Volume
+from muniment.errors import MalformedRecord
+from muniment.ids import VolumeId
+from muniment.ports import LogStore, NamedBlobs
+from muniment.spec.limits import MIB
+
+_READ_BYTES: Final = 4 * MIB
+
+
+@dataclass(frozen=True, slots=True)
+class LogHead:
+    """How far the log was followed, and the root of its tree there."""
+
+    size: int
+    root: bytes
+
+
+class NamedByLog:
+    """The blobs that a volume's entries name.
+
+    Args:
+        volume: followed by this object from now on; its member may verify.
+    """
+
+    def __init__(self, volume: Volume) -> None:
+        self._volume = volume
+
+    @property
+    def volume(self) -> VolumeId:
+        """Whose log it is."""
+        return self._volume.id
+
+    async def follow(self) -> LogHead:
+        """Take what the log service has; verified as every member does.  Raises: as `Volume.sync`."""
+        await self._volume.sync()
+        frontier = self._volume.follower.frontier
+        return LogHead(frontier.size, frontier.root())
+
+    def page(self, start: int) -> list[NamedBlobs]:
+        """What some entries from `start` on name; none behind the last.  Blocking.
+
+        Raises: NotCapable: this member was not granted the keys of an epoch; StoreFailed.
+        """
+        follower = self._volume.follower
+        if start >= follower.replica.size:
+            return []
+        return _named(follower.replica, follower.ring, start)
+
+
+def _named(replica: LogStore, ring: KeyRing, start: int) -> list[NamedBlobs]:
+    found = []
+    for signed in replica.read(start, replica.size, bytes_max=_READ_BYTES):
+        entry = known_entry(signed).entry
+        if entry.act is not None:
+            found.append(NamedBlobs())
+            continue
+        try:
+            found.append(NamedBlobs(added=open_names(entry, ring)))
+        except MalformedRecord:  # the fold of every member rejects it, so nothing refers to its blobs
+            found.append(NamedBlobs())
+    return found
