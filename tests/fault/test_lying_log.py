@@ -6,6 +6,7 @@ verifies it.
 
 from __future__ import annotations
 
+import os
 from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -14,11 +15,12 @@ import pytest
 from tests.unit.volume.support import LOG_KEY, Now, World, folder, member, transaction, world
 
 from muniment.core.entries import Place
+from muniment.core.keys import rotation
 from muniment.crypto.entries import open_entry, sign_entry
 from muniment.engine.evidence import Verdict, verify_evidence
 from muniment.engine.volume import Volume
 from muniment.errors import LogForked, MalformedRecord, UnknownVersion
-from muniment.spec.act import Leave, Role
+from muniment.spec.act import Leave, Role, Rotate
 from muniment.spec.operation import ROOT
 from muniment.testing.lying_log import SwitchedLog, service_of
 
@@ -140,6 +142,20 @@ async def test_acknowledged_and_dropped(accused: Accused, index: int) -> None:
     names = [child.name for child in victim.view.reading().children(ROOT, b"", 100)]
     assert b"kept" in names
     assert b"dropped" not in names
+
+
+async def test_keys_in_entries_that_are_refused_are_not_held(accused: Accused) -> None:
+    """They are of a history that is none; another epoch will have their number."""
+    victim = await accused.victim()
+    keys = accused.anna.newest_keys()
+    await accused.anna.act(lambda state: Rotate(rotation(state, keys, os.urandom)[0]))
+    entries = accused.grid.entries()
+    accused.lie([*entries, entries[1]])
+    with pytest.raises(LogForked):
+        await victim.sync()
+    assert victim.follower.ring.newest == keys
+    await accused.anna.sync()
+    assert accused.anna.newest_keys().epoch == keys.epoch + 1
 
 
 async def test_reordered(accused: Accused, victim: Volume) -> None:

@@ -213,6 +213,13 @@ class KeyRing:
     def __repr__(self) -> str:
         return f"<KeyRing of {self._secret!r}, epochs {sorted(self._keys)}>"
 
+    def copy(self) -> KeyRing:
+        """An independent copy: to follow entries of which some may be refused."""
+        other = KeyRing(self._secret)
+        other.__dict__.update(self.__dict__)
+        other._keys = dict(self._keys)
+        return other
+
     @property
     def newest(self) -> EpochKeys | None:
         """Of the latest epoch that was granted and opened; None if none was."""

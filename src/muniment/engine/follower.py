@@ -322,7 +322,7 @@ class Follower:
                 pair = (self._ahead[size][1], note)
                 raise self._accused(Suspicion(reason, pair, checkpoint.size, (size - 1,)), known)
         entries: list[SignedEntry] = []
-        membership = self.membership.copy()
+        membership, ring = self.membership.copy(), self.ring.copy()
         for at, (one, entry) in enumerate(zip(signed, open_entries(signed), strict=True), start):
             try:
                 if not isinstance(entry, SignedEntry):
@@ -344,9 +344,9 @@ class Follower:
                 reason = f"the author of entry {at} was shown another log of {seen} entries"
                 raise self._accused(Suspicion.of_entry(reason, note, checkpoint.size, at, one, seen), known)
             if entry.entry.act is not None:
-                self.ring.follow(membership)
+                ring.follow(membership)
         self.replica.append([LoggedEntry(entry.hash, entry.signed) for entry in entries], nodes, note)
-        self.membership, self.frontier = membership, frontier
+        self.membership, self.ring, self.frontier = membership, ring, frontier
         for size in sorted(roots):
             self._keep_root(size, roots[size])
         for size in passed:

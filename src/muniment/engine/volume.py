@@ -237,6 +237,7 @@ class Volume:
         def make(place: Place) -> Entry:
             nonlocal planned
             planned = self.view.size
+            self._check_folded(self._follower.frontier.size)
             transaction = plan(self.view.reading())
             keys = self._keys(place.epoch)
             return seal_transaction(place, transaction, keys, self._entropy)
@@ -244,6 +245,7 @@ class Volume:
         for attempt in range(_TRIES):
             async with self._turn:
                 done = await self._append(make)
+            self._check_folded(done.index + 1)
             (folded,) = await self.run(lambda at=done.index: self.view.entries(at, at + 1))  # type: ignore[misc]
             why = folded.rejection
             if why is None:
@@ -252,6 +254,14 @@ class Volume:
                 raise OperationRejected(why=why.code, operation=why.operation or 0, reason=why.reason)
             await asyncio.sleep(_PAUSE_S * 2**attempt * self._jitter())
         raise AssertionError
+
+    def _check_folded(self, size: int) -> None:
+        """No change is planned on an old state, nor called made where its outcome cannot be known.
+
+        Raises: NotCapable: whoever made new keys withheld those of earlier epochs.
+        """
+        if self.view.size < size:
+            raise NotCapable(needed=f"read (entry {self.view.size})", given="read (later entries)")
 
     async def act(self, plan: ActPlan) -> Committed:
         """Make one membership act.  Raises: as `commit`."""

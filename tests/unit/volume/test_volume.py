@@ -5,11 +5,14 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import AsyncIterator, Sequence
+from dataclasses import replace
 
 import pytest
 from tests.unit.volume.support import LOG_KEY, World, folder, kick, member, transaction, world
 
 from muniment.core.entries import Place
+from muniment.core.keys import rotation
+from muniment.core.membership import Membership
 from muniment.crypto.checkpoints import sign_checkpoint
 from muniment.crypto.entries import sign_entry
 from muniment.crypto.messages import seal_message
@@ -18,13 +21,14 @@ from muniment.engine.volume import Volume
 from muniment.errors import (
     LogForked,
     MalformedRecord,
+    NotCapable,
     NotMember,
     OperationRejected,
     RoleForbids,
 )
 from muniment.merkle.log_tree import Frontier
 from muniment.ports import Appended, LogClient
-from muniment.spec.act import Leave, Role
+from muniment.spec.act import Act, Leave, Role, Rotate
 from muniment.spec.canonical import dump
 from muniment.spec.checkpoint import Checkpoint, origin_of
 from muniment.spec.operation import ROOT, Unlink
@@ -160,6 +164,24 @@ async def test_who_leaves_is_followed_by_new_keys(grid: World) -> None:
     assert anna.membership.epoch == 1
     assert names(bert) == []
     assert names(anna) == [b"after"]
+
+
+async def test_a_newcomer_from_whom_the_past_is_withheld_changes_nothing(grid: World) -> None:
+    anna = await grid.member("anna")
+    await make(anna, b"past")
+    keys = anna.newest_keys()
+
+    def broken(state: Membership) -> Act:
+        fresh, _ = rotation(state, keys, os.urandom)
+        return Rotate(replace(fresh, chain_read=bytes(len(fresh.chain_read))))
+
+    await anna.act(broken)
+    newcomer, size = await grid.join("bert", Role.WRITER, anna), grid.store.size
+    with pytest.raises(NotCapable, match="entry 1"):
+        await make(newcomer, b"on what he does not see")
+    assert grid.store.size == size
+    await make(anna, b"present")
+    assert names(anna) == [b"past", b"present"]
 
 
 async def test_it_follows_as_soon_as_there_is_news(grid: World) -> None:
