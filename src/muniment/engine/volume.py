@@ -237,9 +237,9 @@ class Volume:
         def make(place: Place) -> Entry:
             nonlocal planned
             planned = self.view.size
+            keys = self._keys(place.epoch)
             self._check_folded(self._follower.frontier.size)
             transaction = plan(self.view.reading())
-            keys = self._keys(place.epoch)
             return seal_transaction(place, transaction, keys, self._entropy)
 
         for attempt in range(_TRIES):
