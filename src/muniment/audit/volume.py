@@ -151,10 +151,8 @@ class _Audit:
             compared = ViewAudit(view, report, self.entropy(_KEY_BYTES), self.samples)
             compared.start(refold.state)
         named: list[BlobName] = []
-        for at, signed in enumerate(walk.walk(), 1):
+        for at, signed in enumerate(self._in_turn(walk, log, ring), 1):
             if signed is not None:
-                if signed.entry.act is not None:
-                    ring.follow(walk.membership)
                 done = refold.take(signed)
                 if done is None:
                     named += _names(signed, ring)
@@ -172,6 +170,50 @@ class _Audit:
             compared.differing_rows(lambda size: _versions(log, ring, size))
         yield named
 
+    def _in_turn(self, walk: LogAudit, log: AuditedLog, ring: KeyRing) -> Iterator[SignedEntry | None]:
+        """What was judged, in the log's order, as soon as the holder has its keys; None: nothing yet.
+
+        Who joined later got the keys to all that was before then, so the first entry that is closed to him
+        waits for that, and all behind it with it.  What stays closed comes at the end.
+        """
+        judged, waits, first = 0, 0, None
+        for signed in walk.walk():
+            if signed is None:
+                yield None
+                continue
+            judged += 1
+            if signed.entry.act is not None:
+                ring.follow(walk.membership)
+            if first is None and not self._is_open(signed, ring):
+                waits, first = judged - 1, signed
+            if first is None:
+                yield signed
+            elif signed.entry.act is not None and self._is_open(first, ring):
+                yield from _read(log, waits, judged)
+                first = None
+            else:
+                yield None
+        if first is not None:
+            yield from _read(log, waits, judged)
+
+    def _is_open(self, signed: SignedEntry, ring: KeyRing) -> bool:
+        """Whether the holder has all keys to the entry that he can ever have."""
+        if signed.entry.act is not None:
+            return True
+        try:
+            keys = ring.keys(signed.entry.epoch)
+        except NotCapable:
+            return False
+        return keys.read is not None or isinstance(self.secret, VerifySecret)
+
+
+def _read(log: AuditedLog, at: int, stop: int) -> Iterator[SignedEntry]:
+    """Entries of a log that were judged before."""
+    while at < stop:
+        for signed in log.read(at, stop, bytes_max=_READ_BYTES):
+            yield known_entry(signed)
+            at += 1
+
 
 def _names(signed: SignedEntry, ring: KeyRing) -> tuple[BlobName, ...]:
     """The blobs of an entry whose content is closed to the holder, as far as its names are not."""
@@ -185,11 +227,9 @@ def _names(signed: SignedEntry, ring: KeyRing) -> tuple[BlobName, ...]:
 
 def _versions(log: AuditedLog, ring: KeyRing, size: int) -> Iterator[RowVersion]:
     """All versions of rows of a log that was audited, up to the entry `size` - 1."""
-    refold, at = Refold(ring), 0
-    while at < size:
-        for signed in log.read(at, size, bytes_max=_READ_BYTES):
-            done = refold.take(known_entry(signed))
-            at += 1
-            if done is not None:
-                yield from done[1]
+    refold = Refold(ring)
+    for signed in _read(log, 0, size):
+        done = refold.take(signed)
+        if done is not None:
+            yield from done[1]
     yield from refold.state.open_rows()

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import pytest
 from tests.unit.audit.support import keep, lived
 from tests.unit.volume.support import LOG_KEY, folder, kick, member, transaction, world
 
 from muniment.audit.log_check import unverified
 from muniment.audit.report import FINDINGS_MAX, AuditReport, Severity, Verdict
 from muniment.audit.volume import audit_volume
+from muniment.core.keys import rotation
 from muniment.logs.sqlite import SqliteLog
-from muniment.spec.act import Role
+from muniment.spec.act import Role, Rotate
 from muniment.views.sqlite import SqliteView
 
 
@@ -83,6 +86,30 @@ async def test_who_was_removed_audits_what_he_could_read(tmp_path: Path) -> None
     assert report.transactions == 1
     assert report.content is not None
     assert "from entry 5 on" in report.content
+
+
+@pytest.mark.parametrize("role", [Role.READER, Role.AUDITOR])
+async def test_who_joined_later_audits_what_was_before_too(role: Role) -> None:
+    async with world() as grid:
+        anna = await grid.member("anna")
+        for name in (b"one", b"two"):
+            await anna.commit(lambda _, name=name: transaction(folder(name)))  # type: ignore[misc]
+        await anna.act(lambda state: Rotate(rotation(state, anna.newest_keys(), os.urandom)[0]))
+        await anna.commit(lambda _: transaction(folder(b"three")))
+        bert = await grid.join("bert", role, anna)
+        await anna.commit(lambda _: transaction(folder(b"four")))
+        await bert.sync()
+        report = await audit_volume(
+            grid.volume,
+            member("bert").read,
+            LOG_KEY.public_key,
+            log=lambda: bert.follower.replica,  # type: ignore[arg-type, return-value]
+            view=lambda: bert.view,  # type: ignore[arg-type, return-value]
+        )
+    assert report.verdict is Verdict.CLEAN, report.text()
+    assert report.judged == report.entries == 8
+    assert report.transactions == (4 if role is Role.READER else 0)
+    assert (report.content is None) == (role is Role.READER)
 
 
 async def test_signatures_may_be_verified_elsewhere(tmp_path: Path) -> None:
