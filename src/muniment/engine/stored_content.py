@@ -9,9 +9,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from muniment.core.tree_state import StoredExtent
+from muniment.engine.tree_item import TreeItem
 from muniment.spec.blob import BlobRef
 from muniment.spec.operation import Extent
-from muniment.spec.tree_entry import TreeEntry
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +33,7 @@ class StoredContent:
 class StoredLeaf:
     """Entries in the order of their paths, and the blobs that their extents count; all durable."""
 
-    entries: tuple[TreeEntry, ...]
+    entries: tuple[TreeItem, ...]
     blobs: tuple[BlobRef, ...]
 
 

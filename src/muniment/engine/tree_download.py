@@ -14,6 +14,7 @@ from muniment.engine.fetcher import Fetcher
 from muniment.engine.results import DownloadTally
 from muniment.engine.spans import DEPTH_MAX, Span, row_spans
 from muniment.engine.threads import Threads
+from muniment.engine.tree_item import manifest_item
 from muniment.engine.tree_writer import RestoredFile, TreeWriter
 from muniment.errors import BlobCorrupt, MalformedRecord
 from muniment.spec.blob import BlobRef
@@ -86,7 +87,7 @@ class TreeParts:
         """In a thread: make all entries of a leaf; returns which row's content goes where."""
         uses: dict[int, list[_Use]] = {}
         for entry in entries:
-            file = self._writer.add(entry)
+            file = self._writer.add(manifest_item(entry))
             offset = 0
             for extent in entry.extents if file is not None else ():
                 assert file is not None

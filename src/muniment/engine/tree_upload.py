@@ -16,13 +16,13 @@ from muniment.engine.blobs import BlobWriter, Expect, FileRows
 from muniment.engine.groups import first_error
 from muniment.engine.results import Progress, ProgressCallback, Skipped
 from muniment.engine.threads import Threads
+from muniment.engine.tree_item import TreeItem, manifest_entry
 from muniment.engine.tree_reader import Chunk, FileEnd, Leaf, NeedBuffer, TreeReader, folder_bytes
 from muniment.errors import FileFailed, InvalidRequest
 from muniment.ports import Clock
 from muniment.spec.blob import BlobRef
 from muniment.spec.cap import TreeReadCap
 from muniment.spec.manifest import ROWS_MAX, Manifest, ManifestKind, Row
-from muniment.spec.tree_entry import EntryType, TreeEntry
 
 _BUFFERS: Final = 4
 """Chunks of plaintext in memory: the open pack, one being filled, one sealed in each kernel thread."""
@@ -121,12 +121,12 @@ class TreeUpload:
                 case None:
                     return
 
-    async def _end_leaf(self, entries: tuple[TreeEntry, ...], count: int) -> None:
+    async def _end_leaf(self, entries: tuple[TreeItem, ...], count: int) -> None:
         rows = [await self._row(at) for at in range(count)]
         self._rows.clear()
-        leaf = Manifest(ManifestKind.TREE, tuple(rows), entries)
+        leaf = Manifest(ManifestKind.TREE, tuple(rows), tuple(map(manifest_entry, entries)))
         self._leaves.append(await self._store_tree(leaf))
-        self._advance(sum(len(entry.inline) for entry in entries if entry.type is EntryType.FILE))
+        self._advance(sum(len(entry.inline) for entry in entries if entry.is_file))
 
     async def _index(self, rows: list[Row]) -> Row:
         """Indexes above the leaves until one manifest is left; returns its row."""

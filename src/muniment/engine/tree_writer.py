@@ -2,8 +2,8 @@
 
 Runs in a thread, one call at a time.  Nothing can be written outside the folder: names were validated by the
 manifest's decoder, every folder in it was made here, and symbolic links come last, when nothing is written
-through them any more.  Permissions are restored without set-user, set-group and sticky bits: whoever gives
-you a capability does not get to plant such files.
+through them any more.  Set-user, set-group and sticky bits come back only together with a file's owner:
+whoever gives you a capability, which names none, does not get to plant such files.
 """
 
 from __future__ import annotations
@@ -14,21 +14,29 @@ import errno
 import itertools
 import os
 import shutil
+import stat
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from muniment.engine.file_facts import LeftOut, Settler
 from muniment.engine.results import Skipped
 from muniment.engine.target import local_error, sync_folder
+from muniment.engine.tree_item import TreeItem
 from muniment.errors import InvalidRequest
-from muniment.spec.tree_entry import EntryType, TreeEntry
-
-_MODE_MASK: Final = 0o777
+from muniment.spec.operation import Kind
 
 _SKIPPED_ERRORS: Final = frozenset(
     {errno.ENAMETOOLONG, errno.EINVAL, errno.EILSEQ, errno.EEXIST, errno.ENOTDIR, errno.ELOOP, errno.EPERM}
 )
 """What this file system cannot represent; everything else ends the restore."""
+
+_NODES: Final = {
+    Kind.FIFO: (stat.S_IFIFO, "named pipe"),
+    Kind.CHARACTER_DEVICE: (stat.S_IFCHR, "device"),
+    Kind.BLOCK_DEVICE: (stat.S_IFBLK, "device"),
+}
+"""Type bits, and what it is called where making one is not permitted."""
 
 
 @dataclass(slots=True)
@@ -36,13 +44,13 @@ class RestoredFile:
     """A file whose content is to come.
 
     Attributes:
-        entry: what it will be.
+        item: what it will be.
         left_bytes: still to come.
         fd: open for writing, from the first content to the last: a leaf lists more files than may be open.
         skipped: it cannot be made here.
     """
 
-    entry: TreeEntry
+    item: TreeItem
     left_bytes: int
     fd: int = -1
     skipped: bool = False
@@ -54,27 +62,36 @@ class TreeWriter:
     Args:
         folder: must not exist or be empty, unless `replace`.
         replace: put the restored folder in its place, and delete what was there.
+        owners: restore owners, and what goes with them; None: if this process is root's.
 
     Attributes:
         skipped: what could not be restored.
-        files: regular files restored.
+        files: regular files restored; of one with several names, each.
         size_bytes: of them.
     Raises: FileFailed, DiskFull: from every method but `abandon`; InvalidRequest: from `begin`, if the
         folder is not empty, or is none.
     """
 
-    def __init__(self, folder: Path, *, replace: bool) -> None:
+    def __init__(self, folder: Path, *, replace: bool, owners: bool | None = None) -> None:
         self._folder = folder
         self._replace = replace
+        self._settler = Settler(owners=owners)
         self._new: Path | None = None
         self._root = b""
-        self._folders: list[TreeEntry] = []
+        self._folders: list[TreeItem] = []
         self._made: set[bytes] = {b""}
-        self._links: list[TreeEntry] = []
+        self._links: list[TreeItem] = []
+        self._same: list[TreeItem] = []
+        self._top: TreeItem | None = None
         self._open: set[int] = set()
         self.skipped: list[Skipped] = []
         self.files = 0
         self.size_bytes = 0
+
+    @property
+    def left_out(self) -> LeftOut:
+        """Of what was restored, what this process may not restore."""
+        return self._settler.left_out
 
     def begin(self) -> None:
         """Make the new folder."""
@@ -90,23 +107,28 @@ class TreeWriter:
             raise local_error(folder, error) from error
         self._root = os.fsencode(self._new)
 
-    def add(self, entry: TreeEntry) -> RestoredFile | None:
-        """Make an entry; returns a file whose content is to follow with `write`."""
+    def add(self, item: TreeItem) -> RestoredFile | None:
+        """Make an entry; returns a file whose content is to follow with `write` and `hole`."""
         try:
-            self._make_folder(entry.path.rpartition(b"/")[0])
-            match entry.type:
-                case EntryType.DIRECTORY:
-                    self._make_folder(entry.path)
-                    self._folders.append(entry)
-                case EntryType.SYMLINK:
-                    self._links.append(entry)
-                case EntryType.FILE if entry.extents:
-                    return RestoredFile(entry, entry.size_bytes)
-                case EntryType.FILE:
-                    self.write(RestoredFile(entry, entry.size_bytes), 0, memoryview(entry.inline))
+            self._make_folder(item.path.rpartition(b"/")[0])
+            if item.same_as:
+                self._same.append(item)
+            elif item.kind is Kind.FOLDER:
+                self._make_folder(item.path)
+                self._folders.append(item)
+            elif not item.is_file:
+                self._links.append(item)
+            elif item.size_bytes > len(item.inline):
+                return RestoredFile(item, item.size_bytes)
+            else:
+                self.write(RestoredFile(item, item.size_bytes), 0, memoryview(item.inline))
         except OSError as error:
-            self._skip_or_raise(entry, error)
+            self._skip_or_raise(item, error)
         return None
+
+    def settle_top(self, item: TreeItem) -> None:
+        """Give the folder itself the facts of `item`, at the end; its path does not count."""
+        self._top = item
 
     def write(self, file: RestoredFile, offset: int, data: memoryview) -> None:
         """Write verified content; closes the file when it is complete."""
@@ -123,7 +145,7 @@ class TreeWriter:
             if file.left_bytes == 0:
                 self._finish_file(file)
         except OSError as error:
-            raise local_error(self._folder / os.fsdecode(file.entry.path), error) from error
+            raise local_error(self._folder / os.fsdecode(file.item.path), error) from error
 
     def hole(self, file: RestoredFile, offset: int, length: int) -> None:
         """Leave a part of a file unwritten; it reads as zeros."""
@@ -138,7 +160,7 @@ class TreeWriter:
             if file.left_bytes == 0:
                 self._finish_file(file)
         except OSError as error:
-            raise local_error(self._folder / os.fsdecode(file.entry.path), error) from error
+            raise local_error(self._folder / os.fsdecode(file.item.path), error) from error
 
     def finish(self) -> None:
         """Links, permissions and times; then everything is made durable and appears under its name."""
@@ -146,11 +168,13 @@ class TreeWriter:
         try:
             for link in self._links:
                 self._make_link(link)
+            for name in self._same:
+                self._make_name(name)
             for folder in reversed(self._folders):
-                path = self._path(folder)
-                os.chmod(path, folder.mode & _MODE_MASK)  # noqa: PTH101
-                os.utime(path, ns=(folder.mtime_ns, folder.mtime_ns))
-            _sync_all(self._new)
+                self._settler.settle(self._path(folder), folder)
+            if self._top is not None:
+                self._settler.settle(self._root, self._top)
+            _sync_all(self._folder.parent)
             old = _move_aside(self._folder)
             self._new.rename(self._folder)
             self._new = None
@@ -171,8 +195,8 @@ class TreeWriter:
 
     # --- one entry
 
-    def _path(self, entry: TreeEntry) -> bytes:
-        return self._root + b"/" + entry.path
+    def _path(self, item: TreeItem) -> bytes:
+        return self._root + b"/" + item.path
 
     def _make_folder(self, path: bytes) -> None:
         """Make a folder and those above it, owner-only until the end."""
@@ -185,35 +209,61 @@ class TreeWriter:
     def _open_file(self, file: RestoredFile) -> None:
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
         try:
-            file.fd = os.open(self._path(file.entry), flags, 0o600)
+            file.fd = os.open(self._path(file.item), flags, 0o600)
         except OSError as error:
             file.skipped = True
-            self._skip_or_raise(file.entry, error)
+            self._skip_or_raise(file.item, error)
         else:
             self._open.add(file.fd)
 
     def _finish_file(self, file: RestoredFile) -> None:
-        entry, fd = file.entry, file.fd
+        item, fd = file.item, file.fd
         file.fd = -1
-        os.fchmod(fd, entry.mode & _MODE_MASK)
-        os.utime(fd, ns=(entry.mtime_ns, entry.mtime_ns))
+        self._settler.settle(fd, item)
         self._open.discard(fd)
         os.close(fd)
         self.files += 1
-        self.size_bytes += entry.size_bytes
+        self.size_bytes += item.size_bytes
 
-    def _make_link(self, entry: TreeEntry) -> None:
-        path = self._path(entry)
+    def _make_link(self, item: TreeItem) -> None:
+        """A symbolic link, named pipe or device."""
+        path = self._path(item)
         try:
-            os.symlink(entry.inline, path)  # noqa: PTH211
-            os.utime(path, ns=(entry.mtime_ns, entry.mtime_ns), follow_symlinks=False)
+            if item.kind is Kind.SYMLINK:
+                os.symlink(item.inline, path)  # noqa: PTH211
+            elif item.kind not in _NODES:
+                raise OSError(errno.EINVAL, "a socket, which only its process can make")
+            elif not self._make_node(path, item):
+                return
+            self._settler.settle(path, item)
         except OSError as error:
-            self._skip_or_raise(entry, error)
+            self._skip_or_raise(item, error)
 
-    def _skip_or_raise(self, entry: TreeEntry, error: OSError) -> None:
+    def _make_node(self, path: bytes, item: TreeItem) -> bool:
+        """Whether that is permitted here."""
+        bits, called = _NODES[item.kind]
+        try:
+            os.mknod(path, bits | 0o600, item.rdev)
+        except PermissionError:
+            self.left_out[called] += 1
+            return False
+        return True
+
+    def _make_name(self, item: TreeItem) -> None:
+        """Another name of what has been restored."""
+        try:
+            os.link(self._root + b"/" + item.same_as, self._path(item), follow_symlinks=False)
+        except FileNotFoundError:
+            self.skipped.append(Skipped(os.fsdecode(item.path), "its other name is not restored"))
+        except OSError as error:
+            self._skip_or_raise(item, error)
+        else:
+            self.files += item.is_file
+
+    def _skip_or_raise(self, item: TreeItem, error: OSError) -> None:
         if error.errno not in _SKIPPED_ERRORS:
-            raise local_error(self._folder / os.fsdecode(entry.path), error) from error
-        self.skipped.append(Skipped(os.fsdecode(entry.path), error.strerror or str(error)))
+            raise local_error(self._folder / os.fsdecode(item.path), error) from error
+        self.skipped.append(Skipped(os.fsdecode(item.path), error.strerror or str(error)))
 
 
 def _make_beside(folder: Path) -> Path:

@@ -14,12 +14,13 @@ from __future__ import annotations
 import asyncio
 import os
 import stat
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
 from muniment.core.tree_state import Inode, TreeReading
 from muniment.engine.blobs import BlobWriter
+from muniment.engine.file_facts import LeftOut, read_xattrs
 from muniment.engine.grid import Grid
 from muniment.engine.policy import Policy
 from muniment.engine.results import DownloadTally, ProgressCallback, Skipped, UploadTally
@@ -31,8 +32,8 @@ from muniment.engine.snapshot_content import storing
 from muniment.engine.view_snapshot import SnapshotMade, snapshot_view
 from muniment.engine.volume import Committed, Volume
 from muniment.engine.volume_content import OrderedContent, store_stream
-from muniment.engine.volume_names import VolumeNames
-from muniment.engine.volume_plans import folder_made, merged, written
+from muniment.engine.volume_names import OWNER, VolumeNames
+from muniment.engine.volume_plans import Merge, NewFacts, folder_made, written
 from muniment.engine.volume_restore import restored_entries, tree_parts
 from muniment.engine.volume_share import Share, what_to_share
 from muniment.engine.volume_tree import find, locate, path_text
@@ -42,7 +43,6 @@ from muniment.errors import FileFailed, InvalidRequest, PathUnknown, RangeOutOfB
 from muniment.spec.cap import ReadCap
 from muniment.spec.operation import Kind, Write
 from muniment.spec.transaction import Transaction
-from muniment.spec.tree_entry import EntryType
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +55,7 @@ class Stored:
         files: regular files.
         new_bytes: of shares that had to be sent.
         skipped: what could not be read.
+        left_out: of what was stored, the facts that could not be read.
     """
 
     committed: Committed
@@ -62,15 +63,22 @@ class Stored:
     files: int
     new_bytes: int
     skipped: tuple[Skipped, ...] = ()
+    left_out: LeftOut = field(default_factory=LeftOut)
 
 
 @dataclass(frozen=True, slots=True)
 class Fetched:
-    """What a get did."""
+    """What a get did.
+
+    Attributes:
+        skipped: what could not be restored.
+        left_out: of what was restored, the facts that this process may not set here.
+    """
 
     size_bytes: int
     files: int
     skipped: tuple[Skipped, ...] = ()
+    left_out: LeftOut = field(default_factory=LeftOut)
 
 
 class VolumeFiles(VolumeNames):
@@ -110,25 +118,28 @@ class VolumeFiles(VolumeNames):
         """
         tally = UploadTally()
         writer = await self._writer(tally)
+        left_out = LeftOut()
         if isinstance(source, Path):
-            facts = await asyncio.to_thread(_facts, source)
-            mode, mtime_ns = stat.S_IMODE(facts.st_mode), facts.st_mtime_ns
+            facts = await asyncio.to_thread(_facts, source, left_out)
+        else:
+            when_ns = int(self._grid.clock.now_s() * 1e9) if mtime_ns is None else mtime_ns
+            facts = NewFacts(mode, when_ns)
         opened = open_source(source, writer.policy.chunk_bytes, self._grid.clock)
         try:
             stored = await store_stream(opened, writer, progress)
         finally:
             await opened.aclose()
-        when_ns = int(self._grid.clock.now_s() * 1e9) if mtime_ns is None else mtime_ns
 
         def plan(state: TreeReading) -> Transaction:
             place = locate(state, path)
             if place.inode is None and if_version is not None:
                 raise PathUnknown(path=path_text(path))
-            ops = written(place.parent, place.name, place.inode, stored, mode, when_ns, if_version)
+            wanted = replace(facts, owner=OWNER) if place.inode is None and facts.owner is None else facts
+            ops = written(state, place, stored, wanted, if_version)
             return Transaction(tuple(ops), stored.blobs, message)
 
         committed = await self._volume.commit(plan)
-        return Stored(committed, stored.size, 1, tally.new_bytes)
+        return Stored(committed, stored.size, 1, tally.new_bytes, left_out=left_out)
 
     async def write(
         self, path: bytes, offset: int, source: SourceLike, *, if_version: int | None = None
@@ -166,19 +177,19 @@ class VolumeFiles(VolumeNames):
         """
         tally = UploadTally()
         upload = VolumeUpload(folder, await self._writer(tally), self._grid.clock, progress)
-        facts = await asyncio.to_thread(_facts, folder)
-        mode, when_ns = stat.S_IMODE(facts.st_mode), facts.st_mtime_ns
-        committed = await self._volume.commit(lambda state: folder_made(state, path, mode, message, when_ns))
-        leaves, times = upload.leaves(), dict[bytes, int]()
+        left_out = LeftOut()
+        facts = await asyncio.to_thread(_facts, folder, left_out)
+        committed = await self._volume.commit(lambda state: folder_made(state, path, facts, message))
+        merge, leaves = Merge(path, facts.mtime_ns if path else None, message), upload.leaves()
         try:
             async for leaf in leaves:
                 if leaf.entries:
-                    folders = (one for one in leaf.entries if one.type is EntryType.DIRECTORY)
-                    times |= {one.path: one.mtime_ns for one in folders}
-                    committed = await self._volume.commit(partial(merged, leaf, times, path, message))
+                    merge.take(leaf)
+                    committed = await self._volume.commit(partial(merge.plan, leaf))
         finally:
             await leaves.aclose()
-        return Stored(committed, upload.size_bytes, upload.files, tally.new_bytes, upload.skipped)
+        sizes = upload.size_bytes, upload.files, tally.new_bytes
+        return Stored(committed, *sizes, upload.skipped, left_out + upload.left_out)
 
     async def snapshot_view(
         self, folder: Path, *, message: str = "", progress: ProgressCallback | None = None
@@ -249,14 +260,19 @@ class VolumeFiles(VolumeNames):
         *,
         at: int | None = None,
         replace: bool = False,
+        owners: bool | None = None,
         progress: ProgressCallback | None = None,
     ) -> Fetched:
         """Restore a folder, which appears whole and durable or not at all.
 
+        Args:
+            replace: what is there already.
+            owners: users and groups too, and with them set-user bits; None: if this process is root's.
+
         Raises: as `get`; InvalidRequest: the local folder is not empty.
         """
         tally, thread = DownloadTally(), Threads("tree", 1, self._grid.clock)
-        writer = TreeWriter(folder, replace=replace)
+        writer = TreeWriter(folder, replace=replace, owners=owners)
         try:
             await thread.run(writer.begin)
             uses, total = await self.look(lambda state: restored_entries(state, path, writer), at=at)
@@ -268,7 +284,7 @@ class VolumeFiles(VolumeNames):
                 await thread.run(writer.abandon)
             finally:
                 thread.close()
-        return Fetched(writer.size_bytes, writer.files, tuple(writer.skipped))
+        return Fetched(writer.size_bytes, writer.files, tuple(writer.skipped), writer.left_out)
 
     # --- sharing ------------------------------------------------------------------------------
 
@@ -282,8 +298,11 @@ class VolumeFiles(VolumeNames):
         return await Share(self._grid, await self._writer(UploadTally())).run(what)
 
 
-def _facts(path: Path) -> os.stat_result:
+def _facts(path: Path, left_out: LeftOut) -> NewFacts:
+    """Those of a file or folder that is to be stored; a link is followed."""
     try:
-        return path.stat()
+        facts = path.stat()
+        xattrs = read_xattrs(os.fsencode(path.resolve()), left_out)
     except OSError as error:
         raise FileFailed(path=str(path), reason=error.strerror or str(error)) from error
+    return NewFacts(stat.S_IMODE(facts.st_mode), facts.st_mtime_ns, (facts.st_uid, facts.st_gid), xattrs)

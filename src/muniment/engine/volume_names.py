@@ -9,13 +9,23 @@ Every change is one transaction, whatever number of names it touches.  Content s
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Sequence
-from typing import TypeVar
+from typing import Final, TypeVar
 
 from muniment.core.history import FileVersion
 from muniment.core.tree_state import Inode, TreeReading
 from muniment.engine.volume import Committed, Volume
-from muniment.engine.volume_plans import copied, folder_made, folder_restored, into, named, present, replaced
+from muniment.engine.volume_plans import (
+    NewFacts,
+    copied,
+    folder_made,
+    folder_restored,
+    into,
+    named,
+    present,
+    replaced,
+)
 from muniment.engine.volume_tree import Listed, Place, children, find, link_target, locate, path_text, walk
 from muniment.errors import InvalidRequest, PathUnknown
 from muniment.spec.blob import BlobRef
@@ -38,6 +48,9 @@ from muniment.spec.operation import (
 from muniment.spec.transaction import TRANSACTION_EXTENTS_MAX, Transaction
 
 _T = TypeVar("_T")
+
+OWNER: Final = (os.geteuid(), os.getegid())
+"""Of what this process makes: of the same numbers as in the files that it makes here."""
 
 
 class VolumeNames:
@@ -110,12 +123,13 @@ class VolumeNames:
         """Make a folder; with `parents`, also those above it, and no matter if it is there."""
 
         def make(state: TreeReading) -> Iterable[Operation]:
-            when_ns = self._volume.now_ns()
+            facts = NewFacts(mode, self._volume.now_ns(), OWNER)
             if not parents:
                 place = locate(state, path)
-                return [Make(place.parent, place.name, Kind.FOLDER, mode, mtime_ns=when_ns)]
-            there = find(state, path) if _is_there(state, path) else None
-            return folder_made(state, path, mode if there is None else there.mode, "", when_ns).operations
+                return [facts.make(place.parent, place.name, Kind.FOLDER)]
+            if _is_there(state, path):
+                return [SetAttributes(find(state, path).inode)]
+            return folder_made(state, path, facts, "").operations
 
         return await self.change(make)
 
@@ -171,7 +185,7 @@ class VolumeNames:
             blobs: dict[BlobRef, int] = {}
             if new.inode is not None and not (new.inode.kind is Kind.FILE and old.inode.kind is Kind.FILE):
                 raise InvalidRequest(reason=f"{path_text(new_path)} is there already")
-            ops = list(copied(past, old.inode, new, blobs))
+            ops = list(copied(past, old.inode, state, new, blobs))
             return _transaction(ops, blobs)
 
         return await self._volume.commit(plan)
@@ -192,7 +206,7 @@ class VolumeNames:
             if now.inode is not None and now.inode.kind is old.inode.kind is Kind.FOLDER:
                 ops = list(folder_restored(past, old.inode, state, now.inode, blobs))
             else:
-                ops = list(replaced(past, old.inode, now, blobs))
+                ops = list(replaced(past, old.inode, state, now, blobs))
             if not ops:
                 raise InvalidRequest(reason=f"{path_text(path)} is as it was then")
             return _transaction(ops, blobs, message)
@@ -215,7 +229,7 @@ class VolumeNames:
             place = locate(state, path, follow=False)
             content = (Extent(0, len(target), target),)
             when_ns, size = self._volume.now_ns(), len(target)
-            return [Make(place.parent, place.name, Kind.SYMLINK, 0o777, 0, 0, when_ns, 0, content, size)]
+            return [Make(place.parent, place.name, Kind.SYMLINK, 0o777, *OWNER, when_ns, 0, content, size)]
 
         return await self.change(make)
 
@@ -263,7 +277,7 @@ class VolumeNames:
                 if place.inode is not None:
                     yield SetAttributes(place.inode.inode, mtime_ns=mtime_ns)
                 elif create:
-                    yield Make(place.parent, place.name, Kind.FILE, 0o644, mtime_ns=mtime_ns)
+                    yield NewFacts(0o644, mtime_ns, OWNER).make(place.parent, place.name, Kind.FILE)
 
         if not await self.look(lambda state: any(True for _ in touched(state))):
             return None

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from functools import partial
 
-from muniment.core.tree_state import TreeReading
+from muniment.core.tree_state import Inode, TreeReading
 from muniment.engine.download import Part
-from muniment.engine.results import Skipped
 from muniment.engine.spans import Span
+from muniment.engine.tree_item import TreeItem
 from muniment.engine.tree_writer import RestoredFile, TreeWriter
 from muniment.engine.volume_tree import Listed, find, link_target, walk
 from muniment.spec.blob import BlobRef
-from muniment.spec.operation import Kind
-from muniment.spec.tree_entry import EntryType, TreeEntry
-from muniment.spec.tree_entry import Extent as TreeExtent
+from muniment.spec.operation import ROOT, Kind
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,33 +35,43 @@ def restored_entries(state: TreeReading, path: bytes, writer: TreeWriter) -> tup
     top = find(state, path)
     uses: Uses = {}
     total = 0
+    shared: dict[int, bytes] = {}
+    writer.settle_top(_item(state, Listed(b"top", top)))
     for listed in walk(state, top):
         inode = listed.inode
-        match inode.kind:
-            case Kind.FOLDER:
-                writer.add(TreeEntry(listed.path, EntryType.DIRECTORY, inode.mode, inode.mtime_ns))
-            case Kind.SYMLINK:
-                target = link_target(state, inode)
-                link = TreeEntry(listed.path, EntryType.SYMLINK, 0o777, inode.mtime_ns, inline=target)
-                writer.add(link)
-            case Kind.FILE:
-                total += inode.size
-                _restore_file(state, listed, writer, uses)
-            case _:
-                kind = inode.kind.name.lower().replace("_", " ")
-                writer.skipped.append(Skipped(os.fsdecode(listed.path), f"a {kind} is not restored"))
+        first = shared.get(inode.inode)
+        item = _item(state, listed, first or b"")
+        if inode.kind is not Kind.FOLDER and inode.links > 1 and first is None:
+            shared[inode.inode] = listed.path
+        file = writer.add(item)
+        if inode.kind is Kind.FILE and first is None:
+            total += inode.size
+        if file is not None:
+            _restore_file(state, inode, file, writer, uses)
     return uses, total
 
 
-def _restore_file(state: TreeReading, listed: Listed, writer: TreeWriter, uses: Uses) -> None:
+def _item(state: TreeReading, listed: Listed, same_as: bytes = b"") -> TreeItem:
     inode = listed.inode
-    extents = (TreeExtent(0, 0, inode.size),) if inode.size else ()
-    file = writer.add(
-        TreeEntry(listed.path, EntryType.FILE, inode.mode, inode.mtime_ns, inode.size, b"", extents)
+    return TreeItem(
+        listed.path,
+        inode.kind,
+        inode.mode,
+        inode.mtime_ns,
+        inode.size if inode.kind is Kind.FILE else 0,
+        link_target(state, inode) if inode.kind is Kind.SYMLINK else b"",
+        owner=(inode.uid, inode.gid) if inode.inode != ROOT else None,
+        rdev=inode.rdev,
+        xattrs=tuple(state.xattrs(inode.inode).items()),
+        same_as=same_as,
     )
+
+
+def _restore_file(
+    state: TreeReading, inode: Inode, file: RestoredFile, writer: TreeWriter, uses: Uses
+) -> None:
     at = 0
-    for one in state.extents(inode.inode, 0, inode.size) if file is not None else ():
-        assert file is not None
+    for one in state.extents(inode.inode, 0, inode.size):
         if at < one.offset:
             writer.hole(file, at, one.offset - at)
         if isinstance(one.source, bytes):
@@ -73,7 +80,7 @@ def _restore_file(state: TreeReading, listed: Listed, writer: TreeWriter, uses: 
             use = Use(file, one.offset, one.length, one.source_offset)
             uses.setdefault(one.source, []).append(use)
         at = one.stop
-    if file is not None and at < inode.size:
+    if at < inode.size:
         writer.hole(file, at, inode.size - at)
 
 

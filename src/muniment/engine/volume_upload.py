@@ -13,9 +13,11 @@ from pathlib import Path
 from typing import Final
 
 from muniment.engine.blobs import BlobWriter
+from muniment.engine.file_facts import LeftOut
 from muniment.engine.results import Progress, ProgressCallback, Skipped
 from muniment.engine.stored_content import StoredLeaf
 from muniment.engine.threads import Threads
+from muniment.engine.tree_item import TreeItem
 from muniment.engine.tree_reader import Chunk, Leaf, LeafPlan, NeedBuffer, TreeReader, folder_bytes
 from muniment.errors import FileFailed, InvalidRequest
 from muniment.ports import Clock
@@ -23,10 +25,9 @@ from muniment.spec.blob import BlobRef
 from muniment.spec.limits import MIB
 from muniment.spec.manifest import ROWS_MAX
 from muniment.spec.operation import INLINE_BYTES_MAX
-from muniment.spec.tree_entry import EntryType
 
 _BUFFERS: Final = 4
-_PLAN: Final = LeafPlan(ROWS_MAX, INLINE_BYTES_MAX, 2 * MIB)
+_PLAN: Final = LeafPlan(ROWS_MAX, INLINE_BYTES_MAX, 2 * MIB, whole=True)
 """No file has a manifest of its own, and a leaf fits in one log entry beside its blobs."""
 
 
@@ -70,6 +71,11 @@ class VolumeUpload:
         """What could not be read."""
         return tuple(self._reader.skipped)
 
+    @property
+    def left_out(self) -> LeftOut:
+        """Of what was read, the facts that could not be."""
+        return self._reader.left_out
+
     async def leaves(self) -> AsyncGenerator[StoredLeaf, None]:
         """Store the folder, leaf by leaf; close the generator when done with it.
 
@@ -90,7 +96,7 @@ class VolumeUpload:
                     case Leaf(entries, count):
                         blobs = tuple([await self._rows[row] for row in range(count)])
                         self._rows.clear()
-                        self._advance(sum(len(e.inline) for e in entries if e.type is EntryType.FILE))
+                        self._advance(sum(map(_not_in_blobs, entries)))
                         yield StoredLeaf(entries, blobs)
         finally:
             for row in self._rows.values():
@@ -132,10 +138,15 @@ class VolumeUpload:
     async def _store(self, chunk: Chunk) -> BlobRef:
         give_back: Callable[[BlobRef], None] = lambda _: self._buffers.put_nowait(chunk.buffer)  # noqa: E731
         ref = await self._writer.store(chunk.buffer[: chunk.size_bytes], chunk.size_bytes, sealed=give_back)
-        self._advance(chunk.size_bytes)
+        self._advance(chunk.data_bytes)
         return ref
 
     def _advance(self, size_bytes: int) -> None:
         self._done_bytes += size_bytes
         if self._progress is not None:
             self._progress(Progress(self._done_bytes, self._total_bytes))
+
+
+def _not_in_blobs(item: TreeItem) -> int:
+    """Bytes of a file's content that no chunk has told of: inline ones and holes."""
+    return item.size_bytes - sum(extent.length for extent in item.extents)

@@ -253,7 +253,7 @@ def test_a_file_that_changes_while_it_is_read_is_stored_as_read(
     read = b"".join(bytes(step.buffer[: step.size_bytes]) for step in steps if isinstance(step, Chunk))
     assert entry.size_bytes == len(read) == min(before, now)
     assert read == changed[: len(read)]
-    assert leaf.row_count == len({extent.row for extent in entry.extents})
+    assert leaf.row_count == len({extent.source for extent in entry.extents})
 
 
 def test_a_large_file_that_shrinks_to_nothing_has_no_manifest(
