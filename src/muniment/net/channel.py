@@ -86,7 +86,8 @@ class Channel:
     def __init__(self, node: NodeId, address: str, connect_s: float) -> None:
         self._node, self._address, self._connect_s = node, address, connect_s
         host, _, port = address.rpartition(":")
-        self._http = http.client.HTTPConnection(host.strip("[]"), int(port))
+        self._host, self._port = host.strip("[]"), int(port)
+        self._sock: ssl.SSLSocket | None = None
         self._connecting: socket.socket | None = None
         self._used = False
         self._aborted = False
@@ -94,7 +95,7 @@ class Channel:
     @property
     def open(self) -> bool:
         """Whether the next exchange finds a connection."""
-        return self._http.sock is not None and not self._aborted
+        return self._sock is not None and not self._aborted
 
     def exchange(self, what: Exchange, timeout_s: float) -> Answer:
         """Send and receive; blocks.
@@ -110,18 +111,21 @@ class Channel:
         reused = self._used
         answered = False
         try:
-            if self._http.sock is None:
-                self._connect()
-            self._http.sock.settimeout(timeout_s)
-            self._send(what)
-            response = self._http.getresponse()
-            answered = True
-            self._used = True
+            sock = self._sock or self._connect()
+            sock.settimeout(timeout_s)
+            _send(sock, self._address, what)
+            response = http.client.HTTPResponse(sock, method=what.method)
             try:
+                response.begin()
+                answered = True
+                self._used = True
                 return self._receive(what, response)
             except BaseException:
                 response.close()  # it may be all that still holds the socket
                 raise
+            finally:
+                if response.will_close:  # the peer says so, or has not answered
+                    self.close()
         except Refusal:
             raise
         except (http.client.HTTPException, OSError) as error:
@@ -141,7 +145,7 @@ class Channel:
     def abort(self) -> None:
         """From another thread: make the running exchange end at once."""
         self._aborted = True
-        sock = self._http.sock or self._connecting
+        sock = self._sock or self._connecting
         if sock is not None:
             # shutdown wakes a thread that waits in recv or send; close alone would not.
             with contextlib.suppress(OSError):
@@ -149,10 +153,12 @@ class Channel:
 
     def close(self) -> None:
         """Close; the next exchange connects anew."""
-        self._http.close()
+        sock, self._sock = self._sock, None
+        if sock is not None:
+            sock.close()
         self._used = False
 
-    def _connect(self) -> None:
+    def _connect(self) -> ssl.SSLSocket:
         raw = self._dial()
         try:
             raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -165,12 +171,13 @@ class Channel:
             self._watch(secured)
             secured.do_handshake()
             check_pin(secured, self._node, self._address)
-            self._http.sock = secured
+            self._sock = secured
             self._watch(None)
         except BaseException:
-            self._http.sock = self._connecting = None
+            self._sock = self._connecting = None
             secured.close()
             raise
+        return secured
 
     def _dial(self) -> socket.socket:
         """Connect TCP.
@@ -179,7 +186,7 @@ class Channel:
         do not answer must not take a hundred times as long.
         """
         try:
-            found = socket.getaddrinfo(self._http.host, self._http.port, type=socket.SOCK_STREAM)
+            found = socket.getaddrinfo(self._host, self._port, type=socket.SOCK_STREAM)
         except UnicodeError as error:
             raise OSError(f"{self._address!r} is no host's name") from error
         until_s = time.monotonic() + self._connect_s
@@ -204,30 +211,6 @@ class Channel:
         self._connecting = sock
         if self._aborted:
             raise OSError("the exchange was given up")
-
-    def _send(self, what: Exchange) -> None:
-        connection = self._http
-        connection.putrequest(what.method, what.path, skip_accept_encoding=True)
-        for name, value in what.headers.items():
-            connection.putheader(name, value)
-        if what.parts or what.method != "GET":
-            connection.putheader("Content-Length", str(sum(len(part) for part in what.parts)))
-        # Small parts are joined with their neighbours and the header: one TLS record instead of many.
-        pending = bytearray()
-        connection.endheaders()
-        for part in what.parts:
-            if len(part) < _JOIN_BYTES and len(pending) < _JOIN_BYTES:
-                pending += part
-                continue
-            if pending:
-                connection.send(bytes(pending))
-                pending.clear()
-            if len(part) < _JOIN_BYTES:
-                pending += part
-            else:
-                connection.send(part)
-        if pending:
-            connection.send(bytes(pending))
 
     def _receive(self, what: Exchange, response: http.client.HTTPResponse) -> Answer:
         length = response.length
@@ -261,6 +244,30 @@ class Channel:
 
     def _violation(self, reason: str) -> ProtocolViolation:
         return ProtocolViolation(node=self._node, reason=reason)
+
+
+def _send(sock: ssl.SSLSocket, host: str, what: Exchange) -> None:
+    """Send a request.  Small parts go with their neighbours and the head: one TLS record instead of many, and
+    a server that finds the body where the head is does not wait for it.
+    """
+    head = [f"{what.method} {what.path} HTTP/1.1", f"Host: {host}"]
+    head += [f"{name}: {value}" for name, value in what.headers.items()]
+    if what.parts or what.method != "GET":
+        head.append(f"Content-Length: {sum(len(part) for part in what.parts)}")
+    pending = bytearray("\r\n".join([*head, "\r\n"]).encode("ascii"))
+    for part in what.parts:
+        if len(part) < _JOIN_BYTES and len(pending) < _JOIN_BYTES:
+            pending += part
+            continue
+        if pending:
+            sock.sendall(pending)
+            pending.clear()
+        if len(part) < _JOIN_BYTES:
+            pending += part
+        else:
+            sock.sendall(part)
+    if pending:
+        sock.sendall(pending)
 
 
 def _fill(response: http.client.HTTPResponse, view: memoryview) -> None:
