@@ -71,7 +71,7 @@ class TestSqliteLog(LogStoreContract):
     def test_a_later_version_is_refused(self, opened: OpenLog, path: Path) -> None:
         opened().close()
         with sqlite3.connect(path) as later:
-            later.execute("PRAGMA user_version = 2")
+            later.execute("PRAGMA user_version = 3")
         later.close()
         with pytest.raises(UnknownVersion):
             SqliteLog(path)

@@ -23,7 +23,7 @@ from muniment.core.entries import open_names
 from muniment.core.keys import KeyRing
 from muniment.crypto.entries import SignedEntry, known_entry
 from muniment.crypto.member import ReadSecret, VerifySecret
-from muniment.errors import IntegrityError, MalformedRecord, NotCapable, StoreFailed
+from muniment.errors import HistoryMissing, IntegrityError, MalformedRecord, NotCapable, StoreFailed
 from muniment.ids import VolumeId
 from muniment.ports import AuditedLog, AuditedView, BlobChecker, RowVersion
 from muniment.spec.blob import BlobName
@@ -71,7 +71,8 @@ async def audit_volume(
         entropy: for the key under which the view is summed up.
         found: what is wrong beside log and view, for the same report.
     Returns: what was found; damage and forgery of any kind are findings, not errors.
-    Raises: FileFailed: a file cannot be opened at all; what `blobs` raises beyond UnavailableError.
+    Raises: HistoryMissing: this is a replica that began with a view snapshot; FileFailed: a file cannot be
+        opened at all; what `blobs` raises beyond UnavailableError.
     Cancellation: ends behind the entries that are being read, with everything closed.
     Cost: O(entries), most of it for signatures; memory for the present tree, not for the log.
     """
@@ -122,6 +123,8 @@ class _Audit:
             self.report.content = "there is no log"
             return
         try:
+            if log.start:
+                raise HistoryMissing(start=log.start)
             view = None if open_view is None else self._opened("the view's file", open_view)
             try:
                 yield from self._walk(log, view)

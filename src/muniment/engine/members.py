@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from muniment.core.entries import Place
 from muniment.core.keys import founding, grant, rotation
 from muniment.core.membership import Membership
 from muniment.crypto.entries import sign_entry
@@ -22,6 +23,7 @@ from muniment.spec.act import (
     Rotate,
     VolumePolicy,
 )
+from muniment.spec.checkpoint import Checkpoint
 from muniment.spec.entry import NO_ENTRY, NO_VOLUME, Entry
 
 
@@ -43,6 +45,31 @@ def founding_entry(
     time_ns = int(clock.now_s() * 1e9)
     entry = Entry(NO_VOLUME, 0, founder.member, 0, NO_ENTRY, 0, EMPTY_ROOT, time_ns, act)
     return sign_entry(founder.identity, entry)
+
+
+def join_entry(
+    membership: Membership,
+    checkpoint: Checkpoint,
+    secret: MemberSecret,
+    own_name: str,
+    role: Role,
+    note: str,
+    clock: Clock,
+) -> bytes:
+    """The signed wish to join of one who does not follow the log.
+
+    Args:
+        membership: at the end of the log that `checkpoint` is of, by its clear part.
+        own_name: on his card.
+    """
+    place = Place.next(
+        membership,
+        secret.member,
+        seen_size=checkpoint.size,
+        seen_root=checkpoint.root,
+        now_ns=int(clock.now_s() * 1e9),
+    )
+    return sign_entry(secret.identity, place.entry(Join(secret.card(own_name), role, note)))
 
 
 class Members:

@@ -16,7 +16,14 @@ from muniment.crypto.entries import SignedEntry
 from muniment.crypto.identity import Identity
 from muniment.engine.opening import open_entries
 from muniment.engine.sequencer import replay, signed_tree
-from muniment.errors import EntryRefused, InvalidRequest, LogForked, MalformedRecord, StoreFailed
+from muniment.errors import (
+    EntryRefused,
+    HistoryMissing,
+    InvalidRequest,
+    LogForked,
+    MalformedRecord,
+    StoreFailed,
+)
 from muniment.ids import VolumeId
 from muniment.merkle.log_tree import Frontier
 from muniment.ports import LogClient, LoggedEntry, LogStore
@@ -37,12 +44,15 @@ def rehost(replica: LogStore, target: LogStore, identity: Identity) -> VolumeId:
         identity: of the new service.
     Returns: the volume; the target holds all entries durably, under a checkpoint signed by `identity`.
 
-    Raises: InvalidRequest: the target holds another history, or the replica is empty; StoreFailed: the
+    Raises: InvalidRequest: the target holds another history, or the replica is empty; HistoryMissing: the
+        replica began with a view snapshot, and the target lacks what came before; StoreFailed: the
         replica does not verify, or a medium failed; DiskFull.
     Cost: O(entries), one signature check for each that is new.
     """
     if replica.size == 0:
         raise InvalidRequest(reason="the replica is empty: there is nothing to host")
+    if replica.start > target.size:
+        raise HistoryMissing(start=replica.start)
     common = min(replica.size, target.size)
     if Frontier.at(common, replica.node).root() != Frontier.at(common, target.node).root():
         raise InvalidRequest(reason=f"the target holds another history of {common} entries")

@@ -117,8 +117,7 @@ def _write(follower: Follower, file: BinaryIO) -> tuple[int, bytes]:
     if view.size < membership.size:
         raise NotCapable(needed=f"read (entry {view.size})", given="keys of earlier entries")
     try:
-        for piece in encode_view(head_of(membership, follower.frontier), view.state_rows()):
-            file.write(piece)
+        file.writelines(encode_view(head_of(membership, follower.frontier), view.state_rows()))
         file.flush()
         file.seek(0)
     except OSError as error:
@@ -220,6 +219,12 @@ class Newcomer:
                 _log.warning("the view snapshot in entry %d is passed over: %s", found.index, error)
                 below = found.index
                 continue
+            _log.info(
+                "begun with the view snapshot in entry %d: %d entries fetched of %d",
+                found.index,
+                self.fetched,
+                end.part.head.size,
+            )
             return Begun(found.index, found.operation.size)
         return None
 

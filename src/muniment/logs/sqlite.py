@@ -21,6 +21,9 @@ from muniment.ports import LoggedEntry
 
 _APPLICATION_ID: Final = 0x4D554E4C  # "MUNL"
 _SCHEMA_VERSION: Final = 1
+_BEGUN_LATER: Final = 2
+"""Version of a replica that lacks the log's first entries: who knows version 1 only leaves it alone."""
+
 _T = TypeVar("_T")
 
 _SCHEMA: Final = f"""
@@ -101,11 +104,16 @@ class SqliteLog:
         with self._write_lock:
             if self._size or not entries:
                 raise InternalError(reason="a log begins once, with an entry")
-            self._append(start, entries, nodes, checkpoint)
+            self._append(start, entries, nodes, checkpoint, version=_BEGUN_LATER)
             self._start = start
 
     def _append(
-        self, start: int, entries: Sequence[LoggedEntry], nodes: Sequence[Subtree], checkpoint: bytes
+        self,
+        start: int,
+        entries: Sequence[LoggedEntry],
+        nodes: Sequence[Subtree],
+        checkpoint: bytes,
+        version: int = 0,
     ) -> None:
         def work() -> None:
             with _transaction(self._writer) as writer:
@@ -122,6 +130,8 @@ class SqliteLog:
                     ],
                 )
                 writer.execute("INSERT OR REPLACE INTO head VALUES (0, ?)", (checkpoint,))
+                if version:
+                    writer.execute(f"PRAGMA user_version = {version}")
 
         self._run(work)
         self._size = start + len(entries)
@@ -278,14 +288,20 @@ def _prepare(connection: sqlite3.Connection, path: Path) -> None:
         _flush(path.parent)
     elif application != _APPLICATION_ID:
         raise StoreFailed(where=str(path), reason="this is not a log")
-    elif version != _SCHEMA_VERSION:
+    elif version not in (_SCHEMA_VERSION, _BEGUN_LATER):
         raise UnknownVersion(format="log file", version=version)
 
 
 def _range(connection: sqlite3.Connection) -> tuple[int, int]:
-    """The first entry, and the index behind the last."""
+    """The first entry, and the index behind the last.
+
+    Of a file of version 1 the first is 0, whatever is missing in it.
+    """
     first, last = connection.execute("SELECT min(idx), max(idx) FROM entries").fetchone()
-    return (0, 0) if last is None else (int(first), int(last) + 1)
+    if last is None:
+        return 0, 0
+    later = connection.execute("PRAGMA user_version").fetchone()[0] == _BEGUN_LATER
+    return int(first) if later else 0, int(last) + 1
 
 
 def _flush(path: Path) -> None:

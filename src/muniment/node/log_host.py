@@ -18,10 +18,14 @@ from muniment.crypto.identity import Identity
 from muniment.engine.sequencer import Sequencer, found
 from muniment.errors import AccountRefused, Overloaded, StoreFailed, VolumeUnknown
 from muniment.ids import MemberId, VolumeId, id_text
+from muniment.logs.clear_file import FileClear
 from muniment.logs.sqlite import SqliteLog
 from muniment.ports import Clock
 
 SUFFIX: Final = ".log"
+CLEAR_SUFFIX: Final = ".clear"
+"""Beside each log: its clear part in short, a cache."""
+
 _T = TypeVar("_T")
 
 
@@ -139,7 +143,8 @@ class LogHost:
         self._threads.append(thread)
         loop = asyncio.get_running_loop()
         store = await loop.run_in_executor(thread, SqliteLog, self._path(volume))
-        sequencer = Sequencer(volume, store, self.identity, self.clock, thread)
+        kept = FileClear(self._path(volume).with_suffix(CLEAR_SUFFIX))
+        sequencer = Sequencer(volume, store, self.identity, self.clock, thread, kept)
         sequencer.restoring = self._restoring
         return sequencer
 

@@ -226,6 +226,11 @@ class Root:
 
         return volumes.rehost_volume(home, name, folder)
 
+    async def fetch_volume(self, home: Path, name: str, passphrase: Passphrase) -> int:
+        from muniment.node import volumes
+
+        return await volumes.fetch_volume(home, name, passphrase)
+
     async def move_volume(self, home: Path, name: str, log: str, passphrase: Passphrase) -> KnownVolume:
         from muniment.node import volumes
 

@@ -3,6 +3,7 @@
 create_volume    found one at a log service, or on this machine
 join_volume      ask for membership by an invitation, or recover a volume by a capability
 open_volume      follow its log
+fetch_volume     its whole log, if only its end is here
 open_offline     the same without asking the log service
 open_files       the same with the grid that has its content
 """
@@ -14,31 +15,28 @@ import contextlib
 import os
 import shutil
 from collections.abc import AsyncIterator
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from muniment.crypto.entries import volume_id
 from muniment.crypto.identity import Identity
 from muniment.crypto.member import MemberSecret
-from muniment.engine.follower import Follower
 from muniment.engine.local_log import LocalLog
 from muniment.engine.members import Members, founding_entry
 from muniment.engine.opened import LOCAL, Holding, KnownVolume, OpenVolume
 from muniment.engine.rehost import rehost
 from muniment.engine.volume import Volume
 from muniment.engine.volume_tree import children, find
-from muniment.errors import InvalidRequest
+from muniment.errors import IntegrityError, InvalidRequest, PeerError, UnavailableError
 from muniment.ids import VolumeId, id_text
-from muniment.logs.checkpoints import FolderCheckpoints
 from muniment.logs.sqlite import SqliteLog
 from muniment.net.log_client import HttpLogService
 from muniment.node import config as files
+from muniment.node import newcomers
 from muniment.node.clock import SystemClock
 from muniment.node.folder import FolderLock, make_identity, read_identity
 from muniment.node.log_host import SUFFIX, LogHost
 from muniment.node.volume_home import (
-    CHECKPOINTS_FOLDER,
     LOCAL_KEY_FILE,
     LOCAL_LOGS_FOLDER,
     REPLICA_FILE,
@@ -47,10 +45,8 @@ from muniment.node.volume_home import (
     check_name,
     find_volume,
     holding,
-    keep_evidence,
     keep_volume,
     move_kept,
-    refused,
     secret_of,
     volumes,
 )
@@ -89,7 +85,7 @@ async def create_volume(
     async with log_service(home, log) as service:
         volume, log_key = await service.found(signed)
         known = keep_volume(home, volume, name, log, log_key, None)
-        async with _opened(known, secret, service.client(volume)):
+        async with _opened(home, known, secret, service.client(volume)):
             pass  # its replica is there from the beginning
     return known
 
@@ -123,7 +119,14 @@ async def join_volume(
         known = keep_volume(home, cap.volume, called, log, log_key, kept)
         followed = False
         try:
-            async with _opened(known, held, service.client(cap.volume)) as opened:
+            if isinstance(held, MemberSecret) and kept is None and before is None:
+                client = service.client(cap.volume)
+                with contextlib.suppress(IntegrityError, UnavailableError, PeerError, InvalidRequest):
+                    own = await newcomers.ask_to_join(known, held, client, own_name, role, note)
+                    if own is not None:
+                        followed = True
+                        return known if name else _named(home, known, own, kept)
+            async with _opened(home, known, held, service.client(cap.volume)) as opened:
                 followed = True
                 if name is None and before is None:
                     known = _named(home, known, opened.volume.membership.name, kept)
@@ -151,9 +154,12 @@ def _named(home: Path, known: KnownVolume, name: str, cap: VolumeCap | None) -> 
 
 
 @contextlib.asynccontextmanager
-async def open_volume(home: Path, name: str, passphrase: Passphrase) -> AsyncIterator[OpenVolume]:
+async def open_volume(
+    home: Path, name: str, passphrase: Passphrase, roster: str | None = None
+) -> AsyncIterator[OpenVolume]:
     """A volume of the home, in step with its log.
 
+    The first time on this machine it begins with a view snapshot, if one can be had.
     Waits for another process that uses it.
     Raises: VolumeUnknown, PassphraseWrong; LogForked; as `LogClient`.
     """
@@ -161,9 +167,25 @@ async def open_volume(home: Path, name: str, passphrase: Passphrase) -> AsyncIte
     held = holding(home, known, passphrase)
     async with (
         log_service(home, known.log) as service,
-        _opened(known, held, service.client(known.volume)) as opened,
+        _opened(home, known, held, service.client(known.volume), roster) as opened,
     ):
         yield opened
+
+
+async def fetch_volume(home: Path, name: str, passphrase: Passphrase) -> int:
+    """Have a volume's whole log on this machine, where it began with a view snapshot.
+
+    Returns: how many entries are here then; 0: nothing was missing.
+    Raises: VolumeUnknown, PassphraseWrong; LogForked; as `LogClient`.
+    """
+    known = find_volume(home, name)
+    held = holding(home, known, passphrase)
+    lock = await asyncio.to_thread(FolderLock, known.folder, wait=True)
+    try:
+        async with log_service(home, known.log) as service:
+            return await newcomers.fetch_whole(known, held, service.client(known.volume))
+    finally:
+        lock.close()
 
 
 @contextlib.asynccontextmanager
@@ -240,13 +262,17 @@ async def open_files(
     from muniment.engine.volume_files import VolumeFiles
     from muniment.node import compose
 
-    async with open_volume(home, name, passphrase) as opened, compose.open_grid(home, roster) as grid:
+    async with open_volume(home, name, passphrase, roster) as opened, compose.open_grid(home, roster) as grid:
         yield opened, VolumeFiles(opened.volume, grid)
 
 
 @contextlib.asynccontextmanager
-async def _opened(known: KnownVolume, held: Holding, log: LogClient) -> AsyncIterator[OpenVolume]:
+async def _opened(
+    home: Path, known: KnownVolume, held: Holding, log: LogClient, roster: str | None = None
+) -> AsyncIterator[OpenVolume]:
     async with _followed(known, held, log) as opened:
+        if opened.volume.follower.frontier.size == 0:
+            await newcomers.begin(known, opened.volume, log, home, roster)
         await opened.volume.sync()
         yield opened
 
@@ -258,23 +284,7 @@ async def _followed(known: KnownVolume, held: Holding, log: LogClient) -> AsyncI
         lock = await asyncio.to_thread(FolderLock, known.folder, wait=True)
         stack.callback(lock.close)
         secret = held.read if isinstance(held, MemberSecret) else held
-        replica = SqliteLog(known.folder / REPLICA_FILE)
-        stack.callback(replica.close)
-        view = SqliteView(known.folder / VIEW_FILE)
-        stack.callback(view.close)
-        checkpoints = FolderCheckpoints(known.folder / CHECKPOINTS_FOLDER)
-        stack.callback(checkpoints.close)
-        follower = await asyncio.to_thread(
-            Follower,
-            known.volume,
-            secret,
-            known.log_key,
-            replica,
-            view,
-            checkpoints=checkpoints,
-            evidence_sink=partial(keep_evidence, known),
-            refused=refused(known),
-        )
+        follower = await asyncio.to_thread(newcomers.open_follower, known, secret, stack)
         writer = held if isinstance(held, MemberSecret) else None
         volume = Volume(follower, writer, log, SystemClock(), os.urandom)
         stack.pop_all()  # from here on they are closed below

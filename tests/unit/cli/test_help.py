@@ -41,8 +41,9 @@ def test_these_are_the_commands() -> None:
         "ls", "tree", "cat", "stat", "du", "find", "mkdir", "rmdir", "cp", "mv", "rm", "ln", "chmod", "touch",
         "history", "diff", "restore", "snapshot", "share",
         "node init", "node run", "node status", "introducer init", "introducer run", "log init", "log run",
-        "log backup", "log rehost", "audit", "evidence verify", "witness run",
-        "volume checkpoints", "volume compare", "shell",
+        "log backup", "log rehost", "audit", "evidence verify", "witness run", "keeper run", "keeper once",
+        "keeper account",
+        "volume checkpoints", "volume compare", "volume snapshot-view", "volume fetch", "shell",
         "queue list", "queue show", "queue retry", "queue drop",
         "version",
     }  # fmt: skip

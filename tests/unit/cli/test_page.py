@@ -137,10 +137,12 @@ def members_words(name: str, world: FakeComposition, folder: Path) -> dict[str, 
         assert anna.muni("volume", "checkpoints", "books", "--export", folder / "seen").code == 0
     return {
         "volume checkpoints": ["books"], "volume compare": ["books", folder / "seen"],
-        "witness run": ["books", "--once"],
+        "witness run": ["books", "--once"], "keeper once": ["books"], "keeper run": ["books"],
+        "keeper account": ["books"],
         "identity passwd": ["--unlocked"], "identity export": ["--output", folder / "seed"],
         "volume create": ["more", "--log", LOG_ADDRESS], "volume join": [cap], "volume info": ["books"],
         "volume move": ["books", LOG_ADDRESS], "volume cap": ["books", "--right", "verify"],
+        "volume snapshot-view": ["books"], "volume fetch": ["books"],
         "member list": ["books"], "member invite": ["books"], "member join": ["books", "--role", "owner"],
         "member accept": ["books", "carl"], "member kick": ["books", "bert", "-y"],
         "member leave": ["books", "-y"], "member policy": ["books"], "member rotate": ["books"],
@@ -166,7 +168,7 @@ def test_the_documents_are_those_that_are_printed(
         "node status": [tree], "introducer init": ["i"], "introducer run": [tree],
         "log init": ["l"], "log run": [tree], **FILES_WORDS,
     }  # fmt: skip
-    if name.split()[0] in ("identity", "volume", "member", "witness"):
+    if name.split()[0] in ("identity", "volume", "member", "witness", "keeper"):
         serve_log(tmp_path / "log", monkeypatch)
         words |= members_words(name, world, tmp_path)
     if name.startswith("queue"):

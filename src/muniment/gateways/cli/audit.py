@@ -40,6 +40,7 @@ def audit(context: Context, volume: str, deep: bool, offline: bool) -> int:
             try:
                 async with composition.open_volume(context.home, volume, ask):
                     pass  # in step with its log, as far as that is honest and can be reached
+                await composition.fetch_volume(context.home, volume, ask)  # and all of it
             except (VolumeUnknown, PassphraseWrong):
                 raise
             except MunimentError as error:

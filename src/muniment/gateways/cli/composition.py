@@ -155,6 +155,13 @@ class Composition(Protocol):
         """A volume as far as its log was followed before.  Raises: VolumeUnknown."""
         ...
 
+    async def fetch_volume(self, home: Path, name: str, passphrase: Passphrase) -> int:
+        """Have a volume's whole log here, where it began with a view snapshot; returns its entries.
+
+        0: nothing was missing.  Raises: as `open_volume`.
+        """
+        ...
+
     async def audit(
         self,
         home: Path,

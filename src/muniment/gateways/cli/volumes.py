@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import getpass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -18,12 +18,15 @@ from muniment.gateways.cli.checkpoints import (
 )
 from muniment.gateways.cli.context import Context, json_option, pass_context
 from muniment.gateways.cli.passphrases import passphrase_of
-from muniment.gateways.cli.show import count_text, table
+from muniment.gateways.cli.show import bytes_text, count_text, progress_bar, table
 from muniment.gateways.cli.values import CAP_HELP, Line, cap_argument
 from muniment.gateways.cli.when import moment_text
 from muniment.ids import id_text
 from muniment.spec.act import NAME_CHARS_MAX, NOTE_CHARS_MAX, Role
 from muniment.spec.volume_cap import Invitation, Right, parse_volume_cap
+
+if TYPE_CHECKING:
+    from muniment.engine.view_snapshot import SnapshotMade
 
 ROLES = [role.name.lower() for role in Role]
 
@@ -182,6 +185,54 @@ def info(context: Context, volume: str) -> None:
             return document, _info_text(document, opened)
 
     context.emit(*context.run(work))
+
+
+@volume.command("snapshot-view")
+@click.argument("volume", metavar="VOL")
+@click.option("-m", "--message", metavar="TEXT", default="", help="Why, for the history.")
+@json_option
+@pass_context
+def snapshot_view(context: Context, volume: str, message: str) -> None:
+    """Store and sign a volume's present state, for newcomers.
+
+    Who is new to the volume then needs this state and the entries behind it instead of the whole log; what
+    was before he can fetch later.  You vouch for the state: an audit compares it with the log and names who
+    signed another one.  Newcomers look back some thousand entries, so make one every few thousand.
+    """
+
+    async def work() -> SnapshotMade:
+        async with context.composition.open_files(
+            context.home, volume, context.grid, passphrase_of(context)
+        ) as (opened, files):
+            with progress_bar(context, volume) as progress:
+                return await files.snapshot_view(opened.known.folder, message=message, progress=progress)
+
+    made = context.run(work)
+    document = {
+        "index": made.committed.index,
+        "entries": made.size,
+        "size_bytes": made.size_bytes,
+        "state_hash": id_text(made.state_hash),
+    }
+    size = count_text(made.size, "entry", "entries")
+    context.emit(document, f"{made.committed.index}  the state after {size}, {bytes_text(made.size_bytes)}")
+
+
+@volume.command("fetch")
+@click.argument("volume", metavar="VOL")
+@json_option
+@pass_context
+def fetch(context: Context, volume: str) -> None:
+    """Fetch a volume's whole log, where this machine began with a view snapshot.
+
+    Everything is verified and folded from the first entry on; then all of the past can be looked at.
+    Broken off, it goes on where it was the next time.  'muni audit' does it too.
+    """
+    entries = context.run(
+        lambda: context.composition.fetch_volume(context.home, volume, passphrase_of(context))
+    )
+    said = f"all {count_text(entries, 'entry', 'entries')} are here" if entries else "nothing was missing"
+    context.emit({"fetched": bool(entries), "entries": entries}, said)
 
 
 @volume.command("move")
