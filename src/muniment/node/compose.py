@@ -316,7 +316,11 @@ async def _expire_records(service: IntroducerService, file: RosterFile) -> None:
 
 @contextlib.asynccontextmanager
 async def open_grid(
-    home: Path | None = None, roster: str | None = None, policy: Policy | None = None
+    home: Path | None = None,
+    roster: str | None = None,
+    policy: Policy | None = None,
+    *,
+    account: Identity | None = None,
 ) -> AsyncIterator[Grid]:
     """A client's grid with its account key, closed at the end.
 
@@ -325,11 +329,12 @@ async def open_grid(
         roster: `mun:introducer:...` or the path of a roster file; None for the one that MUNIMENT_GRID names
             or the home has joined.
         policy: how files are stored; None for the defaults.
+        account: whose leases it takes; None for the home's own.
 
     Raises: GridUnknown: none is joined; ConfigInvalid: the key or roster file; RosterEmpty: nobody knows any
         node.
     """
-    grid, connector = _client(home, roster, policy)
+    grid, connector = _client(home, roster, policy, account)
     try:
         async with grid:
             yield grid
@@ -359,7 +364,9 @@ def open_sync_grid(
             connector.close()
 
 
-def _client(home: Path | None, roster: str | None, policy: Policy | None) -> tuple[Grid, HttpConnector]:
+def _client(
+    home: Path | None, roster: str | None, policy: Policy | None, account: Identity | None
+) -> tuple[Grid, HttpConnector]:
     """A grid that is not started, and what must be closed after it."""
     # A node process must not load the engine (NumPy, the erasure kernels): it has 80 MB.
     from muniment.discovery.introducer import IntroducerRoster
@@ -369,7 +376,7 @@ def _client(home: Path | None, roster: str | None, policy: Policy | None) -> tup
 
     home = home or default_home()
     where = roster or chosen_roster(home)
-    identity, clock = account_identity(home), SystemClock()
+    identity, clock = account or account_identity(home), SystemClock()
     connector = HttpConnector(identity, clock)
 
     async def resolve(address: PeerAddress) -> str:

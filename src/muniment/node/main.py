@@ -20,8 +20,11 @@ from muniment.gateways.cli.composition import NewNode, Passphrase, Ready
 
 if TYPE_CHECKING:
     from muniment.audit.report import AuditReport
+    from muniment.core.keeping.job import KindCount
+    from muniment.crypto.identity import Identity
     from muniment.crypto.member import MemberSecret
     from muniment.engine.grid import Grid
+    from muniment.engine.keeping.keeper import Duties, Keeper
     from muniment.engine.opened import KnownVolume, OpenVolume
     from muniment.engine.policy import Policy
     from muniment.engine.volume_files import VolumeFiles
@@ -262,6 +265,55 @@ class Root:
         from muniment.node import volumes
 
         return volumes.open_files(home, name, roster, passphrase)
+
+    def grid_of(self, account: Identity, home: Path, roster: str | None) -> AbstractAsyncContextManager[Grid]:
+        """A client of the grid under another account than the home's own."""
+        from muniment.node import compose
+
+        return compose.open_grid(home, roster, account=account)
+
+    def keeper_account(self, home: Path, name: str, passphrase: Passphrase) -> str:
+        from muniment.ids import id_text
+        from muniment.node import keepers
+
+        return id_text(keepers.account_of(home, name, passphrase))
+
+    async def keep_once(
+        self, home: Path, names: Sequence[str], roster: str | None, passphrase: Passphrase, duties: Duties
+    ) -> list[tuple[KnownVolume, Keeper, KindCount]]:
+        from muniment.node import keepers
+
+        done = await keepers.keep_once(
+            home, names, lambda account: self.grid_of(account, home, roster), passphrase, duties
+        )
+        return [(post.known, post.keeper, left) for post, left in done]
+
+    def run_keepers(
+        self,
+        home: Path,
+        names: Sequence[str],
+        roster: str | None,
+        passphrase: Passphrase,
+        duties: Duties,
+        tell: Callable[[KnownVolume, Keeper], None],
+    ) -> None:
+        import asyncio
+
+        import uvloop
+
+        from muniment.node import keepers
+
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(
+                keepers.run_keepers(
+                    home,
+                    names,
+                    lambda account: self.grid_of(account, home, roster),
+                    passphrase,
+                    duties,
+                    lambda post: tell(post.known, post.keeper),
+                )
+            )
 
     def open_queue(self, home: Path) -> AbstractContextManager[VisibleQueue]:
         from muniment.node.home_queue import open_queue

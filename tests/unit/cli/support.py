@@ -2,26 +2,30 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import dataclasses
 import json
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from click.testing import CliRunner
 
+from muniment.crypto.identity import Identity
 from muniment.crypto.records import record_text, sign_record
 from muniment.engine.grid import Grid
-from muniment.engine.opened import OpenVolume
+from muniment.engine.keeping.keeper import Duties, Keeper
+from muniment.engine.opened import KnownVolume, OpenVolume
 from muniment.engine.policy import Policy
 from muniment.engine.volume_files import VolumeFiles
 from muniment.errors import GridUnknown, MunimentError
 from muniment.gateways.cli.app import run
 from muniment.gateways.cli.composition import NewNode, Passphrase, Ready
 from muniment.node.main import Root
-from muniment.spec.wire import NodeStatus
+from muniment.spec.wire import NodeStatus, ScrubStatus
 from muniment.testing.fake_grid import FakeGrid
 
 NODE_ADDRESS = "mun:node:" + "a" * 52 + "@host:1"
@@ -74,7 +78,9 @@ class FakeComposition(Root):
     async def node_status(self, target: str) -> tuple[str, NodeStatus]:
         node = self.grid.nodes[0]
         record = record_text(sign_record(node.identity, node.record))
-        return NODE_ADDRESS, NodeStatus(record, "1.0", 0.0, 10_000_000, 4_000_000, 1_000_000, 7, 2, True)
+        scrub = ScrubStatus(1e9, 0.25, 3, 1_500_000, 1, 0, 0, 9e8, 2)
+        sums = (10_000_000, 4_000_000, 1_000_000, 7, 2)
+        return NODE_ADDRESS, NodeStatus(record, "1.0", 0.0, *sums, True, 6, 3_500_000, scrub)
 
     @contextlib.asynccontextmanager
     async def open_grid(
@@ -95,6 +101,22 @@ class FakeComposition(Root):
     ) -> AsyncIterator[tuple[OpenVolume, VolumeFiles]]:
         async with self.open_volume(home, name, passphrase) as opened, self.open_grid(home, roster) as grid:
             yield opened, VolumeFiles(opened.volume, grid)
+
+    def grid_of(self, account: Identity, home: Path, roster: str | None) -> AbstractAsyncContextManager[Grid]:
+        return self.grid.client(account=account.seed)
+
+    def run_keepers(
+        self,
+        home: Path,
+        names: Sequence[str],
+        roster: str | None,
+        passphrase: Passphrase,
+        duties: Duties,
+        tell: Callable[[KnownVolume, Keeper], None],
+    ) -> None:
+        """One scan, as if SIGTERM came then."""
+        for known, keeper, _ in asyncio.run(self.keep_once(home, names, roster, passphrase, duties)):
+            tell(known, keeper)
 
     def default_home(self) -> Path:
         return self.home

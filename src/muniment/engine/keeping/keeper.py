@@ -113,6 +113,10 @@ class Keeper:
         worker: does the jobs; this object registers its handlers there.
         member: whose keeper it is; enters the challenges.
         duties: how.
+
+    Attributes:
+        tally: what was done.
+        scanned: called after each scan.
     """
 
     def __init__(
@@ -135,10 +139,16 @@ class Keeper:
             Throttle(self._duties.bytes_per_s), below=self._duties.repair_below, move=self._duties.move
         )
         self.tally = KeeperTally()
+        self.scanned: Callable[[], None] = lambda: None
         worker.register(self._kind("follow"), self._follow)
         worker.register(self._kind("scan"), self._scan)
         worker.register(self._kind("repair"), self._repair)
         worker.register(self._kind("collect"), self._collect)
+
+    @property
+    def repairs(self) -> str:
+        """The kind of the jobs that repair."""
+        return self._kind("repair")
 
     @property
     def repaired(self) -> RepairResult:
@@ -191,6 +201,7 @@ class Keeper:
             return
         self._scanning = None
         self.tally.scans += 1
+        self.scanned()
         work.add(self._new_scan(self._clock.now_s() + self._duties.scan_s))
 
     async def _repair(self, work: Work) -> None:

@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from muniment.audit.report import AuditReport
+    from muniment.core.keeping.job import KindCount
     from muniment.crypto.member import MemberSecret
     from muniment.engine.grid import Grid
+    from muniment.engine.keeping.keeper import Duties, Keeper
     from muniment.engine.opened import KnownVolume, OpenVolume
     from muniment.engine.policy import Policy
     from muniment.engine.volume_files import VolumeFiles
@@ -226,6 +228,32 @@ class Composition(Protocol):
         self, home: Path, name: str, roster: str | None, passphrase: Passphrase
     ) -> AbstractAsyncContextManager[tuple[OpenVolume, VolumeFiles]]:
         """The same with the grid that has its content."""
+        ...
+
+    def keeper_account(self, home: Path, name: str, passphrase: Passphrase) -> str:
+        """The account under which this home keeps a volume.  Raises: VolumeUnknown, PassphraseWrong."""
+        ...
+
+    async def keep_once(
+        self, home: Path, names: Sequence[str], roster: str | None, passphrase: Passphrase, duties: Duties
+    ) -> list[tuple[KnownVolume, Keeper, KindCount]]:
+        """Scan these volumes once and do what is due; returns what was done, and the repairs still open.
+
+        Raises: VolumeUnknown, PassphraseWrong; LogForked; RosterEmpty; FolderBusy: another keeper of this
+            home has one of them; StoreFailed, DiskFull.
+        """
+        ...
+
+    def run_keepers(
+        self,
+        home: Path,
+        names: Sequence[str],
+        roster: str | None,
+        passphrase: Passphrase,
+        duties: Duties,
+        tell: Callable[[KnownVolume, Keeper], None],
+    ) -> None:
+        """Keep these volumes until SIGTERM or SIGINT, telling of each scan.  Raises: as `keep_once`."""
         ...
 
     def open_queue(self, home: Path) -> AbstractContextManager[VisibleQueue]:

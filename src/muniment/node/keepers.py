@@ -1,0 +1,199 @@
+"""The composition root's part for keepers: which logs, accounts and files make one, and a process of them.
+
+volumes/<VolumeId>/keeper/     a replica of the log, checkpoints and the blob book; one process at a time
+queue.sqlite                   what all keepers of the home have to do
+
+A keeper has a replica of its own, so that other commands on the same volume go on meanwhile, and the verify
+right only: whatever the home holds is weakened before anything is opened with it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import random
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Final
+
+from muniment.books.sqlite import SqliteBlobBook
+from muniment.core.keeping.job import KindCount
+from muniment.crypto.identity import Identity
+from muniment.crypto.keeping import keeper_account
+from muniment.crypto.member import MemberSecret, ReadSecret, VerifySecret
+from muniment.engine.follower import Follower
+from muniment.engine.grid import Grid
+from muniment.engine.keeping.keeper import Duties, Keeper
+from muniment.engine.keeping.named import NamedByLog
+from muniment.engine.keeping.work import Worker
+from muniment.engine.opened import Holding, KnownVolume
+from muniment.engine.volume import Volume
+from muniment.ids import AccountId
+from muniment.logs.checkpoints import FolderCheckpoints
+from muniment.logs.sqlite import SqliteLog
+from muniment.node import compose, volumes
+from muniment.node.clock import SystemClock
+from muniment.node.folder import FolderLock, failed
+from muniment.node.home_queue import open_queue
+from muniment.node.volume_home import Passphrase, find_volume, holding, keep_evidence, refused
+from muniment.views.memory import MemoryView
+
+KEEPER_FOLDER: Final = "keeper"
+_LOG_FILE: Final = "log.sqlite"
+_CHECKPOINTS_FOLDER: Final = "checkpoints"
+_BOOK_FILE: Final = "book.sqlite"
+
+
+@dataclass(frozen=True, slots=True)
+class Post:
+    """A keeper at its volume.
+
+    Attributes:
+        known: the volume.
+        keeper: does it.
+        account: whose leases it takes.
+    """
+
+    known: KnownVolume
+    keeper: Keeper
+    account: AccountId
+
+
+Tell = Callable[[Post], None]
+
+OpenGrid = Callable[[Identity], AbstractAsyncContextManager[Grid]]
+"""Makes a client of the grid for an account."""
+
+
+def account_of(home: Path, name: str, passphrase: Passphrase) -> AccountId:
+    """The account under which this home keeps a volume.  Raises: VolumeUnknown, PassphraseWrong."""
+    known = find_volume(home, name)
+    return keeper_account(_weakened(holding(home, known, passphrase)), known.volume).account
+
+
+async def keep_once(
+    home: Path, names: Sequence[str], open_grid: OpenGrid, passphrase: Passphrase, duties: Duties
+) -> list[tuple[Post, KindCount]]:
+    """Scan each volume once, and do all that is due; returns what was done, and the repairs still open.
+
+    Raises: VolumeUnknown, PassphraseWrong; LogForked; RosterEmpty; FolderBusy: another keeper of this home
+        has one of them; StoreFailed, DiskFull.
+    """
+    async with contextlib.AsyncExitStack() as stack:
+        worker, posts = await _posts(stack, home, names, open_grid, passphrase, duties)
+        for post in posts:
+            await post.keeper.begin()
+        await worker.flush()
+        kinds = (await worker.status()).kinds
+        return [(post, kinds.get(post.keeper.repairs, KindCount(0, 0))) for post in posts]
+
+
+async def run_keepers(
+    home: Path,
+    names: Sequence[str],
+    open_grid: OpenGrid,
+    passphrase: Passphrase,
+    duties: Duties,
+    tell: Tell,
+    *,
+    stop: asyncio.Event | None = None,
+) -> None:
+    """Keep these volumes until SIGTERM, SIGINT or `stop`; what is under way then goes on at the next start.
+
+    Args:
+        tell: told after each scan.
+    Raises: as `keep_once`.
+    """
+    async with contextlib.AsyncExitStack() as stack:
+        stopping = compose.stop_signals(stack, stop)
+        worker, posts = await _posts(stack, home, names, open_grid, passphrase, duties)
+        for post in posts:
+            post.keeper.scanned = partial(tell, post)
+            await post.keeper.begin()
+        running = asyncio.create_task(worker.run(), name="keeper")
+        stopped = asyncio.create_task(stopping.wait(), name="wait for the end")
+        try:
+            await asyncio.wait({running, stopped}, return_when=asyncio.FIRST_COMPLETED)
+            if running.done():
+                running.result()
+        finally:
+            for task in (running, stopped):
+                task.cancel()
+            await asyncio.wait({running, stopped})
+
+
+async def _posts(
+    stack: contextlib.AsyncExitStack,
+    home: Path,
+    names: Sequence[str],
+    open_grid: OpenGrid,
+    passphrase: Passphrase,
+    duties: Duties,
+) -> tuple[Worker, list[Post]]:
+    queue = stack.enter_context(open_queue(home, make=True))
+    worker = Worker(queue, clock=SystemClock(), chance=random.SystemRandom().random)
+    found = {known.volume: known for known in (find_volume(home, name) for name in names)}
+    posts = []
+    for known in found.values():
+        secret = _weakened(holding(home, known, passphrase))
+        posts.append(await stack.enter_async_context(_post(home, known, secret, open_grid, worker, duties)))
+    return worker, posts
+
+
+@contextlib.asynccontextmanager
+async def _post(
+    home: Path,
+    known: KnownVolume,
+    secret: VerifySecret,
+    open_grid: OpenGrid,
+    worker: Worker,
+    duties: Duties,
+) -> AsyncIterator[Post]:
+    folder = known.folder / KEEPER_FOLDER
+    try:
+        folder.mkdir(mode=0o700, exist_ok=True)
+    except OSError as error:
+        raise failed(folder, error) from error
+    account = keeper_account(secret, known.volume)
+    async with contextlib.AsyncExitStack() as stack:
+        stack.callback(FolderLock(folder).close)
+        book = stack.enter_context(contextlib.closing(SqliteBlobBook(folder / _BOOK_FILE)))
+        service = await stack.enter_async_context(volumes.log_service(home, known.log))
+        follower = await asyncio.to_thread(_follower, known, folder, secret)
+        volume = Volume(follower, None, service.client(known.volume), SystemClock(), os.urandom)
+        stack.push_async_callback(volume.aclose)
+        grid = await stack.enter_async_context(open_grid(account))
+        keeper = Keeper(NamedByLog(volume), grid, book, worker, SystemClock(), secret.member, duties)
+        yield Post(known, keeper, account.account)
+
+
+def _follower(known: KnownVolume, folder: Path, secret: VerifySecret) -> Follower:
+    with contextlib.ExitStack() as stack:
+        replica = stack.enter_context(contextlib.closing(SqliteLog(folder / _LOG_FILE)))
+        checkpoints = stack.enter_context(contextlib.closing(FolderCheckpoints(folder / _CHECKPOINTS_FOLDER)))
+        follower = Follower(
+            known.volume,
+            secret,
+            known.log_key,
+            replica,
+            MemoryView(),  # nothing is ever folded into it: that takes the read right
+            checkpoints=checkpoints,
+            evidence_sink=partial(keep_evidence, known),
+            refused=refused(known),
+        )
+        stack.pop_all()  # the follower closes them
+        return follower
+
+
+def _weakened(held: Holding) -> VerifySecret:
+    match held:
+        case MemberSecret():
+            return held.read.verify
+        case ReadSecret():
+            return held.verify
+        case VerifySecret():
+            return held
