@@ -80,6 +80,7 @@ class Times(_Settings, frozen=True):
         record_s: lifetime of the node's signed record; renewed after a third of it.
         request_s: deadline of one request.
         stop_grace_s: requests under way at a graceful stop may take this long to finish.
+        scrub_s: every share is read again once in this time.
     """
 
     reservation_s: Annotated[int, msgspec.Meta(ge=1, le=_DAY_S)] = 600
@@ -88,6 +89,7 @@ class Times(_Settings, frozen=True):
     record_s: Annotated[int, msgspec.Meta(ge=3, le=366 * _DAY_S)] = 3600
     request_s: Annotated[int, msgspec.Meta(ge=1, le=3600)] = 120
     stop_grace_s: Annotated[int, msgspec.Meta(ge=0, le=600)] = 10
+    scrub_s: Annotated[int, msgspec.Meta(ge=1, le=_YEARS_S)] = 30 * _DAY_S
 
 
 class Limits(_Settings, frozen=True):
@@ -98,12 +100,14 @@ class Limits(_Settings, frozen=True):
         threads: threads that read, write and hash.
         reservations: promises of space that wait at once.
         reconcile_bytes_per_s: how fast shares found without a ledger entry are read at most.
+        scrub_bytes_per_s: how fast shares are read again at most.
     """
 
     requests: Annotated[int, msgspec.Meta(ge=1, le=4096)] = 64
     threads: Annotated[int, msgspec.Meta(ge=1, le=64)] = 4
     reservations: Annotated[int, msgspec.Meta(ge=1, le=10_000_000)] = 100_000
     reconcile_bytes_per_s: Annotated[int, msgspec.Meta(ge=1)] = 50_000_000
+    scrub_bytes_per_s: Annotated[int, msgspec.Meta(ge=1)] = 20_000_000
 
 
 class NodeConfig(_Settings, frozen=True):

@@ -1,4 +1,5 @@
-"""What a node does by itself: give back expired reservations, trash and purge, compare store and ledger.
+"""What a node does by itself: give back expired reservations, trash and purge, compare store and ledger,
+read every share again.
 
 Every task belongs to whoever awaits `run`, which ends only by cancellation and leaves no thread behind.  A
 step that fails because of the disk is logged and tried again at its next turn; a bug ends the node.
@@ -7,10 +8,11 @@ step that fails because of the disk is logged and tried again at its next turn; 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import threading
-from collections.abc import Callable
-from concurrent.futures import Executor
+from collections.abc import Awaitable, Callable
+from concurrent.futures import Executor, ThreadPoolExecutor
 from functools import partial
 from typing import Final
 
@@ -18,13 +20,15 @@ from muniment.errors import LocalError
 from muniment.node.config import NodeConfig
 from muniment.node.ledger import Ledger
 from muniment.node.reconcile import reconcile
+from muniment.node.scrub import Scrub
+from muniment.node.scrub_book import ScrubBook
 from muniment.node.service import NodeService
 from muniment.node.survey import Survey
 from muniment.ports import Clock, ShareStore
 
 _EXPIRE_S_MAX: Final = 30.0
 _PURGE_S: Final = 60.0
-_RECONCILE_RETRY_S: Final = 60.0
+_RETRY_S: Final = 60.0
 _AT_ONCE_MAX: Final = 1000
 """Batches of one turn, so that one step never keeps its thread for long."""
 
@@ -35,7 +39,7 @@ class Housekeeping:
     """The background work of one node.
 
     Args:
-        pool: threads for short steps; the comparison has one of its own, for it may run for hours.
+        pool: threads for short steps; comparison and scrub have one of their own, for they run for long.
     """
 
     def __init__(
@@ -56,7 +60,7 @@ class Housekeeping:
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._every(expire_s, self._service.books.expire), name="expire reservations")
             tasks.create_task(self._every(_PURGE_S, self._tidy), name="trash and purge")
-            tasks.create_task(self._compare(), name="reconcile")
+            tasks.create_task(self._read_all(), name="reconcile and scrub")
 
     def _tidy(self) -> None:
         """Trash what has expired and purge what was long enough in the trash; several batches."""
@@ -74,14 +78,21 @@ class Housekeeping:
             except LocalError as error:
                 _log.error("housekeeping: %s", error)
 
-    async def _compare(self) -> None:
-        """Compare store and ledger once; again in a minute if the disk failed meanwhile."""
+    async def _read_all(self) -> None:
+        """Compare store and ledger once, then read the shares again and again: never both, for the disk's
+        sake.
+        """
+        await self._until_done("store and ledger could not be compared", self._compare_once)
+        await self._until_done("the scrub was interrupted", self._scrub)
+
+    async def _until_done(self, trouble: str, work: Callable[[], Awaitable[None]]) -> None:
+        """Do long work; again in a minute if the disk failed meanwhile."""
         while True:
             try:
-                await self._compare_once()
+                await work()
             except LocalError as error:
-                _log.error("store and ledger could not be compared: %s", error)
-                await asyncio.sleep(_RECONCILE_RETRY_S)
+                _log.error("%s: %s", trouble, error)
+                await asyncio.sleep(_RETRY_S)
             else:
                 return
 
@@ -106,3 +117,21 @@ class Housekeeping:
             stop.set()
             await asyncio.wait([work])
             survey.close()
+
+    async def _scrub(self) -> None:
+        loop = asyncio.get_running_loop()
+        book = ScrubBook(self._ledger.path)
+        with contextlib.closing(book), ThreadPoolExecutor(1, thread_name_prefix="scrub") as thread:
+            scrub = Scrub(
+                self._service,
+                book,
+                round_s=self._config.times.scrub_s,
+                bytes_per_s=self._config.limits.scrub_bytes_per_s,
+                clock=self._clock,
+            )
+            self._service.scrub_status = scrub.status
+            try:
+                while True:
+                    await asyncio.sleep(await loop.run_in_executor(thread, scrub.step))
+            finally:
+                thread.submit(scrub.note).result()  # waits for a step under way

@@ -37,11 +37,15 @@ _DUE_ROWS: Final = 1000
 
 @dataclass(frozen=True, slots=True)
 class Totals:
-    """Sums over the whole node: shares held, and what is in quarantine (once for each owner it had)."""
+    """Sums over the whole node: shares held, what is in quarantine (once for each owner it had), and leases
+    that are not in the trash (each account's own, those without an owner too).
+    """
 
     used_bytes: int
     share_count: int
     quarantined_count: int
+    leased_bytes: int
+    leased_count: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +105,8 @@ class Ledger:
 
     def totals(self) -> Totals:
         """What the whole node holds.  Cost: one row."""
-        return Totals(*self._rows("SELECT used_bytes, share_count, quarantined_count FROM totals")[0])
+        sql = "SELECT used_bytes, share_count, quarantined_count, leased_bytes, leased_count FROM totals"
+        return Totals(*self._rows(sql)[0])
 
     def usage(self, account: AccountId) -> Usage:
         """What one account holds.  Cost: one row."""

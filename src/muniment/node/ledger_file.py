@@ -10,7 +10,7 @@ import threading
 from pathlib import Path
 
 from muniment.errors import DiskFull, MunimentError, StoreFailed, UnknownVersion
-from muniment.node.ledger_schema import APPLICATION_ID, SCHEMA, SCHEMA_VERSION
+from muniment.node.ledger_schema import APPLICATION_ID, SCHEMA_VERSION, STEPS
 
 
 class LedgerConnection:
@@ -53,21 +53,23 @@ class LedgerConnection:
 
 
 def prepare(sqlite: sqlite3.Connection, path: Path) -> None:
-    """Make the tables of a new file; refuse a file of another program or of a later version.
+    """Make the tables of a new file, or bring one of an earlier version up to this; refuse any other.
 
-    Raises: UnknownVersion; StoreFailed: not a ledger.
+    In one transaction: a crash leaves the file as it was.  Cost of the step from version 1: O(leases).
+    Raises: UnknownVersion: a later version wrote it; StoreFailed: not a ledger.
     """
     application = sqlite.execute("PRAGMA application_id").fetchone()[0]
     version = sqlite.execute("PRAGMA user_version").fetchone()[0]
-    if (application, version) == (0, 0) and not sqlite.execute("SELECT 1 FROM sqlite_master").fetchone():
+    is_new = (application, version) == (0, 0) and not sqlite.execute("SELECT 1 FROM sqlite_master").fetchone()
+    if not is_new and application != APPLICATION_ID:
+        raise StoreFailed(where=str(path), reason="this is not a ledger; move it away to have it rebuilt")
+    if version > SCHEMA_VERSION:
+        raise UnknownVersion(format="ledger", version=version)
+    if version < SCHEMA_VERSION:
         sqlite.executescript(
-            f"BEGIN IMMEDIATE; {SCHEMA}"
+            f"BEGIN IMMEDIATE; {''.join(STEPS[version:])}"
             f" PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;"
         )
-    elif application != APPLICATION_ID:
-        raise StoreFailed(where=str(path), reason="this is not a ledger; move it away to have it rebuilt")
-    elif version != SCHEMA_VERSION:
-        raise UnknownVersion(format="ledger", version=version)
 
 
 def translated(error: sqlite3.Error, path: Path) -> MunimentError:

@@ -1,18 +1,18 @@
 """Tables of the ledger: every column with its meaning, unit, sentinel and invariant.
 
-The schema carries its version in `PRAGMA user_version`.  A later version brings a migration from each
-earlier one; a file of a later version than this program knows is refused.
+The schema carries its version in `PRAGMA user_version`.  `STEPS[v]` leads from version v to the next: a new
+file takes all of them, an older one those it lacks, so that both end alike.  A file of a later version than
+this program knows is refused.
 """
 
 from __future__ import annotations
 
 from typing import Final
 
-SCHEMA_VERSION: Final = 1
 APPLICATION_ID: Final = 0x4D554E4C
 """"MUNL": tells a ledger from any other SQLite file."""
 
-SCHEMA: Final = """
+_SHARES: Final = """
 -- Shares that the store holds durably.
 CREATE TABLE shares (
     blob BLOB NOT NULL,          -- BlobId, 32 bytes
@@ -91,3 +91,45 @@ CREATE TRIGGER quarantine_removed AFTER DELETE ON quarantine BEGIN
     UPDATE totals SET quarantined_count = quarantined_count - 1;
 END;
 """
+
+_LEASED: Final = """
+-- Sums over the leases that are not in the trash.
+ALTER TABLE totals ADD COLUMN leased_bytes INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE totals ADD COLUMN leased_count INTEGER NOT NULL DEFAULT 0;
+UPDATE totals SET leased_bytes = (SELECT coalesce(sum(size_bytes), 0) FROM leases WHERE trashed_s = 0),
+    leased_count = (SELECT count(*) FROM leases WHERE trashed_s = 0);
+
+CREATE TRIGGER wanted_added AFTER INSERT ON leases WHEN new.trashed_s = 0 BEGIN
+    UPDATE totals SET leased_bytes = leased_bytes + new.size_bytes, leased_count = leased_count + 1;
+END;
+CREATE TRIGGER wanted_changed AFTER UPDATE OF size_bytes, trashed_s ON leases
+    WHEN (new.trashed_s = 0) <> (old.trashed_s = 0) OR new.size_bytes <> old.size_bytes BEGIN
+    UPDATE totals SET
+        leased_bytes = leased_bytes + (new.trashed_s = 0) * new.size_bytes
+            - (old.trashed_s = 0) * old.size_bytes,
+        leased_count = leased_count + (new.trashed_s = 0) - (old.trashed_s = 0);
+END;
+CREATE TRIGGER wanted_removed AFTER DELETE ON leases WHEN old.trashed_s = 0 BEGIN
+    UPDATE totals SET leased_bytes = leased_bytes - old.size_bytes, leased_count = leased_count - 1;
+END;
+"""
+
+_SCRUB: Final = """
+-- How far the shares have been read again, one row (`node.scrub`).
+CREATE TABLE scrub (
+    started_s REAL NOT NULL,      -- begin of this round, seconds since the epoch; 0: none has begun
+    blob BLOB NOT NULL,           -- with `number`: the last share read in this round; empty: none
+    number INTEGER NOT NULL,
+    shares INTEGER NOT NULL,      -- read in this round, with their bytes
+    bytes INTEGER NOT NULL,
+    damaged INTEGER NOT NULL,     -- of them: did not verify, now in quarantine
+    missing INTEGER NOT NULL,     -- of them: not in the store any more
+    unreadable INTEGER NOT NULL,  -- of them: the medium failed, which says nothing about the share
+    whole_s REAL NOT NULL,        -- begin of the last round that came to its end; 0: none has
+    found INTEGER NOT NULL        -- damaged and missing, of all rounds
+);
+INSERT INTO scrub VALUES (0, x'', -1, 0, 0, 0, 0, 0, 0, 0);
+"""
+
+STEPS: Final = (_SHARES, _LEASED + _SCRUB)
+SCHEMA_VERSION: Final = len(STEPS)

@@ -27,7 +27,7 @@ from muniment.ports import (
     ShareStore,
     StoredShare,
 )
-from muniment.spec.wire import NodeStatus
+from muniment.spec.wire import NodeStatus, ScrubStatus
 
 _T = TypeVar("_T")
 _log = logging.getLogger(__name__)
@@ -46,6 +46,7 @@ class NodeService:
 
     Attributes:
         reconciled: whether store and ledger have been compared since the start; set by `reconcile`.
+        scrub_status: how far the shares have been read again; set by `Scrub`.
     """
 
     def __init__(
@@ -59,6 +60,7 @@ class NodeService:
     ) -> None:
         self.books = books
         self.reconciled = False
+        self.scrub_status: Callable[[], ScrubStatus | None] = lambda: None
         self._version, self._capacity_bytes = version, capacity_bytes
         self._store, self._clock, self._record_text = store, clock, record_text
         self._verified = VerifiedShares(store)
@@ -76,6 +78,9 @@ class NodeService:
             share_count=totals.share_count,
             quarantined_count=totals.quarantined_count,
             reconciled=self.reconciled,
+            leased_count=totals.leased_count,
+            leased_bytes=totals.leased_bytes,
+            scrub=self.scrub_status(),
         )
 
     # --- writing ------------------------------------------------------------------------------
@@ -151,11 +156,18 @@ class NodeService:
         Raises: StoreFailed: it cannot be read now; nothing is changed.
         """
         try:
-            size_bytes = self._guarded(share.key, lambda: self._verified.check(share.key))
+            size_bytes = self.verify(share.key)
         except (ShareUnknown, ShareCorrupt):
             return False
         self.books.adopt(StoredShare(share.key, size_bytes))
         return True
+
+    def verify(self, key: ShareKey) -> int:
+        """Read and verify a whole share, which is put into quarantine if it is damaged; returns its bytes.
+
+        Raises: ShareUnknown; ShareCorrupt: it is in quarantine now; StoreFailed: it cannot be read now.
+        """
+        return self._guarded(key, lambda: self._verified.check(key))
 
     def set_aside(self, found: ForeignObject) -> None:
         """Put into quarantine what is not named as a share."""
@@ -169,7 +181,7 @@ class NodeService:
         """
         count = 0
         with self.books.removing(keys) as locked:
-            missing = [key for key in locked if not self._is_there(key)]
+            missing = [key for key in locked if self.books.is_held(key) and not self._is_there(key)]
             if missing:
                 self.books.lose(missing, "missing from the store")
                 count = len(missing)

@@ -58,8 +58,40 @@ class Problem(Message):
     facts: dict[str, str | int | float] = {}
 
 
-class NodeStatus(Message):
-    """Answer of `info`: the signed record and what changes too often to be signed into it."""
+class ScrubStatus(Message):
+    """How far the node has read its shares again, and what it found (docs/node.md section 8).
+
+    Attributes:
+        round_started_s: when this round began; `done` is the part of it that is read, 0 to 1.
+        share_count: read in this round, and `read_bytes` of them.
+        damaged_count: of them, put into quarantine; `missing_count` were not there, `unreadable_count` could
+            not be read, which is a failure of the medium.
+        whole_since_s: everything the node has was read, or arrived, since then; 0 before the first whole
+            round.
+        found_count: damaged or missing, in all rounds.
+    """
+
+    round_started_s: float
+    done: float
+    share_count: int
+    read_bytes: int
+    damaged_count: int
+    missing_count: int
+    unreadable_count: int
+    whole_since_s: float
+    found_count: int
+
+
+class NodeStatus(Message, forbid_unknown_fields=False):
+    """Answer of `info`: the signed record and what changes too often to be signed into it.
+
+    It grows from version to version: a reader ignores fields it does not know, and takes those that an older
+    node does not send as their defaults.
+
+    Attributes:
+        leased_count: leases that are not in the trash, each account's own, and `leased_bytes` of them.
+        scrub: None where the node has not come to it yet.
+    """
 
     record: RecordText
     version: Annotated[str, msgspec.Meta(max_length=64)]
@@ -70,6 +102,9 @@ class NodeStatus(Message):
     share_count: int
     quarantined_count: int
     reconciled: bool
+    leased_count: int = 0
+    leased_bytes: int = 0
+    scrub: ScrubStatus | None = None
 
 
 class Claim(Message):

@@ -79,8 +79,12 @@ def test_node_status_for_people_programs_and_roster_files(world: FakeComposition
     assert "4.0 MB in 7 shares" in done.text
     assert "5.0 MB" in done.text
     assert "2 shares" in done.text
+    assert "6 (3.5 MB), without those in the trash" in done.text
+    assert "25% of this round: 3 shares (1.5 MB)" in done.text
+    assert "2 shares damaged or missing" in done.text
     document = muni(world, "node", "status", NODE_ADDRESS, "--json").json
     assert (document["free_bytes"], document["quarantined_count"]) == (5_000_000, 2)
+    assert (document["scrub"]["done"], document["leased_count"]) == (0.25, 6)
     assert muni(world, "node", "status", NODE_ADDRESS, "--record").text.strip() == document["record"]
 
 

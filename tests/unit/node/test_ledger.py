@@ -45,14 +45,14 @@ def ledger(path: Path) -> Iterator[Ledger]:
 
 def test_sums_follow_every_change(ledger: Ledger) -> None:
     ledger.store(ALICE, [share(0), share(1, 50)], expires_s=10, now_s=1)
-    assert ledger.totals() == Totals(150, 2, 0)
+    assert ledger.totals() == Totals(150, 2, 0, 150, 2)
     assert ledger.usage(ALICE) == Usage(150, 2)
     ledger.store(ALICE, [share(0)], expires_s=20, now_s=2)  # stored again: counted once
     ledger.lease(BOB, [key(0), key(7)], expires_s=20)
-    assert ledger.totals() == Totals(150, 2, 0)
+    assert ledger.totals() == Totals(150, 2, 0, 250, 3)
     assert ledger.usage(BOB) == Usage(100, 1)
     ledger.lose([key(0)], reason="bad", now_s=3)
-    assert ledger.totals() == Totals(50, 1, 2)
+    assert ledger.totals() == Totals(50, 1, 2, 50, 1)
     assert (ledger.usage(ALICE), ledger.usage(BOB)) == (Usage(50, 1), Usage(0, 0))
 
 
@@ -62,7 +62,7 @@ def test_what_was_written_is_there_after_opening_again(path: Path) -> None:
     first.close()
     second = Ledger(path)
     assert second.held([key(3), key(4)]) == {key(3): 100}
-    assert second.totals() == Totals(100, 1, 0)
+    assert second.totals() == Totals(100, 1, 0, 100, 1)
     second.close()
 
 
@@ -106,7 +106,7 @@ def test_a_share_is_kept_while_anybody_wants_it(ledger: Ledger) -> None:
     assert ledger.usage(ALICE) == Usage(0, 0)
     ledger.trash(BOB, [key(0)], now_s=6)
     assert ledger.purge([key(0)], trashed_before_s=10) == [share(0)]
-    assert ledger.totals() == Totals(0, 0, 0)
+    assert ledger.totals() == Totals(0, 0, 0, 0, 0)
 
 
 def test_expired_leases_go_to_the_trash_first(ledger: Ledger) -> None:
@@ -144,7 +144,7 @@ def test_what_is_lost_is_listed_for_its_owners_until_mended_or_given_up(ledger: 
     ledger.store(ALICE, [share(0)], expires_s=10, now_s=8)
     assert ledger.trash(ALICE, [key(1)], now_s=9) == [True]
     assert ledger.quarantined(ALICE, after=None, limit=10) == []
-    assert ledger.totals() == Totals(100, 1, 1)
+    assert ledger.totals() == Totals(100, 1, 1, 100, 1)
 
 
 def test_an_adopted_share_has_no_owner_until_somebody_claims_it(ledger: Ledger) -> None:
@@ -158,7 +158,7 @@ def test_an_adopted_share_has_no_owner_until_somebody_claims_it(ledger: Ledger) 
 def test_adopting_a_share_that_is_recorded_sets_its_size_right_and_keeps_its_owners(ledger: Ledger) -> None:
     ledger.store(ALICE, [share(0, 70)], expires_s=10, now_s=1)
     ledger.adopt(share(0, 100), expires_s=50, now_s=2)
-    assert ledger.totals() == Totals(100, 1, 0)
+    assert ledger.totals() == Totals(100, 1, 0, 100, 1)
     assert (ledger.usage(ALICE), ledger.usage(OWNERLESS)) == (Usage(100, 1), Usage(0, 0))
 
 
@@ -185,7 +185,7 @@ def test_a_survey_pages_through_many(ledger: Ledger) -> None:
 def test_a_ledger_of_a_later_version_is_refused(path: Path) -> None:
     Ledger(path).close()
     with sqlite3.connect(path) as raw:
-        raw.execute("PRAGMA user_version = 2")
+        raw.execute("PRAGMA user_version = 3")
     raw.close()
     with pytest.raises(UnknownVersion):
         Ledger(path)
@@ -230,7 +230,7 @@ def test_writers_that_wait_share_one_transaction(ledger: Ledger) -> None:
     for thread in (first, *others):
         thread.join()
     assert len(begun) == 1
-    assert ledger.totals() == Totals(300, 3, 0)
+    assert ledger.totals() == Totals(300, 3, 0, 300, 3)
 
 
 def test_a_group_with_a_bad_job_is_repeated_without_it(ledger: Ledger) -> None:
@@ -242,7 +242,7 @@ def test_a_group_with_a_bad_job_is_repeated_without_it(ledger: Ledger) -> None:
     ledger._commit([good, failing])
     assert isinstance(failing.error, InternalError)
     assert good.error is None
-    assert ledger.totals() == Totals(100, 1, 0)
+    assert ledger.totals() == Totals(100, 1, 0, 100, 1)
 
 
 def test_a_full_disk_is_told_and_leaves_the_books_as_they_were(ledger: Ledger) -> None:
@@ -252,7 +252,7 @@ def test_a_full_disk_is_told_and_leaves_the_books_as_they_were(ledger: Ledger) -
         writer.execute(f"PRAGMA max_page_count = {pages + 2}")
     with pytest.raises(DiskFull):
         ledger.store(ALICE, [share(n, blob=bytes([n])) for n in range(250)], expires_s=1, now_s=1)
-    assert ledger.totals() == Totals(100, 1, 0)
+    assert ledger.totals() == Totals(100, 1, 0, 100, 1)
     ledger.lease(ALICE, [key(0)], expires_s=5)
     assert ledger.page(ALICE, after=None, limit=5)[0].expires_s == 5
 
@@ -300,7 +300,9 @@ class SumsMatchRows(RuleBasedStateMachine):
     def sums_are_those_of_the_rows(self) -> None:
         rows = self.ledger._rows
         used, count = rows("SELECT coalesce(sum(size_bytes), 0), count(*) FROM shares")[0]
-        assert self.ledger.totals() == Totals(used, count, rows("SELECT count(*) FROM quarantine")[0][0])
+        bad = rows("SELECT count(*) FROM quarantine")[0][0]
+        leased = rows("SELECT coalesce(sum(size_bytes), 0), count(*) FROM leases WHERE trashed_s = 0")[0]
+        assert self.ledger.totals() == Totals(used, count, bad, *leased)
         sums = rows("SELECT account, sum(size_bytes), count(*) FROM leases GROUP BY account ORDER BY account")
         assert rows("SELECT * FROM usage ORDER BY account") == sums
         orphans = (

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -12,6 +13,10 @@ from muniment.gateways.cli.composition import NewNode
 from muniment.gateways.cli.context import Context, json_option, pass_context
 from muniment.gateways.cli.show import bytes_text, table
 from muniment.gateways.cli.values import Size, parse_size
+from muniment.gateways.cli.when import moment_text
+
+if TYPE_CHECKING:
+    from muniment.spec.wire import ScrubStatus
 
 FOLDER = click.argument("folder", type=click.Path(path_type=Path, file_okay=False))
 HOST = click.option("--host", metavar="HOST", default="127.0.0.1", show_default=True, help="Where to listen.")
@@ -122,6 +127,9 @@ def node_status(context: Context, target: str, record: bool) -> None:
         "share_count": status.share_count,
         "quarantined_count": status.quarantined_count,
         "reconciled": status.reconciled,
+        "leased_count": status.leased_count,
+        "leased_bytes": status.leased_bytes,
+        "scrub": _scrub_document(status.scrub),
         "record": status.record,
     }
     if record:
@@ -136,8 +144,26 @@ def node_status(context: Context, target: str, record: bool) -> None:
         ("free", bytes_text(free_bytes)),
         ("quarantined", f"{status.quarantined_count} shares"),
         ("reconciled", "yes" if status.reconciled else "not yet: still comparing its store with its ledger"),
+        ("leases", f"{status.leased_count} ({bytes_text(status.leased_bytes)}), without those in the trash"),
+        *_scrub_rows(status.scrub),
     ]
     context.emit(document, table(rows))
+
+
+def _scrub_document(scrub: ScrubStatus | None) -> dict[str, Any] | None:
+    return {name: getattr(scrub, name) for name in scrub.__struct_fields__} if scrub else None
+
+
+def _scrub_rows(scrub: ScrubStatus | None) -> list[tuple[str, str]]:
+    """What is known of the node's reading its shares again."""
+    if scrub is None:
+        return [("scrub", "not begun")]
+    whole = f"since {moment_text(int(scrub.whole_since_s * 1e9))}" if scrub.whole_since_s else "not yet"
+    now = f"{scrub.done:.0%} of this round: {scrub.share_count} shares ({bytes_text(scrub.read_bytes)})"
+    found = f"{scrub.found_count} shares damaged or missing"
+    if scrub.unreadable_count:
+        found += f"; {scrub.unreadable_count} cannot be read in this round: look at the disk"
+    return [("all read", whole), ("scrub", now), ("scrub found", found)]
 
 
 @click.group()
