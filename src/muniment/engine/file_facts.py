@@ -74,18 +74,19 @@ class Settler:
         self._owners = os.geteuid() == 0 if owners is None else owners
         self.left_out = LeftOut()
 
-    def settle(self, file: int | bytes, item: TreeItem) -> None:
+    def settle(self, file: int | bytes, item: TreeItem, *, permissions: bool = True) -> None:
         """Set all of them: owner first, since it takes set-user bits and capabilities away.
 
         Args:
             file: descriptor, or path that is not followed if it is a link.
+            permissions: owner and mode too.
         Raises: OSError: permissions or times cannot be set.
         """
         follow = isinstance(file, int)
-        owned = self._set_owner(file, item, follow)
+        owned = permissions and self._set_owner(file, item, follow)
         for name, value in item.xattrs:
             self._set_xattr(file, name, value, follow, owned)
-        if item.kind is not Kind.SYMLINK:
+        if permissions and item.kind is not Kind.SYMLINK:
             os.chmod(file, item.mode if owned else item.mode & _PERMISSIONS)  # noqa: PTH101
         os.utime(file, ns=(item.mtime_ns, item.mtime_ns), follow_symlinks=follow)
 

@@ -45,10 +45,14 @@ class Piece:
     Attributes:
         plain: valid until `free` is called.
         free: call once when `plain` is not needed any more.
+        offset: in the file, if there may be a hole before it; None: right behind the piece before.
+        spans: of a file with holes, where in `plain` it has data; None: everywhere.
     """
 
     plain: memoryview
     free: Callable[[], None]
+    offset: int | None = None
+    spans: tuple[tuple[int, int], ...] | None = None
 
 
 class Source(Protocol):

@@ -6,6 +6,7 @@ import contextlib
 import errno
 import itertools
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final, Protocol
 
@@ -69,11 +70,15 @@ class PathTarget:
     Keeps the permissions of a file that it replaces; a new one gets what the process gives new files.  A
     symbolic link is followed: what it points to is replaced.
 
+    Args:
+        settle: called before the end with the descriptor, and whether there was a file before.
     Raises: FileFailed, DiskFull: from every method but `abandon`.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, settle: Callable[[int, bool], None] | None = None) -> None:
         self._path = self._real = path
+        self._settle = settle
+        self._replaces = False
         self._fd = -1
         self._temp: Path | None = None
         self._unflushed_bytes = 0
@@ -83,6 +88,7 @@ class PathTarget:
             self._real = self._path.resolve()
             mode = self._real.stat().st_mode & 0o777 if self._real.exists() else None
             self._fd, self._temp = _open_new(self._real.parent)
+            self._replaces = mode is not None
             if mode is not None:
                 os.fchmod(self._fd, mode)  # before there is content that somebody else could read
         except OSError as error:
@@ -100,10 +106,19 @@ class PathTarget:
         except OSError as error:
             raise local_error(self._path, error) from error
 
+    def skip(self, length: int) -> None:
+        """Leave a hole."""
+        try:
+            os.ftruncate(self._fd, os.lseek(self._fd, length, os.SEEK_CUR))
+        except OSError as error:
+            raise local_error(self._path, error) from error
+
     def finish(self) -> None:
         """Durable under its name on return."""
         assert self._temp is not None
         try:
+            if self._settle is not None:
+                self._settle(self._fd, self._replaces)
             os.fsync(self._fd)
             os.close(self._fd)
             self._fd = -1
@@ -155,9 +170,13 @@ class DeviceTarget:
             self._fd = -1
 
 
-def open_target(target: Path | Writable) -> Target:
+def open_target(
+    target: Path | Writable, settle: Callable[[int, bool], None] | None = None
+) -> Target | PathTarget:
     """The target behind anything `Grid.get` takes; makes nothing yet.
 
+    Args:
+        settle: as `PathTarget`; nothing else is settled.
     Raises: InvalidRequest: the path is a folder.
     """
     if not isinstance(target, Path):
@@ -166,7 +185,7 @@ def open_target(target: Path | Writable) -> Target:
         raise InvalidRequest(reason=f"{target} is a folder, not a file")
     if target.exists() and not target.is_file():
         return DeviceTarget(target)
-    return PathTarget(target)
+    return PathTarget(target, settle)
 
 
 def _open_new(folder: Path) -> tuple[int, Path]:

@@ -32,6 +32,8 @@ async def store_stream(
     """
     unsealed, done_bytes = asyncio.Semaphore(BUFFERS), 0
     tasks: list[asyncio.Task[BlobRef]] = []
+    extents: list[Extent] = []
+    offset = 0
 
     async def store(piece: Piece) -> BlobRef:
         nonlocal done_bytes
@@ -50,27 +52,31 @@ async def store_stream(
     piece = await source.next()
     if piece is None:
         return StoredContent((), (), 0)
-    if len(piece.plain) <= INLINE_BYTES_MAX:  # only a last piece is that short
+    if len(piece.plain) <= INLINE_BYTES_MAX and piece.offset is None:  # only a last piece is that short
         content = bytes(piece.plain)
         piece.free()
         return StoredContent((Extent(0, len(content), content),), (), len(content))
     try:
         async with asyncio.TaskGroup() as group:
             while piece is not None:
-                if len(tasks) == ROWS_MAX:
-                    largest = ROWS_MAX * writer.policy.chunk_bytes
-                    raise InvalidRequest(reason=f"a file of more than {largest} bytes needs larger chunks")
-                await unsealed.acquire()
-                tasks.append(group.create_task(store(piece)))
+                offset = offset if piece.offset is None else piece.offset
+                size = len(piece.plain)
+                if size:
+                    if len(tasks) == ROWS_MAX:
+                        largest = ROWS_MAX * writer.policy.chunk_bytes
+                        raise InvalidRequest(
+                            reason=f"a file of more than {largest} bytes needs larger chunks"
+                        )
+                    for start, stop in ((0, size),) if piece.spans is None else piece.spans:
+                        extents.append(Extent(offset + start, stop - start, len(tasks), start))
+                    await unsealed.acquire()
+                    tasks.append(group.create_task(store(piece)))
+                offset += size
                 piece = await source.next()
     except BaseExceptionGroup as errors:
         error = first_error(errors)
         raise error from error.__cause__
-    blobs, extents, offset = tuple(task.result() for task in tasks), [], 0
-    for row, ref in enumerate(blobs):
-        extents.append(Extent(offset, ref.plain_bytes, row))
-        offset += ref.plain_bytes
-    return StoredContent(tuple(extents), blobs, offset)
+    return StoredContent(tuple(extents), tuple(task.result() for task in tasks), offset)
 
 
 class OrderedContent:
@@ -79,6 +85,7 @@ class OrderedContent:
     Args:
         extents: those with a byte in the range, in order.
         write: takes the bytes; runs in a thread.
+        skip: takes lengths of holes; None: they are written as zeros.
     """
 
     def __init__(
@@ -87,7 +94,9 @@ class OrderedContent:
         start: int,
         stop: int,
         write: Callable[[memoryview], None],
+        skip: Callable[[int], None] | None = None,
     ) -> None:
+        self._skip = skip
         self._extents, self._at, self._stop, self._write = extents, start, stop, write
         self._start = start
 
@@ -127,6 +136,9 @@ class OrderedContent:
             self._at = last
 
     def _zeros(self, to: int) -> None:
+        if self._skip is not None and self._at < to:
+            self._skip(to - self._at)
+            self._at = to
         while self._at < to:
             count = min(len(_ZEROS), to - self._at)
             self._write(memoryview(_ZEROS)[:count])

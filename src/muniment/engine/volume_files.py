@@ -18,25 +18,27 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
-from muniment.core.tree_state import Inode, TreeReading
+from muniment.core.tree_state import StoredExtent, TreeReading
 from muniment.engine.blobs import BlobWriter
-from muniment.engine.file_facts import LeftOut, read_xattrs
+from muniment.engine.file_facts import LeftOut, Settler, read_xattrs
 from muniment.engine.grid import Grid
 from muniment.engine.policy import Policy
 from muniment.engine.results import DownloadTally, ProgressCallback, Skipped, UploadTally
-from muniment.engine.source import SourceLike, open_source
-from muniment.engine.target import Writable, open_target
-from muniment.engine.threads import Threads
-from muniment.engine.tree_writer import TreeWriter
 from muniment.engine.snapshot_content import storing
+from muniment.engine.source import Source, SourceLike, open_source
+from muniment.engine.sparse_source import SparseSource
+from muniment.engine.target import PathTarget, Writable, open_target
+from muniment.engine.threads import Threads
+from muniment.engine.tree_item import TreeItem
+from muniment.engine.tree_writer import TreeWriter
 from muniment.engine.view_snapshot import SnapshotMade, snapshot_view
 from muniment.engine.volume import Committed, Volume
 from muniment.engine.volume_content import OrderedContent, store_stream
 from muniment.engine.volume_names import OWNER, VolumeNames
 from muniment.engine.volume_plans import Merge, NewFacts, folder_made, written
-from muniment.engine.volume_restore import restored_entries, tree_parts
+from muniment.engine.volume_restore import item_of, restored_entries, tree_parts
 from muniment.engine.volume_share import Share, what_to_share
-from muniment.engine.volume_tree import find, locate, path_text
+from muniment.engine.volume_tree import Listed, find, locate, path_text
 from muniment.engine.volume_upload import VolumeUpload
 from muniment.erasure.codec import Coding
 from muniment.errors import FileFailed, InvalidRequest, PathUnknown, RangeOutOfBounds
@@ -124,7 +126,7 @@ class VolumeFiles(VolumeNames):
         else:
             when_ns = int(self._grid.clock.now_s() * 1e9) if mtime_ns is None else mtime_ns
             facts = NewFacts(mode, when_ns)
-        opened = open_source(source, writer.policy.chunk_bytes, self._grid.clock)
+        opened = self._open(source, writer.policy.chunk_bytes)
         try:
             stored = await store_stream(opened, writer, progress)
         finally:
@@ -140,6 +142,10 @@ class VolumeFiles(VolumeNames):
 
         committed = await self._volume.commit(plan)
         return Stored(committed, stored.size, 1, tally.new_bytes, left_out=left_out)
+
+    def _open(self, source: SourceLike, chunk_bytes: int) -> Source:
+        sparse = SparseSource.of(source, chunk_bytes, self._grid.clock) if isinstance(source, Path) else None
+        return sparse or open_source(source, chunk_bytes, self._grid.clock)
 
     async def write(
         self, path: bytes, offset: int, source: SourceLike, *, if_version: int | None = None
@@ -221,26 +227,36 @@ class VolumeFiles(VolumeNames):
         at: int | None = None,
         start: int = 0,
         stop: int | None = None,
+        owners: bool | None = None,
         progress: ProgressCallback | None = None,
     ) -> Fetched:
         """Read a file, or bytes `start` to `stop` of it; a target path appears whole or not at all.
 
+        A whole file under a path has its holes, time and attributes again; one that is new there also its
+        permissions and, with `owners`, its owner (None: if this process is root's).
         Raises: PathUnknown; InvalidRequest: no file; RangeOutOfBounds; TooFewShares, BlobCorrupt; FileFailed.
         """
 
-        def look(state: TreeReading) -> tuple[Inode, list[object]]:
+        def look(state: TreeReading) -> tuple[TreeItem, list[StoredExtent]]:
             inode = find(state, path)
             if inode.kind is not Kind.FILE:
                 raise InvalidRequest(reason=f"{path_text(path)} is not a file")
-            return inode, list(state.extents(inode.inode, start, inode.size if stop is None else stop))
+            extents = state.extents(inode.inode, start, inode.size if stop is None else stop)
+            return item_of(state, Listed(b"file", inode)), list(extents)
 
-        inode, extents = await self.look(look, at=at)
-        last = inode.size if stop is None else stop
-        if not 0 <= start <= last <= inode.size:
-            raise RangeOutOfBounds(start=start, stop=last, size_bytes=inode.size)
-        opened, tally = open_target(target), DownloadTally()
+        item, extents = await self.look(look, at=at)
+        last = item.size_bytes if stop is None else stop
+        if not 0 <= start <= last <= item.size_bytes:
+            raise RangeOutOfBounds(start=start, stop=last, size_bytes=item.size_bytes)
+        settler, whole = Settler(owners=owners), (start, last) == (0, item.size_bytes)
+
+        def settle(fd: int, replaces: bool) -> None:
+            settler.settle(fd, item, permissions=not replaces)
+
+        opened, tally = open_target(target, settle if whole else None), DownloadTally()
         thread = Threads("file", 1, self._grid.clock)
-        content = OrderedContent(extents, start, last, opened.write)  # type: ignore[arg-type]
+        skip = opened.skip if isinstance(opened, PathTarget) else None
+        content = OrderedContent(extents, start, last, opened.write, skip)
         try:
             await thread.run(opened.begin)
             try:
@@ -251,7 +267,7 @@ class VolumeFiles(VolumeNames):
                 await thread.run(opened.abandon)
         finally:
             thread.close()
-        return Fetched(last - start, 1)
+        return Fetched(last - start, 1, left_out=settler.left_out)
 
     async def get_tree(
         self,

@@ -36,11 +36,11 @@ def restored_entries(state: TreeReading, path: bytes, writer: TreeWriter) -> tup
     uses: Uses = {}
     total = 0
     shared: dict[int, bytes] = {}
-    writer.settle_top(_item(state, Listed(b"top", top)))
+    writer.settle_top(item_of(state, Listed(b"top", top)))
     for listed in walk(state, top):
         inode = listed.inode
         first = shared.get(inode.inode)
-        item = _item(state, listed, first or b"")
+        item = item_of(state, listed, first or b"")
         if inode.kind is not Kind.FOLDER and inode.links > 1 and first is None:
             shared[inode.inode] = listed.path
         file = writer.add(item)
@@ -51,7 +51,8 @@ def restored_entries(state: TreeReading, path: bytes, writer: TreeWriter) -> tup
     return uses, total
 
 
-def _item(state: TreeReading, listed: Listed, same_as: bytes = b"") -> TreeItem:
+def item_of(state: TreeReading, listed: Listed, same_as: bytes = b"") -> TreeItem:
+    """All that a volume knows of it but its content."""
     inode = listed.inode
     return TreeItem(
         listed.path,

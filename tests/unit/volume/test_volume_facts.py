@@ -17,7 +17,7 @@ from muniment.engine.holes import SPANS_MAX, data_spans, within
 from muniment.engine.tree_item import TreeItem
 from muniment.engine.volume_files import VolumeFiles
 from muniment.errors import InvalidRequest
-from muniment.spec.operation import ROOT, Kind, Make, SetXattr
+from muniment.spec.operation import ROOT, Kind, Make, RemoveXattr, SetXattr
 from muniment.testing.fake_grid import FakeGrid
 
 ROOT_USER = os.geteuid() == 0
@@ -333,3 +333,65 @@ async def test_the_folder_itself_comes_back_as_it_was(desk: Desk, source: Path, 
     await desk.files.get_tree(b"t", tmp_path / "out")
     facts = (tmp_path / "out").stat()
     assert (stat.S_IMODE(facts.st_mode), facts.st_mtime_ns) == (0o751, 10**18 + 3)
+
+
+@pytest.mark.parametrize("name", HOLEY)
+async def test_holes_of_one_file(desk: Desk, source: Path, tmp_path: Path, name: str) -> None:
+    size, pieces = HOLEY[name]
+    sparse(source / "x", size, *pieces)
+    stored = await desk.files.put(source / "x", b"x")
+    assert stored.size_bytes == size
+    assert await desk.read(b"x") == (source / "x").read_bytes()
+    got = await desk.files.get(b"x", tmp_path / "y")
+    assert got.size_bytes == size
+    assert (tmp_path / "y").read_bytes() == (source / "x").read_bytes()
+    assert (tmp_path / "y").stat().st_blocks <= (source / "x").stat().st_blocks
+    assert await desk.read(b"x", start=3, stop=size - 7) == (source / "x").read_bytes()[3 : size - 7]
+    await desk.files.put(b"now full", b"x")
+    await desk.files.put(source / "x", b"x")
+    assert (await desk.files.find(b"x")).size == size
+    assert await desk.read(b"x") == (source / "x").read_bytes()
+
+
+async def test_facts_of_one_file(desk: Desk, source: Path, tmp_path: Path) -> None:
+    (source / "x").write_bytes(content(10))
+    (source / "x").chmod(0o604)
+    os.utime(source / "x", ns=(0, 10**18 + 1))
+    has_xattrs = takes_xattrs(source)
+    if has_xattrs:
+        os.setxattr(source / "x", b"user.note", b"kept")
+    await desk.files.put(source / "x", b"x")
+    await desk.files.get(b"x", tmp_path / "new")
+    facts = (tmp_path / "new").stat()
+    assert (stat.S_IMODE(facts.st_mode), facts.st_mtime_ns) == (0o604, 10**18 + 1)
+    assert not has_xattrs or os.getxattr(tmp_path / "new", b"user.note") == b"kept"
+    (tmp_path / "there").touch(0o600)
+    await desk.files.get(b"x", tmp_path / "there")
+    facts = (tmp_path / "there").stat()
+    assert (stat.S_IMODE(facts.st_mode), facts.st_mtime_ns) == (0o600, 10**18 + 1)
+
+
+async def test_a_restore_over_a_file_brings_its_attributes_back_in_one_entry(desk: Desk) -> None:
+    await desk.files.put(b"then", b"x")
+    await desk.files.link(b"x", b"y")
+    ino = (await desk.files.find(b"x")).inode
+    before = {b"user.a": b"1", b"user.b": b"2"}
+    ops = [SetXattr(ino, name, value) for name, value in before.items()]
+    then = (await desk.files.change(lambda _: [*ops, SetXattr(ROOT, b"user.top", b"")])).index
+    await desk.files.change(
+        lambda _: [
+            RemoveXattr(ino, b"user.a"),
+            SetXattr(ino, b"user.b", b"other"),
+            SetXattr(ino, b"user.c", b"new"),
+            RemoveXattr(ROOT, b"user.top"),
+        ]
+    )
+    await desk.files.put(b"now", b"x")
+    for path in (b"x", b""):
+        size = desk.volume.view.size
+        await desk.files.restore(path, then)
+        assert desk.volume.view.size == size + 1
+        assert await desk.files.look(lambda s: dict(s.xattrs(ino))) == before
+        assert await desk.read(b"y") == b"then"
+    assert await desk.files.look(lambda s: dict(s.xattrs(ROOT))) == {b"user.top": b""}
+    assert (await desk.files.find(b"y")).inode == ino
