@@ -40,6 +40,7 @@ from muniment.core.sealing import OpenBuffers
 from muniment.engine import jobs
 from muniment.engine.jobs import Answer, FetchJob, LocateJob
 from muniment.engine.kernels import Kernels
+from muniment.engine.lateness import Lateness
 from muniment.engine.nodes import Nodes
 from muniment.engine.policy import Limits
 from muniment.engine.results import DownloadTally
@@ -134,8 +135,7 @@ class Fetching(Generic[_T]):
         self._landings: dict[Slot, _Landing] = {}
         self._in_place: dict[int, Slot] = {}
         self._verdict: _Verdict[_T] | None = None
-        self._received = 0
-        self._timer: asyncio.TimerHandle | None = None
+        self._lateness = Lateness(name.shape.k, limits.get_patience_s, self._patience_s, self._late)
         self._begun_s = self._loop.time()
         buffers.begin(name.shape)
         self.done: asyncio.Future[_T] = self._loop.create_future()
@@ -143,7 +143,7 @@ class Fetching(Generic[_T]):
 
     def begin(self) -> None:
         """Start; `done` and `settled` follow."""
-        self._set_timer(self._patience_s())
+        self._lateness.start()
         self._feed(Begin())
 
     def give_up(self) -> None:
@@ -173,7 +173,7 @@ class Fetching(Generic[_T]):
                 case Fail(error):
                     self._fail(error)
                 case Settled():
-                    self._set_timer(None)
+                    self._lateness.stop()
                     self.settled.set_result(None)
                     if not self.done.done():
                         self.done.cancel()
@@ -213,10 +213,7 @@ class Fetching(Generic[_T]):
     def _fetched(self, slot: Slot, answer: Answer) -> None:
         if isinstance(answer, jobs.Got):
             self._tally.share_bytes += self._name.shape.record_bytes
-            self._received += 1
-            if self._received * 2 >= self._name.shape.k and self._timer is not None:
-                taken_s = self._loop.time() - self._begun_s
-                self._set_timer(max(self._limits.get_patience_s, 2 * taken_s), sooner=True)
+            self._lateness.share_came()
             self._feed(Received(slot))
             return
         self._vacate(slot)
@@ -303,28 +300,17 @@ class Fetching(Generic[_T]):
     def _patience_s(self) -> float:
         return self._nodes.patience_s(self._name.shape.record_bytes, self._limits.get_patience_s)
 
-    def _set_timer(self, delay_s: float | None, *, sooner: bool = False) -> None:
-        """Be late after `delay_s`, or never; with `sooner`, only if that is before the time set already."""
-        if self._timer is not None:
-            if sooner and delay_s is not None and self._timer.when() <= self._loop.time() + delay_s:
-                return
-            self._timer.cancel()
-            self._timer = None
-        if delay_s is not None:
-            self._timer = self._loop.call_later(delay_s, self._late)
-
     def _late(self) -> None:
-        self._timer = None
         if self.done.done():
             return
         self._nodes.avoid({slot.node for slot, job in self._jobs.items() if not job.ended})
-        self._set_timer(self._patience_s())
+        self._lateness.start()
         self._feed(Late())
 
     # --- ends
 
     def _finish(self, slots: Sequence[Slot]) -> None:
-        self._set_timer(None)
+        self._lateness.stop()
         verdict = self._verdict
         assert verdict is not None
         k = self._name.shape.k
@@ -340,7 +326,7 @@ class Fetching(Generic[_T]):
             self.done.set_result(verdict.opened)  # type: ignore[arg-type]  # _T may itself be None
 
     def _fail(self, error: MunimentError) -> None:
-        self._set_timer(None)
+        self._lateness.stop()
         if not self.done.done():
             self._set_error(error)
 

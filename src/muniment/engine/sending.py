@@ -34,6 +34,7 @@ from muniment.core.upload import (
 )
 from muniment.engine.jobs import Answer, ClaimJob, Failed, Job, ReleaseJob, SendJob, Withdrawn
 from muniment.engine.lane import Lane
+from muniment.engine.lateness import Lateness
 from muniment.engine.nodes import Nodes
 from muniment.engine.policy import Limits
 from muniment.errors import InternalError, NodeUnreachable, NotHappy, ReservationMissing
@@ -114,10 +115,7 @@ class Sending:
         self._free = free
         self._jobs: dict[Slot, Job] = {}
         self._releases = 0
-        self._timer: asyncio.TimerHandle | None = None
-        self._hurried = False
-        self._wanted = len(plan.slots)
-        self._landed = 0
+        self._lateness = Lateness(len(plan.slots), limits.put_patience_s, self._patience_s, self._late)
         self._new = self._present = 0
         self._begun_s = self._loop.time()
         self._reserved_s = self._begun_s
@@ -135,7 +133,7 @@ class Sending:
 
     def begin(self) -> None:
         """Start; `done` and `settled` follow."""
-        self._set_timer(self._patience_s())
+        self._lateness.start()
         self._feed(Begin())
 
     def give_up(self) -> None:
@@ -166,7 +164,7 @@ class Sending:
                 case Fail(error):
                     self._fail(error)
                 case Settled():
-                    self._set_timer(None)
+                    self._lateness.stop()
                     self.freed = True
                     self._free()
         self._check_settled()
@@ -211,12 +209,7 @@ class Sending:
         self._check_settled()
 
     def _land(self, slot: Slot) -> None:
-        self._landed += 1
-        if not self._hurried and self._landed * 2 >= self._wanted:
-            # From here on the blob's own shares say what is usual: who needs three times as long is late.
-            self._hurried = True
-            taken_s = self._loop.time() - self._begun_s
-            self._set_timer(max(self._limits.put_patience_s, 2 * taken_s), sooner=True)
+        self._lateness.share_came()
         self._feed(ShareHeld(slot))
 
     # --- lateness
@@ -224,28 +217,17 @@ class Sending:
     def _patience_s(self) -> float:
         return self._nodes.patience_s(self._size_bytes, self._limits.put_patience_s)
 
-    def _set_timer(self, delay_s: float | None, *, sooner: bool = False) -> None:
-        """Be late after `delay_s`, or never; with `sooner`, only if that is before the time set already."""
-        if self._timer is not None:
-            if sooner and delay_s is not None and self._timer.when() <= self._loop.time() + delay_s:
-                return
-            self._timer.cancel()
-            self._timer = None
-        if delay_s is not None:
-            self._timer = self._loop.call_later(delay_s, self._late)
-
     def _late(self) -> None:
-        self._timer = None
         if self.done.done():
             return
         self._nodes.avoid({slot.node for slot, job in self._jobs.items() if not job.ended})
-        self._set_timer(self._patience_s())
+        self._lateness.start()
         self._feed(Late())
 
     # --- ends
 
     def _finish(self, nodes: int, missing: int) -> None:
-        self._set_timer(None)
+        self._lateness.stop()
         now_s = self._loop.time()
         if not self.done.done():
             self.done.set_result(
@@ -260,7 +242,7 @@ class Sending:
             )
 
     def _fail(self, error: NotHappy) -> None:
-        self._set_timer(None)
+        self._lateness.stop()
         if not self.done.done():
             self.done.set_exception(error)
             self.done.exception()  # whoever waits hears it; nobody may be left to

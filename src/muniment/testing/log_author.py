@@ -5,18 +5,20 @@ For tests of what looks at the clear part of a log only.
 
 from __future__ import annotations
 
+import random
 import time
 from dataclasses import dataclass, field
 from typing import Self
 
-from muniment.core.keys import EpochKeys, grant
 from muniment.crypto.entries import entry_hash, sign_entry, volume_id
 from muniment.crypto.hashing import derive
 from muniment.crypto.member import MemberSecret
+from muniment.engine.members import founding_entry
 from muniment.ids import EntryHash, VolumeId
 from muniment.merkle.log_tree import EMPTY_ROOT
-from muniment.spec.act import NONCE_BYTES, Found, Quorum, Role, VolumePolicy
-from muniment.spec.entry import NO_ENTRY, NO_VOLUME, Entry
+from muniment.node.clock import SystemClock
+from muniment.spec.act import Quorum, VolumePolicy
+from muniment.spec.entry import NO_ENTRY, Entry
 
 POLICY = VolumePolicy(Quorum.MAJORITY, 7 * 24 * 3600, "4/6", 5, 1 << 22)
 _CONTEXT = "muniment tests log author"
@@ -42,12 +44,8 @@ class LogAuthor:
     def founder(cls, seed: int, policy: VolumePolicy = POLICY) -> Self:
         """The same for the same seed, but for the time in the first entry and the wrapped keys."""
         secret = MemberSecret(derive(_CONTEXT, b"%d" % seed))
-        keys = EpochKeys.of_read(0, derive(_CONTEXT, b"%d key" % seed))
-        card = secret.card(f"author {seed}")
-        granted = (grant(NO_VOLUME, keys, card, Role.OWNER),)
-        act = Found("books", bytes(NONCE_BYTES), policy, card, keys.commitment, granted)
-        entry = Entry(NO_VOLUME, 0, secret.member, 0, NO_ENTRY, 0, EMPTY_ROOT, time.time_ns(), act)
-        founding = sign_entry(secret.identity, entry)
+        entropy = random.Random(seed).randbytes
+        founding = founding_entry(secret, "books", f"author {seed}", policy, SystemClock(), entropy)
         return cls(secret, volume_id(founding), founding, 1, entry_hash(founding))
 
     def transaction(self, sealed: bytes, *, previous: EntryHash | None = None) -> bytes:

@@ -22,14 +22,15 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Final, Self, TypeVar, TypeVarTuple
 
-from muniment.core.keys import EpochKeys, grant, rotation
+from muniment.core.keys import grant, rotation
 from muniment.core.tree_state import TreeReading
-from muniment.crypto.entries import open_entry, sign_entry
+from muniment.crypto.entries import open_entry
 from muniment.crypto.hashing import derive
 from muniment.crypto.identity import Identity
 from muniment.crypto.member import MemberSecret
 from muniment.engine.follower import Follower
 from muniment.engine.local_log import LocalLog
+from muniment.engine.members import founding_entry
 from muniment.engine.sequencer import Sequencer, found
 from muniment.engine.volume import Volume
 from muniment.errors import (
@@ -43,10 +44,10 @@ from muniment.errors import (
 from muniment.ids import EntryHash, MemberId, VolumeId
 from muniment.logs.checkpoints import MemoryCheckpoints
 from muniment.logs.memory import MemoryLog
-from muniment.merkle.log_tree import EMPTY_ROOT, Frontier, Subtree
+from muniment.merkle.log_tree import Frontier, Subtree
 from muniment.ports import Appended, LoggedEntry, LogStore
-from muniment.spec.act import Accept, Found, Join, Kick, Quorum, Role, VolumePolicy
-from muniment.spec.entry import NO_ENTRY, NO_VOLUME, Entry
+from muniment.spec.act import Accept, Join, Kick, Quorum, Role, VolumePolicy
+from muniment.spec.entry import NO_ENTRY
 from muniment.spec.operation import (
     ROOT,
     Extent,
@@ -184,13 +185,8 @@ class LogSimulator:
         return Sequencer(self.volume, store, self._key, self.clock, self._thread)
 
     def _found(self) -> VolumeId:
-        secret, keys = secret_of(OWNER), EpochKeys.generate(0, self.entropy)
-        card = secret.card(OWNER)
-        granted = (grant(NO_VOLUME, keys, card, Role.OWNER),)
-        act = Found("books", self.entropy(16), POLICY, card, keys.commitment, granted)
-        now_ns = int(self.clock.now_s() * 1e9)
-        entry = Entry(NO_VOLUME, 0, secret.member, 0, NO_ENTRY, 0, EMPTY_ROOT, now_ns, act)
-        return found(sign_entry(secret.identity, entry), self.disk, self._key)
+        signed = founding_entry(secret_of(OWNER), "books", OWNER, POLICY, self.clock, self.entropy)
+        return found(signed, self.disk, self._key)
 
     async def _begin(self) -> None:
         self.members[OWNER] = Member(self, OWNER)
