@@ -262,8 +262,8 @@ class OperationRejected(CallerError):
     operation: int
     reason: str
     code = "operation-rejected"
-    says = "the volume does not allow operation {operation}: {reason} ({why})"
-    hint = "look at what is there now and decide again; somebody may have changed it in the meantime"
+    says = "the volume does not allow this: {reason} ({why})"
+    hint = "nothing was changed; look at what is there now and decide again"
 
 
 class EntryRefused(CallerError):

@@ -103,7 +103,7 @@ def path_differences(before: TreeReading, after: TreeReading, path: bytes) -> li
     """
     was, now = _all(before, path), _all(after, path)
     if not was and not now:
-        raise PathUnknown(path="/" + path_text(path))
+        raise PathUnknown(path=path_text(path))
     gone = {name: inode for name, inode in was.items() if name not in now}
     came = {name: inode for name, inode in now.items() if name not in was}
     origins = {inode.inode: name for name, inode in gone.items()}

@@ -13,9 +13,10 @@ import os
 from collections.abc import Callable, Iterable, Sequence
 from typing import Final, TypeVar
 
+from muniment.core.fold import apply
 from muniment.core.history import FileVersion
 from muniment.core.tree_state import Inode, TreeReading
-from muniment.engine.volume import Committed, Volume
+from muniment.engine.volume import Committed, Plan, Volume
 from muniment.engine.volume_plans import (
     NewFacts,
     copied,
@@ -27,7 +28,7 @@ from muniment.engine.volume_plans import (
     replaced,
 )
 from muniment.engine.volume_tree import Listed, Place, children, find, link_target, locate, path_text, walk
-from muniment.errors import InvalidRequest, PathUnknown
+from muniment.errors import InvalidRequest, OperationRejected, PathUnknown
 from muniment.spec.blob import BlobRef
 from muniment.spec.manifest import ROWS_MAX
 from muniment.spec.operation import (
@@ -46,6 +47,9 @@ from muniment.spec.operation import (
     Write,
 )
 from muniment.spec.transaction import TRANSACTION_EXTENTS_MAX, Transaction
+
+_CHECKED_MAX: Final = 64
+"""Operations of a change that is folded before it is sent: what people type has fewer."""
 
 _T = TypeVar("_T")
 
@@ -116,8 +120,20 @@ class VolumeNames:
     async def change(
         self, make: Callable[[TreeReading], Iterable[Operation]], message: str = ""
     ) -> Committed:
-        """Any operations as one transaction.  Raises: as `Volume.commit`."""
-        return await self._volume.commit(lambda state: Transaction(tuple(make(state)), message=message))
+        """Any operations as one transaction.
+
+        What the present state forbids is not even sent: no mistake stands in the log for ever.
+        Raises: as `Volume.commit`.
+        """
+        return await self._commit(lambda state: Transaction(tuple(make(state)), message=message))
+
+    async def _commit(self, plan: Plan) -> Committed:
+        def allowed(state: TreeReading) -> Transaction:
+            transaction = plan(state)
+            _check(state, transaction, self._volume.view.size, self._volume.now_ns())
+            return transaction
+
+        return await self._volume.commit(allowed)
 
     async def make_folder(self, path: bytes, *, mode: int = 0o755, parents: bool = False) -> Committed:
         """Make a folder; with `parents`, also those above it, and no matter if it is there."""
@@ -188,7 +204,7 @@ class VolumeNames:
             ops = list(copied(past, old.inode, state, new, blobs))
             return _transaction(ops, blobs)
 
-        return await self._volume.commit(plan)
+        return await self._commit(plan)
 
     async def restore(self, path: bytes, at: int, *, message: str = "") -> Committed:
         """Bring a file or folder back to what it was after the entry `at`, in one transaction.
@@ -211,7 +227,7 @@ class VolumeNames:
                 raise InvalidRequest(reason=f"{path_text(path)} is as it was then")
             return _transaction(ops, blobs, message)
 
-        return await self._volume.commit(plan)
+        return await self._commit(plan)
 
     async def link(self, path: bytes, new_path: bytes) -> Committed:
         """Another name for a file."""
@@ -298,6 +314,35 @@ def _transaction(ops: list[Operation], blobs: dict[BlobRef, int], message: str =
         )
         raise InvalidRequest(reason=reason)
     return Transaction(tuple(ops), tuple(blobs), message)
+
+
+def _check(state: TreeReading, transaction: Transaction, index: int, time_ns: int) -> None:
+    """Fold a short transaction before it is sent.
+
+    Long ones, and those that remove trees, are made of what was found in the state, and would cost twice.
+    Raises: OperationRejected: with the name that is concerned.
+    """
+    operations = transaction.operations
+    if len(operations) > _CHECKED_MAX or any(isinstance(one, RemoveTree) for one in operations):
+        return
+    try:
+        apply(state, transaction, index=index, time_ns=time_ns)
+    except OperationRejected as error:
+        name = _name_of(operations[error.operation])
+        raise OperationRejected(
+            why=error.why,
+            operation=error.operation,
+            reason=f"{name}: {error.reason}" if name else error.reason,
+        ) from error
+
+
+def _name_of(operation: Operation) -> str:
+    match operation:
+        case Rename(new_name=name) | Make(name=name) | Link(name=name) | Snapshot(name=name):
+            return name.decode("utf-8", "replace")
+        case Rmdir(name=name) | Unlink(name=name):
+            return name.decode("utf-8", "replace")
+    return ""
 
 
 def _is_there(state: TreeReading, path: bytes) -> bool:

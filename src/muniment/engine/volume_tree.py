@@ -157,9 +157,9 @@ def _required(state: TreeReading, ino: int) -> Inode:
 
 
 def _shown(names: list[bytes]) -> str:
-    return "/" + path_text(b"/".join(names))
+    return path_text(b"/".join(names))
 
 
 def path_text(path: bytes) -> str:
-    """For people."""
-    return path.decode("utf-8", "replace")
+    """A path from the root, for people."""
+    return "/" + path.decode("utf-8", "replace")

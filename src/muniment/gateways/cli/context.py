@@ -91,6 +91,10 @@ class Context:
         if not self.quiet and not self.json:
             click.echo(printable(text), err=True)
 
+    def warn(self, text: str) -> None:
+        """Something that nobody may overlook, on standard error; not silenced by --quiet or --json."""
+        click.echo(printable(f"muni: {text}"), err=True)
+
     @property
     def shows_progress(self) -> bool:
         """Whether a person looks at standard error."""

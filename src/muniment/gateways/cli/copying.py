@@ -16,6 +16,7 @@ import click
 from muniment.gateways.cli import exit_codes
 from muniment.gateways.cli.changing import inode_at
 from muniment.gateways.cli.context import Context, Refusal, json_option, pass_context
+from muniment.gateways.cli.looking import reading
 from muniment.gateways.cli.output import StandardOutput
 from muniment.gateways.cli.replacing import allow, replaces
 from muniment.gateways.cli.show import count_text, progress_bar, rate_text
@@ -191,7 +192,7 @@ def get_from(
     done: list[_Done] = []
 
     async def work() -> None:
-        async with files_of(context, volume) as (opened, files):
+        async with reading(context, volume) as (opened, files):
             at = await maybe_at(opened, when)
             wanted = await expanded(files, sources, at)
             if len(wanted) > 1 and not into:
@@ -245,7 +246,7 @@ def write_out(
     documents: list[dict[str, Any]] = []
 
     async def work() -> None:
-        async with files_of(context, volume) as (opened, files):
+        async with reading(context, volume) as (opened, files):
             at = await maybe_at(opened, when)
             for one in await expanded(files, paths, at):
                 if context.json:

@@ -14,11 +14,11 @@ from muniment.engine.volume_tree import Listed, find, walk
 from muniment.gateways.cli import exit_codes
 from muniment.gateways.cli.authors import author_name
 from muniment.gateways.cli.context import Context, json_option, pass_context
+from muniment.gateways.cli.looking import looking_at
 from muniment.gateways.cli.show import bytes_text, count_text, table
 from muniment.gateways.cli.vol_paths import (
     VolPath,
     expanded,
-    names_of,
     path_text,
     paths_argument,
     shown,
@@ -47,7 +47,7 @@ def stat(context: Context, paths: tuple[VolPath, ...], when: str | None) -> int:
     """Tell all that a volume knows of a file or folder."""
 
     async def work() -> list[tuple[VolPath, dict[str, Any], list[tuple[str, str]]]]:
-        async with names_of(context, volume_of(paths)) as (opened, names):
+        async with looking_at(context, volume_of(paths)) as (opened, names):
             at = await maybe_at(opened, when)
             return [await _stat(opened, names, one, at) for one in await expanded(names, paths, at)]
 
@@ -111,7 +111,7 @@ def du(context: Context, paths: tuple[VolPath, ...], summarize: bool, when: str 
     """
 
     async def work() -> list[tuple[bytes, int, int]]:
-        async with names_of(context, volume_of(paths)) as (opened, names):
+        async with looking_at(context, volume_of(paths)) as (opened, names):
             at = await maybe_at(opened, when)
             wanted = await expanded(names, paths, at)
             looked = await names.look(
@@ -172,7 +172,7 @@ def find_names(
         return pattern is None or fnmatch.fnmatchcase(name, os.fsencode(pattern))
 
     async def work() -> list[Row]:
-        async with names_of(context, volume_of(paths)) as (opened, names):
+        async with looking_at(context, volume_of(paths)) as (opened, names):
             at = await maybe_at(opened, when)
             tops = await expanded(names, paths, at)
 

@@ -12,6 +12,7 @@ from muniment.gateways.cli import exit_codes
 from muniment.gateways.cli.authors import author_name
 from muniment.gateways.cli.changing import dry_run_option
 from muniment.gateways.cli.context import Context, Refusal, json_option, pass_context
+from muniment.gateways.cli.looking import looking_at
 from muniment.gateways.cli.show import bytes_text, count_text, table
 from muniment.gateways.cli.vol_paths import METAVAR, VolPath, VolPathType, names_of, path_text
 from muniment.gateways.cli.when import entry_at, maybe_at, moment_text
@@ -57,7 +58,7 @@ def history(context: Context, path: VolPath, limit: int) -> int:
     """
 
     async def work() -> tuple[dict[str, Any], _Rows]:
-        async with names_of(context, path.volume) as (opened, names):
+        async with looking_at(context, path.volume) as (opened, names):
             if not path.path:
                 return await _entries(opened, limit)
             return await _versions(opened, names, path, limit)
@@ -153,7 +154,7 @@ def diff(context: Context, path: VolPath, before: str, after: str) -> int:
     """Tell what differs between two states of a volume."""
 
     async def work() -> tuple[int, int | None, list[PathDifference]]:
-        async with names_of(context, path.volume) as (opened, _):
+        async with looking_at(context, path.volume) as (opened, _):
             was = await entry_at(opened, before)
             now = await maybe_at(opened, None if after == "now" else after)
             return was, now, await _differences(opened, path, was, now)

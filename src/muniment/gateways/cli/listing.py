@@ -11,13 +11,13 @@ from muniment.engine.volume_plans import present
 from muniment.engine.volume_tree import children, find, locate, walk
 from muniment.gateways.cli import exit_codes
 from muniment.gateways.cli.context import Context, json_option, pass_context
+from muniment.gateways.cli.looking import looking_at
 from muniment.gateways.cli.show import count_text, table
 from muniment.gateways.cli.vol_paths import (
     METAVAR,
     VolPath,
     VolPathType,
     expanded,
-    names_of,
     path_text,
     paths_argument,
     shown,
@@ -42,7 +42,7 @@ def ls(context: Context, paths: tuple[VolPath, ...], long: bool, recursive: bool
     volume = volume_of(paths)
 
     async def work() -> list[tuple[VolPath, list[Row]]]:
-        async with names_of(context, volume) as (opened, names):
+        async with looking_at(context, volume) as (opened, names):
             at = await maybe_at(opened, when)
             wanted = await expanded(names, paths, at)
 
@@ -112,7 +112,7 @@ def tree(context: Context, path: VolPath, when: str | None) -> int:
     """Draw a folder of a volume with all below it."""
 
     async def work() -> list[Row]:
-        async with names_of(context, path.volume) as (opened, names):
+        async with looking_at(context, path.volume) as (opened, names):
             return await names.look(lambda state: _below(state, path.path), at=await maybe_at(opened, when))
 
     rows = context.run(work)
