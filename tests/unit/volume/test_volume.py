@@ -21,6 +21,7 @@ from muniment.engine.volume import Volume
 from muniment.errors import (
     LogForked,
     MalformedRecord,
+    NodeUnreachable,
     NotCapable,
     NotMember,
     OperationRejected,
@@ -32,6 +33,7 @@ from muniment.spec.act import Act, Leave, Role, Rotate
 from muniment.spec.canonical import dump
 from muniment.spec.checkpoint import Checkpoint, origin_of
 from muniment.spec.operation import ROOT, Unlink
+from muniment.testing.lying_log import SwitchedLog
 
 
 @pytest.fixture
@@ -196,52 +198,32 @@ async def test_it_follows_as_soon_as_there_is_news(grid: World) -> None:
 # --- a service that lies --------------------------------------------------------------------------
 
 
-class LyingLog:
+class LyingLog(SwitchedLog):
     """Answers as another log does, but for what a test puts in place of it."""
 
     def __init__(self, inner: LogClient) -> None:
-        self.inner = inner
+        super().__init__(inner)
         self.note: bytes | None = None
         self.drops_first_answer = False
         self.damage: int | None = None
 
     async def append(self, signed: Sequence[bytes]) -> list[Appended]:
-        done = await self.inner.append(signed)
+        done = await super().append(signed)
         if self.drops_first_answer:
             self.drops_first_answer = False
-            from muniment.errors import NodeUnreachable
-
             raise NodeUnreachable(node=b"", reason="the connection broke")
         return done
 
     async def checkpoint(self) -> bytes:
-        return self.note or await self.inner.checkpoint()
+        return self.note or await super().checkpoint()
 
     async def entries(self, start: int, stop: int) -> list[bytes]:
-        found = await self.inner.entries(start, stop)
+        found = await super().entries(start, stop)
         if self.damage is not None and start <= self.damage < stop:
             entry = bytearray(found[self.damage - start])
             entry[len(entry) // 2] ^= 1
             found[self.damage - start] = bytes(entry)
         return found
-
-    async def inclusion(self, index: int, size: int) -> tuple[bytes, ...]:
-        return await self.inner.inclusion(index, size)
-
-    async def consistency(self, old: int, new: int) -> tuple[bytes, ...]:
-        return await self.inner.consistency(old, new)
-
-    async def clear_part(self) -> tuple[bytes, bytes]:
-        return await self.inner.clear_part()
-
-    async def wait_beyond(self, size: int, wait_s: float) -> bytes:
-        return await self.inner.wait_beyond(size, wait_s)
-
-    async def cosign(self, note: bytes) -> None:
-        await self.inner.cosign(note)
-
-    async def aclose(self) -> None:
-        await self.inner.aclose()
 
 
 @pytest.fixture
