@@ -36,6 +36,7 @@ from muniment.merkle.log_tree import EMPTY_ROOT, Frontier, check_inclusion, incl
 from muniment.net.log_client import HttpLogService
 from muniment.node.compose import init_log
 from muniment.node.config import LogConfig
+from muniment.node.main import tune
 from muniment.ports import LoggedEntry
 from muniment.spec.act import Accept, Act, Found, Join, Quorum, Role, VolumePolicy
 from muniment.spec.address import parse_address
@@ -52,6 +53,8 @@ _RUN = """
 import asyncio, sys, uvloop
 from pathlib import Path
 from muniment.node.compose import run_log
+from muniment.node.main import tune
+tune()
 uvloop.run(run_log(Path(sys.argv[1]), ready=lambda address: print(address, flush=True)))
 """
 
@@ -284,6 +287,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=2.0)
     parser.add_argument("--entries", type=int, default=8_000)
     given = parser.parse_args()
+    tune()
     print("load", " ".join(f"{one:.1f}" for one in os.getloadavg()))
     with tempfile.TemporaryDirectory(dir=Path.cwd()) as name:
         folder = Path(name)
