@@ -128,12 +128,20 @@ class VolumeNames:
         return await self._commit(lambda state: Transaction(tuple(make(state)), message=message))
 
     async def _commit(self, plan: Plan) -> Committed:
+        planned = 0
+
         def allowed(state: TreeReading) -> Transaction:
-            transaction = plan(state)
-            _check(state, transaction, self._volume.view.size, self._volume.now_ns())
+            nonlocal planned
+            planned, transaction = self._volume.view.size, plan(state)
+            _check(state, transaction, planned, self._volume.now_ns())
             return transaction
 
-        return await self._volume.commit(allowed)
+        try:
+            return await self._volume.commit(allowed)
+        except OperationRejected:
+            if await self._volume.sync() == planned:
+                raise
+        return await self._volume.commit(allowed)  # what was known here was old
 
     async def make_folder(self, path: bytes, *, mode: int = 0o755, parents: bool = False) -> Committed:
         """Make a folder; with `parents`, also those above it, and no matter if it is there."""
