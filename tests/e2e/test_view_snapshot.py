@@ -136,6 +136,9 @@ async def test_a_new_member_fetches_the_state_and_the_tail(world: World) -> None
     assert early.code == 3
     assert "muni volume fetch" in early.err
     assert "muni volume fetch" in bert.muni("audit", "books", "--offline").err
+    told = bert.muni("history", "books:")
+    assert (told.code, len(told.text.splitlines())) == (0, tail + 1)
+    assert f"before entry {made['entries']} is not on this machine" in told.err
     assert document(bert, "volume", "fetch", "books") == {"fetched": True, "entries": size + 1}
     assert len(good(bert, "ls", "books:/", "--at", "5").split()) == 5
     assert document(bert, "volume", "fetch", "books") == {"fetched": False, "entries": 0}

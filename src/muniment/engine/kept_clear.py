@@ -13,7 +13,7 @@ from typing import Final
 from muniment.core.clear_part import clear_part, dump_clear, frontier_of, load_clear, resumed
 from muniment.core.membership import Membership
 from muniment.crypto.entries import known_entry
-from muniment.errors import MalformedRecord, StoreFailed, UnknownVersion
+from muniment.errors import DiskFull, MalformedRecord, StoreFailed, UnknownVersion
 from muniment.ids import VolumeId
 from muniment.merkle.log_tree import Frontier
 from muniment.ports import ClearStore, LogStore
@@ -94,7 +94,7 @@ class KeptClear:
             data = self.part(membership, frontier)
             if len(data) <= CLEAR_BYTES_MAX:
                 self._kept.keep(data)
-        except StoreFailed as error:
+        except (StoreFailed, DiskFull) as error:
             _log.warning("the clear part of a log could not be kept: %s", error)
             return
         self._size = membership.size

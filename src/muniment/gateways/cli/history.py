@@ -16,7 +16,7 @@ from muniment.gateways.cli.looking import looking_at
 from muniment.gateways.cli.show import bytes_text, count_text, table
 from muniment.gateways.cli.vol_paths import METAVAR, VolPath, VolPathType, names_of, path_text
 from muniment.gateways.cli.when import entry_at, maybe_at, moment_text
-from muniment.spec.act import Accept, ChangePolicy, Found, Join, Kick, Leave, Rotate
+from muniment.spec.act import Accept, ChangePolicy, Found, Join, Kick, Leave, Mend, Rotate
 from muniment.spec.operation import Kind
 
 if TYPE_CHECKING:
@@ -58,13 +58,19 @@ def history(context: Context, path: VolPath, limit: int) -> int:
     """
 
     async def work() -> tuple[dict[str, Any], _Rows]:
+        nonlocal start
         async with looking_at(context, path.volume) as (opened, names):
+            start = opened.volume.view.start
             if not path.path:
                 return await _entries(opened, limit)
             return await _versions(opened, names, path, limit)
 
+    start = 0
     document, rows = context.run(work)
     context.emit(document, table(rows, right=(0,)))
+    if start and len(rows) < limit:
+        brings = f"'muni volume fetch {path.volume}' brings it"
+        context.remark(f"what came before entry {start} is not on this machine; {brings}")
     return exit_codes.OK
 
 
@@ -112,6 +118,8 @@ def _what(opened: OpenVolume, event: Event) -> str:
             return "new keys"
         case ChangePolicy():
             return "votes for a policy"
+        case Mend(epoch):
+            return f"mends the way to the keys of epoch {epoch}"
     counts = {"added": event.added, "removed": event.removed, "moved": event.moved, "changed": event.changed}
     return (
         ", ".join(f"{count} {how}" for how, count in counts.items() if count) or "attributes, or a snapshot"

@@ -298,6 +298,7 @@ def _info(opened: OpenVolume) -> dict[str, Any]:
         "rotation_due": state.rotation_due,
         "policy": policy_document(state.policy),
         "entries": volume.follower.frontier.size,
+        "start": max(volume.follower.replica.start, volume.view.start),
         "folded": volume.view.size,
         "state_hash": id_text(volume.view.state_hash().digest()),
         "checkpoint": newest.note.decode(),
@@ -318,6 +319,8 @@ def _info_text(document: dict[str, Any], opened: OpenVolume) -> str:
     size = count_text(entries, "entry", "entries")
     if document["checkpoint_time_s"] is not None:
         size += f", the last of {moment_text(int(document['checkpoint_time_s'] * 1e9))}"
+    if document["start"]:
+        size += f"; those before {document['start']} are not here ('muni volume fetch')"
     if folded < entries:
         size += f"; {folded} are read, for the next one you have no keys"
     rows = [
