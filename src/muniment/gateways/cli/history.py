@@ -16,7 +16,7 @@ from muniment.gateways.cli.looking import looking_at
 from muniment.gateways.cli.show import bytes_text, count_text, table
 from muniment.gateways.cli.vol_paths import METAVAR, VolPath, VolPathType, names_of, path_text
 from muniment.gateways.cli.when import entry_at, maybe_at, moment_text
-from muniment.spec.act import Accept, ChangePolicy, Found, Join, Kick, Leave, Mend, Rotate
+from muniment.spec.act import Accept, ChangePolicy, Found, Join, Kick, Leave, Rotate
 from muniment.spec.operation import Kind
 
 if TYPE_CHECKING:
@@ -57,6 +57,8 @@ def history(context: Context, path: VolPath, limit: int) -> int:
     The newest come first.
     """
 
+    start = 0
+
     async def work() -> tuple[dict[str, Any], _Rows]:
         nonlocal start
         async with looking_at(context, path.volume) as (opened, names):
@@ -65,7 +67,6 @@ def history(context: Context, path: VolPath, limit: int) -> int:
                 return await _entries(opened, limit)
             return await _versions(opened, names, path, limit)
 
-    start = 0
     document, rows = context.run(work)
     context.emit(document, table(rows, right=(0,)))
     if start and len(rows) < limit:
@@ -118,8 +119,6 @@ def _what(opened: OpenVolume, event: Event) -> str:
             return "new keys"
         case ChangePolicy():
             return "votes for a policy"
-        case Mend(epoch):
-            return f"mends the way to the keys of epoch {epoch}"
     counts = {"added": event.added, "removed": event.removed, "moved": event.moved, "changed": event.changed}
     return (
         ", ".join(f"{count} {how}" for how, count in counts.items() if count) or "attributes, or a snapshot"
