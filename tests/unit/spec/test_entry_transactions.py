@@ -43,6 +43,7 @@ def ref(seed: int = 1, k: int = 4) -> BlobRef:
     return BlobRef(BlobName(BlobId(bytes([seed]) * 32), shape), b"k" * 32, 1000, Compression.NONE)
 
 
+VIEW_SNAPSHOT = ops.ViewSnapshot(1, b"h" * 32, (Extent(0, 1000, 0),))
 MAKE = ops.Make(1, b"f", Kind.FILE, 0o644, content=(Extent(0, 1000, 0),), size=1000)
 
 
@@ -91,7 +92,8 @@ def _unpacked(transaction: Transaction) -> list[object]:
     """Both halves as values, the read half unpacked too."""
     plain_bytes, names = encode_transaction(transaction)
     plain = cbor2.loads(plain_bytes)
-    return [plain, cbor2.loads(plain[1]) if names else None, cbor2.loads(names) if names else None]
+    one_table = names and isinstance(plain[1], bytes)
+    return [plain, cbor2.loads(plain[1]) if one_table else None, cbor2.loads(names) if names else None]
 
 
 @settings(max_examples=times(100))
@@ -218,7 +220,7 @@ def _many(blobs: int) -> dict[str, object]:
         {"message": "x" * 4097},
         {"message": "\ud800"},
         _many(ROWS_MAX + 1),
-        {"blobs": (ref(), ref(2, k=3))},
+        {"operations": (VIEW_SNAPSHOT,), "blobs": (ref(), ref(2, k=3))},
         {"blobs": ()},
         {"operations": (dataclasses.replace(MAKE, content=(Extent(0, 1000, 1),)),)},
         {"operations": (dataclasses.replace(MAKE, content=(Extent(0, 1000, 0, 1),)),)},
@@ -233,6 +235,40 @@ def _many(blobs: int) -> dict[str, object]:
 def test_a_transaction_that_does_not_hold_together_is_refused(values: dict[str, Any]) -> None:
     with pytest.raises(MalformedRecord):
         Transaction(**{"operations": (MAKE,), "blobs": (ref(),), **values})
+
+
+def test_blobs_of_several_codings_are_in_a_table_each() -> None:
+    blobs = (ref(), ref(2), ref(3, k=3), ref(4))
+    transaction = Transaction((MAKE,), blobs)
+    plain, names = encode_transaction(transaction)
+    assert decode_transaction(plain, names) == transaction
+    assert decode_names(names) == tuple(blob.name for blob in blobs)
+    version, read_halves, operations, message = cbor2.loads(plain)
+    verify_halves = cbor2.loads(names)
+    assert (version, len(read_halves), len(verify_halves)) == (3, 3, 3)
+
+    def table(*refs: BlobRef) -> tuple[bytes, bytes]:
+        manifest = Manifest(ManifestKind.TREE, tuple(Row(one, one.plain_bytes) for one in refs))
+        return encode_read_half(manifest), encode_verify_half(manifest)
+
+    one, two = table(ref()), table(ref(2))
+    wrong: list[tuple[int, object, object]] = [
+        (3, [one[0], two[0]], [one[1], two[1]]),  # could be one table
+        (3, [one[0]], [one[1]]),
+        (3, one[0], one[1]),
+        (3, [], []),
+        (1, read_halves, verify_halves),
+        (2, read_halves, verify_halves),
+        (3, read_halves[:2], verify_halves),
+        (3, read_halves[::-1], verify_halves),
+        (3, [*read_halves[:2], b""], verify_halves),
+        (3, [*read_halves[:2], 7], verify_halves),
+        (4, read_halves, verify_halves),
+    ]
+    for number, read, verify in wrong:
+        verify_plain = verify if isinstance(verify, bytes) else dump(verify)
+        with pytest.raises(IntegrityError):
+            decode_transaction(dump([number, read, operations, message]), verify_plain)
 
 
 def test_what_an_operation_makes_is_named_by_those_behind_it() -> None:
