@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 from tests.unit.cli.support import FakeComposition, muni
 
+from muniment.gateways.cli.completing import completions
 from muniment.gateways.cli.context import Context
-from muniment.gateways.cli.shell import Shell, completions
+from muniment.gateways.cli.shell import Shell, history_in
 
 
 class Named(FakeComposition):
@@ -45,6 +46,19 @@ def shell() -> Shell:
         ("put here", "put here vol:/2026"),
         ("get there here", "get vol:/2026/there here"),
         ("get there", "get vol:/2026/there ."),
+        ("audit --offline", "audit vol --offline"),
+        ("audit other", "audit other"),
+        ("member list", "member list vol"),
+        ("member kick -y bert", "member kick vol -y bert"),
+        ("member kick other bert", "member kick other bert"),
+        ("volume info", "volume info vol"),
+        ("volume cap --right read", "volume cap vol --right read"),
+        ("volume create new", "volume create new"),
+        ("volume list", "volume list"),
+        ("snapshot", "snapshot vol:"),
+        ("snapshot year-end", "snapshot vol: year-end"),
+        ("snapshot other: year-end", "snapshot other: year-end"),
+        ("nonsense a b", "nonsense a b"),
     ],
 )
 def test_paths_are_made_full(shell: Shell, line: str, expanded: str) -> None:
@@ -59,6 +73,8 @@ def test_paths_are_made_full(shell: Shell, line: str, expanded: str) -> None:
         ("cat '/a ", [("'/a b'/", 4)]),
         ("cat /books/", [("/books/x ", 7)]),
         ("cat ", [("x ", 0)]),
+        ("cat /a\\ ", [("'/a b'/", 4)]),
+        ('cat "/a ', [("'/a b'/", 4)]),
         ("ls -l ../bo", [("../books/", 5)]),
     ],
 )
@@ -111,8 +127,48 @@ def test_its_status_is_that_of_the_last_command(world: Callable[[str], list[str]
     assert world("'unended\n")[-2] == "2"
 
 
+def test_a_line_of_this_machine(world: Callable[[str], list[str]], capfd: pytest.CaptureFixture[str]) -> None:
+    assert world("!echo one; exit 5\n")[-2] == "5"
+    assert capfd.readouterr().out == "one\n"
+    assert world("!kill -9 $$\n")[-2] == "137"
+    assert world("!cat\nls\nls nowhere\n")[-2] == "2"  # the script is the shell's own input
+    assert world("!echo '[$MUNIMENT_PASSPHRASE_FILE]'\n")[-2] == "0"
+
+
+def test_where_one_is_on_this_machine(
+    world: Callable[[str], list[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a b").mkdir()
+    (tmp_path / "a b" / "file").touch()
+    assert world("lcd 'a b'\nlpwd\nlls\n")[:2] == [str(tmp_path / "a b"), "file"]
+
+
+def test_what_a_word_of_the_shell_cannot_do_is_said(world: Callable[[str], list[str]]) -> None:
+    for line, said in (
+        ("cd a b", "quote a name with blanks"),
+        ("cd nothing", "'muni ls' shows what there is"),
+        ("lcd /nothing/here", "No such file"),
+    ):
+        *_, code, err = world(f"{line}\n")
+        assert code in "26"
+        assert said in err
+    assert "/file is not a folder" in world("touch file\ncd file\n")[-1]
+
+
 def test_help_names_commands_and_words(world: Callable[[str], list[str]]) -> None:
     out = "\n".join(world("help\n"))
     for word in ("cd [FOLDER]", "local [FOLDER]", "ls", "restore"):
         assert word in out
     assert "introducer" not in out
+
+
+def test_lines_are_remembered_for_their_owner_only(tmp_path: Path) -> None:
+    path = tmp_path / "history"
+    path.touch(mode=0o644)
+    path.chmod(0o644)
+    kept = history_in(path)
+    for line in ("ls", "get mun:file:read:aebo here", "volume join mun:volume:write:ab", "help"):
+        kept.append_string(line)
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert list(history_in(path).load_history_strings()) == ["help", "ls"]

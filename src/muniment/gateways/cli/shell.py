@@ -8,24 +8,25 @@ would, so it has no commands of its own but these for moving about.
 from __future__ import annotations
 
 import os
+import re
 import shlex
+import subprocess
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import click
 
-from muniment.errors import MunimentError
+from muniment.errors import InvalidRequest, MunimentError
 from muniment.gateways.cli import app, exit_codes, failure
-from muniment.gateways.cli.context import Context, json_option, pass_context
+from muniment.gateways.cli.context import Context, Refusal, json_option, pass_context, printable
 from muniment.gateways.cli.passphrases import VARIABLE, passphrase_of
 from muniment.gateways.cli.show import table
 
 if TYPE_CHECKING:
-    from prompt_toolkit.completion import CompleteEvent, Completer, Completion
-    from prompt_toolkit.document import Document
+    from prompt_toolkit.history import History
 
 _HISTORY_FILE: Final = "shell-history"
 
@@ -41,12 +42,15 @@ _FIRST_IS_NO_PATH: Final = frozenset({"chmod"})
 _BUILTINS: Final = {
     "cd [FOLDER]": "go to a folder of the volume; without one, to its root",
     "pwd": "where you are, here and there",
-    "lcd [FOLDER]": "go to a folder of this machine",
+    "lcd [FOLDER]": "go to a folder of this machine; without one, to your home",
+    "lpwd": "where you are here",
+    "lls [FOLDER]": "list a folder of this machine; 'local' is the same",
     "local [FOLDER]": "list a folder of this machine",
+    "!COMMAND": "run a command of this machine",
     "help [COMMAND]": "this list, or a command's help",
     "exit": "leave; so does Ctrl-D",
 }
-_WORDS: Final = [words.split()[0] for words in _BUILTINS]
+_SECRET: Final = re.compile(r"mun:\w+:(read|verify|write):")
 
 
 @click.command()
@@ -70,9 +74,9 @@ def shell(context: Context, volume: str) -> int:
         async with context.composition.open_volume(context.home, volume, remembering) as opened:
             return opened.known.name
 
-    name = context.run(known)
+    session = Shell(context, context.run(known))
     with _passphrase_kept(asked[-1] if asked else ""):
-        return Shell(context, name).loop()
+        return session.loop()
 
 
 class _passphrase_kept:  # noqa: N801 - reads as the statement it is
@@ -103,16 +107,21 @@ class Shell:
         volume: the user's name of it.
         folder: of the volume, components from the root.
         status: of the last command.
+        environment: of commands of this machine, as this one got it.
     """
 
     context: Context
     volume: str
     folder: list[str] = field(default_factory=list)
     status: int = exit_codes.OK
+    environment: dict[str, str] = field(default_factory=lambda: dict(os.environ), repr=False)
 
     def loop(self) -> int:
         """Read and run lines until there are no more; returns the last command's status."""
         for line in self._lines():
+            if line.lstrip().startswith("!"):
+                self.status = self._on_this_machine(line.strip()[1:])
+                continue
             try:
                 words = shlex.split(line, comments=True)
             except ValueError as error:
@@ -131,12 +140,29 @@ class Shell:
         if builtin is None:
             return app.run(self.context.composition, [*self._globals(), *self.expanded(words)])
         try:
+            if len(words) > 2 and builtin is not Shell._help:
+                raise Refusal(f"'{words[0]}' takes one name", "quote a name with blanks")
             builtin(self, words[1:])
-        except (MunimentError, OSError) as error:
-            told = failure.failure_of(error, self.context)
-            click.echo(f"muni: {told.message}", err=True)
-            return told.exit_code
+        except (MunimentError, OSError, click.UsageError, KeyboardInterrupt) as error:
+            return failure.report(error, self.context)
         return exit_codes.OK
+
+    def words(self) -> list[str]:
+        """With which a line can begin."""
+        own = [words.split()[0] for words in _BUILTINS if not words.startswith("!")]
+        return sorted([*own, *(name for name in app.COMMANDS if name not in _PROCESSES)])
+
+    def _on_this_machine(self, line: str) -> int:
+        """Run a line in the user's own shell; a script keeps its standard input for itself."""
+        program = self.environment.get("SHELL") or "/bin/sh"
+        stdin = None if sys.stdin.isatty() else subprocess.DEVNULL
+        try:
+            done = subprocess.run(  # noqa: S603 - the user's own line in his own shell
+                [program, "-c", line], env=self.environment, stdin=stdin, check=False
+            )
+        except (OSError, KeyboardInterrupt) as error:
+            return failure.report(error, self.context)
+        return done.returncode if done.returncode >= 0 else exit_codes.of_signal(-done.returncode)
 
     # --- lines --------------------------------------------------------------------------------
 
@@ -145,16 +171,17 @@ class Shell:
             yield from sys.stdin
             return
         from prompt_toolkit import PromptSession
-        from prompt_toolkit.history import FileHistory
 
-        history = self.context.home / _HISTORY_FILE
-        history.touch(mode=0o600)
+        from muniment.gateways.cli.completing import completer
+
         session: PromptSession[str] = PromptSession(
-            history=FileHistory(str(history)), completer=_completer(self), complete_while_typing=False
+            history=history_in(self.context.home / _HISTORY_FILE),
+            completer=completer(self),
+            complete_while_typing=False,
         )
         while True:
             try:
-                yield session.prompt(f"{self.volume}:{self.path('')}> ")
+                yield session.prompt(printable(f"{self.volume}:{self.path('')}> "))
             except KeyboardInterrupt:
                 continue  # this line is not meant
             except EOFError:
@@ -182,6 +209,7 @@ class Shell:
 
     def expanded(self, words: list[str]) -> list[str]:
         """A line's words with its paths made full."""
+        words = self._with_volume(words)
         command, arguments = words[0], words[1:]
         places = self.places(command, arguments)
         out = [command]
@@ -195,9 +223,23 @@ class Shell:
             out.append(self.remote("."))
         return out
 
+    def _with_volume(self, words: list[str]) -> list[str]:
+        """With this volume where a command takes VOL and none is named."""
+        depth = 2 if words[0] in _GROUPS else 1
+        found = _command(words[:depth])
+        wanted = [one for one in found.params if isinstance(one, click.Argument)] if found is not None else []
+        metavar = wanted[0].metavar if wanted else ""
+        given = [words[depth:][at] for at in _positionals(found, words[depth:])]
+        needed = sum(one.required for one in wanted)
+        if metavar == "VOL" and len(given) < needed:
+            return [*words[:depth], self.volume, *words[depth:]]
+        if metavar == "VOL:" and not (given and ":" in given[0]):
+            return [*words[:depth], f"{self.volume}:", *words[depth:]]
+        return words
+
     def places(self, command: str, arguments: list[str]) -> dict[int, str]:
         """Which of the arguments are paths, and whether in the volume or on this machine."""
-        positions = _positionals(command, arguments)
+        positions = _positionals(_command([command]), arguments)
         if command in _FIRST_IS_NO_PATH or (command == "ln" and {"-s", "--symbolic"} & set(arguments)):
             positions = positions[1:]
         if command in REMOTE or command in _FIRST_IS_NO_PATH or command == "ln":
@@ -223,7 +265,10 @@ class Shell:
 
     def _cd(self, words: list[str]) -> None:
         path = self.path(words[0]) if words else "/"
-        self.context.composition.names(self.context.home, self.volume, os.fsencode(path))
+        try:
+            self.context.composition.names(self.context.home, self.volume, os.fsencode(path))
+        except InvalidRequest as error:
+            raise Refusal(f"{path} is not a folder", "'ls' shows what there is") from error
         self.folder = [part for part in path.split("/") if part]
 
     def _pwd(self, _: list[str]) -> None:
@@ -232,6 +277,9 @@ class Shell:
     def _lcd(self, words: list[str]) -> None:
         os.chdir(Path(words[0]).expanduser() if words else Path.home())
 
+    def _lpwd(self, _: list[str]) -> None:
+        click.echo(Path.cwd())
+
     def _local(self, words: list[str]) -> None:
         folder = Path(words[0]).expanduser() if words else Path()
         for entry in sorted(folder.iterdir()):
@@ -239,7 +287,7 @@ class Shell:
 
     def _help(self, words: list[str]) -> None:
         if words:
-            app.run(self.context.composition, [words[0], "--help"])
+            app.run(self.context.composition, [*words, "--help"])
             return
         commands = {name: summary for name, (_, summary) in app.COMMANDS.items() if name not in _PROCESSES}
         click.echo(table([*_BUILTINS.items(), *commands.items()]))
@@ -249,16 +297,40 @@ _COMMANDS: Final[dict[str, Callable[[Shell, list[str]], None]]] = {
     "cd": Shell._cd,  # noqa: SLF001 - of this module
     "pwd": Shell._pwd,  # noqa: SLF001
     "lcd": Shell._lcd,  # noqa: SLF001
+    "lpwd": Shell._lpwd,  # noqa: SLF001
+    "lls": Shell._local,  # noqa: SLF001
     "local": Shell._local,  # noqa: SLF001
     "help": Shell._help,  # noqa: SLF001
     "?": Shell._help,  # noqa: SLF001
 }
 _PROCESSES: Final = frozenset({"demo", "node", "introducer", "log", "shell"})
+_GROUPS: Final = frozenset({"member", "volume"})
 
 
-def _positionals(command: str, arguments: list[str]) -> list[int]:
+def history_in(path: Path) -> History:
+    """Lines typed before, which are nobody else's business; those with a capability are not kept at all."""
+    from prompt_toolkit.history import FileHistory
+
+    class Lines(FileHistory):
+        def store_string(self, string: str) -> None:
+            if not _SECRET.search(string):
+                super().store_string(string)
+
+    path.touch(mode=0o600)
+    path.chmod(0o600)
+    return Lines(path)
+
+
+def _command(words: list[str]) -> click.Command | None:
+    """The command that a line begins with."""
+    found: click.Command | None = app.muni
+    for word in words:
+        found = found.get_command(click.Context(found), word) if isinstance(found, click.Group) else None
+    return found
+
+
+def _positionals(found: click.Command | None, arguments: list[str]) -> list[int]:
     """Which words are no options and no values of options."""
-    found = app.muni.get_command(click.Context(app.muni), command)
     valued = {
         name
         for param in (found.params if found is not None else ())
@@ -276,72 +348,3 @@ def _positionals(command: str, arguments: list[str]) -> list[int]:
         else:
             skip = word in valued
     return positions
-
-
-def _completer(shell: Shell) -> Completer:
-    from prompt_toolkit.completion import Completer, Completion
-
-    class Names(Completer):
-        """Commands, then names of the volume or of this machine, whichever the command takes there."""
-
-        def get_completions(self, document: Document, event: CompleteEvent) -> Iterable[Completion]:
-            for text, begun in completions(shell, document.text_before_cursor):
-                yield Completion(text, start_position=-begun)
-
-    return Names()
-
-
-def completions(shell: Shell, line: str) -> Iterator[tuple[str, int]]:
-    """What may stand at the end of a line: the text, and how many typed characters it replaces."""
-    start = _last_word(line)
-    words, typed = _split(line[:start]), len(line) - start
-    begun = next(iter(_split(line[start:])), "")
-    if not words:
-        names = [*_WORDS, *(name for name in app.COMMANDS if name not in _PROCESSES)]
-        yield from ((f"{name} ", typed) for name in sorted(names) if name.startswith(begun))
-        return
-    above, slash, last = begun.rpartition("/")
-    command, arguments = words[0], [*words[1:], begun]
-    place = shell.places(command, arguments).get(len(arguments) - 1)
-    is_local = command in ("lcd", "local") or place == "local"
-    for name, is_folder in _local_names(above + slash) if is_local else _remote_names(shell, above + slash):
-        if name.startswith(last):
-            yield shlex.quote(above + slash + name) + ("/" if is_folder else " "), typed
-
-
-def _last_word(line: str) -> int:
-    """Where the last word begins, which may be quoted and need not be ended."""
-    start, quote = 0, ""
-    for at, letter in enumerate(line):
-        if quote:
-            quote = "" if letter == quote else quote
-        elif letter in "'\"":
-            quote = letter
-        elif letter.isspace():
-            start = at + 1
-    return start
-
-
-def _split(text: str) -> list[str]:
-    for ending in ("", "'", '"'):
-        try:
-            return shlex.split(text + ending)
-        except ValueError:
-            continue
-    return text.split()
-
-
-def _remote_names(shell: Shell, folder: str) -> list[tuple[str, bool]]:
-    path = os.fsencode(shell.path(folder))
-    try:
-        found = shell.context.composition.names(shell.context.home, shell.volume, path)
-    except MunimentError:
-        return []
-    return [(os.fsdecode(name), is_folder) for name, is_folder in found]
-
-
-def _local_names(folder: str) -> list[tuple[str, bool]]:
-    try:
-        return [(one.name, one.is_dir()) for one in sorted(Path(folder or ".").expanduser().iterdir())]
-    except OSError:
-        return []
