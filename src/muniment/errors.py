@@ -15,7 +15,7 @@
     |   +-- MalformedRecord, UnknownVersion, ShareCorrupt, BlobCorrupt
     +-- UnavailableError   the right thing exists but cannot be had now
     |   +-- TooFewShares, NotHappy, NodeUnreachable, DeadlineExceeded, RosterEmpty, Overloaded
-    |   +-- HistoryMissing
+    |   +-- NodeDraining, HistoryMissing
     +-- LocalError         this machine: disk, capacity, configuration
     |   +-- ConfigInvalid, FolderBusy, DiskFull, CapacityFull, QuotaFull, StoreFailed, FileFailed,
     |   +-- GridUnknown
@@ -562,6 +562,16 @@ class Overloaded(UnavailableError):
     code = "overloaded"
     says = "too much work at once: {limit}"
     hint = "try again shortly"
+
+
+@dataclass(eq=False)
+class NodeDraining(UnavailableError):
+    """The node gives its shares away and takes no new ones."""
+
+    code = "node-draining"
+    says = "the node is being drained: it takes no new shares"
+    hint = "use another node; this one still serves what it has"
+    retry = Retry.ELSEWHERE
 
 
 @dataclass(eq=False)

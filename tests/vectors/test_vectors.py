@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.util
 import json
 from pathlib import Path
@@ -11,7 +12,8 @@ from typing import Any
 import pytest
 
 from muniment.core.sealing import OpenBuffers, open_blob, open_manifest
-from muniment.crypto.records import open_record
+from muniment.crypto.identity import Identity
+from muniment.crypto.records import open_record, sign_record
 from muniment.ids import BlobId, id_from_text
 from muniment.merkle.share_tree import check_share
 from muniment.spec.blob import BlobName, BlobRef, Compression
@@ -20,6 +22,7 @@ from muniment.spec.share import decode_header
 
 HERE = Path(__file__).parent
 V1: dict[str, Any] = json.loads((HERE / "v1.json").read_text())
+RECORD_V2: dict[str, Any] = json.loads((HERE / "record_v2.json").read_text())
 
 
 def _maker() -> ModuleType:
@@ -71,6 +74,15 @@ def test_a_frozen_record_opens() -> None:
     record = open_record(bytes.fromhex(V1["record"]["signed"]), now_s=1_800_000_000)
     assert record.node == id_from_text(V1["record"]["node"])
     assert record.addresses == ("192.0.2.1:3490", "[2001:db8::1]:3490")
+
+
+def test_a_frozen_record_of_version_2_opens_and_is_written_the_same() -> None:
+    """The record of version 1 with the flag that the node is drained."""
+    signed = bytes.fromhex(RECORD_V2["signed"])
+    record = open_record(signed, now_s=1_800_000_000)
+    first = open_record(bytes.fromhex(V1["record"]["signed"]), now_s=1_800_000_000)
+    assert record == dataclasses.replace(first, draining=True)
+    assert sign_record(Identity(bytes.fromhex(V1["secret"])), record) == signed
 
 
 def test_what_is_written_has_not_changed() -> None:

@@ -141,7 +141,8 @@ class Nodes:
             if node not in self._lanes:
                 self._lanes[node] = Lane(self._connector(record), self._limits)
         self._candidates = tuple(
-            Candidate(node, record.capacity_bytes, record.zone) for node, record in known.items()
+            Candidate(node, 0 if record.draining else record.capacity_bytes, record.zone)
+            for node, record in known.items()
         )
 
     def _drop(self, node: NodeId) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from muniment.engine.lane import Lane
@@ -23,6 +23,7 @@ class NodeSummary:
         addresses: as its record says.
         zone: its failure zone, "" if unknown.
         capacity_bytes: what its operator gives.
+        draining: takes no new shares.
         reachable: whether it answered just now; what follows is 0 or empty otherwise.
         latency_s: until its answer.
         version: of its program.
@@ -38,6 +39,7 @@ class NodeSummary:
     addresses: tuple[str, ...]
     zone: str
     capacity_bytes: int
+    draining: bool
     reachable: bool
     latency_s: float = 0.0
     version: str = ""
@@ -55,6 +57,7 @@ class NodeSummary:
             "addresses": list(self.addresses),
             "zone": self.zone,
             "capacity_bytes": self.capacity_bytes,
+            "draining": self.draining,
             "reachable": self.reachable,
             "latency_s": round(self.latency_s, 6),
             "version": self.version,
@@ -76,19 +79,18 @@ async def summarise(nodes: Nodes, clock: Clock) -> list[NodeSummary]:
 
 
 async def _ask(lane: Lane, record: NodeRecord, clock: Clock) -> NodeSummary:
-    node = lane.node
     begun_s = clock.monotonic_s()
+    summary = NodeSummary(
+        lane.node, record.addresses, record.zone, record.capacity_bytes, record.draining, reachable=False
+    )
     try:
         status = await lane.connection.info()
     except MunimentError as error:
-        return NodeSummary(
-            node, record.addresses, record.zone, record.capacity_bytes, reachable=False, error=str(error)
-        )
-    return NodeSummary(
-        node=node,
-        addresses=record.addresses,
-        zone=record.zone,
+        return replace(summary, error=str(error))
+    return replace(
+        summary,
         capacity_bytes=status.capacity_bytes,
+        draining=status.draining,
         reachable=True,
         latency_s=clock.monotonic_s() - begun_s,
         version=status.version,

@@ -8,6 +8,7 @@ expired is announced: it withdraws the node at once.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import threading
 from collections.abc import Awaitable, Callable, Sequence
@@ -46,6 +47,12 @@ class OwnRecord:
         self._issued_s = 0
         self._signed = b""
 
+    def set_draining(self, *, draining: bool) -> None:
+        """Say from now on whether the node gives its shares away."""
+        with self._lock:
+            self._template = replace(self._template, draining=draining)
+            self._sign(int(self._clock.now_s()), self._lifetime_s)
+
     def signed(self) -> bytes:
         """The record, signed anew if a third of its life is over (or the clock was set back)."""
         now_s = int(self._clock.now_s())
@@ -74,6 +81,24 @@ class OwnRecord:
     def _sign(self, issued_s: int, lifetime_s: int) -> None:
         record = replace(self._template, issued_s=issued_s, expires_s=issued_s + lifetime_s)
         self._signed, self._issued_s = sign_record(self._identity, record), issued_s
+
+
+class Wait:
+    """Sleep that can be ended for all who sleep."""
+
+    def __init__(self) -> None:
+        self._over = asyncio.Event()
+
+    async def sleep(self, seconds: float) -> None:
+        """Wait so long, or until `end`."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._over.wait()
+
+    def end(self) -> None:
+        """Wake everybody who sleeps now."""
+        self._over.set()
+        self._over = asyncio.Event()
 
 
 class Announcer:
@@ -128,8 +153,8 @@ class Announcer:
                 _log.debug("announced to %s", introducer)
                 wait_s, retry_s = self._interval_s, _RETRY_S_MIN
             await self._sleep(wait_s * (1 - _JITTER * self._chance()))
-            # Signed anew at each attempt: an introducer that knows a later record (from before a quick
-            # restart, or from before the clock was set) takes the next one.
+            # Signed anew at each attempt: an introducer that knows one as late or later (of the same second,
+            # from before a quick restart, or from before the clock was set) takes the next one.
             record = self._record.renewed()
 
     async def _withdraw(self, introducer: str, record: bytes, timeout_s: float) -> None:

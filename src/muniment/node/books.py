@@ -16,7 +16,15 @@ import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
-from muniment.errors import CapacityFull, DiskFull, InvalidRequest, MunimentError, Overloaded, QuotaFull
+from muniment.errors import (
+    CapacityFull,
+    DiskFull,
+    InvalidRequest,
+    MunimentError,
+    NodeDraining,
+    Overloaded,
+    QuotaFull,
+)
 from muniment.ids import AccountId, BlobId, ShareKey
 from muniment.node.admission import Admission
 from muniment.node.config import NodeConfig
@@ -34,10 +42,15 @@ class Books:
         admission: quotas; whom the node serves at all is decided before the books are asked.
         ledger: what is held.
         clock: wall clock for leases, monotonic for reservations, so that setting the clock loses no promise.
+
+    Attributes:
+        draining: no new share is taken, and none that is here for an account that has no lease on it, unless
+            it asks for the lease itself.
     """
 
     def __init__(self, config: NodeConfig, admission: Admission, ledger: Ledger, clock: Clock) -> None:
         self._config, self._admission, self._ledger, self._clock = config, admission, ledger, clock
+        self.draining = False
         self._lock = threading.Lock()
         self._reservations = Reservations(config.times.reservation_s, config.limits.reservations)
 
@@ -81,6 +94,8 @@ class Books:
             fresh: set[ShareKey] = set()
             for claim in claims:
                 try:
+                    if self.draining and claim.key not in leased:
+                        raise NodeDraining
                     if claim.key not in sizes:
                         _check_medium(claim, medium_bytes, self._reservations.reserved_bytes)
                         self._reservations.reserve(

@@ -37,7 +37,7 @@ from muniment.net.server import HttpServer, free_port
 from muniment.net.tls import server_files
 from muniment.node import config as files
 from muniment.node.admission import Admission
-from muniment.node.announcer import Announcer, OwnRecord
+from muniment.node.announcer import Announcer, OwnRecord, Wait
 from muniment.node.api import NodeApi
 from muniment.node.books import Books
 from muniment.node.clock import SystemClock
@@ -50,6 +50,7 @@ from muniment.node.config import (
     load_log_config,
     load_node_config,
 )
+from muniment.node.draining import follow, is_draining
 from muniment.node.folder import FolderLock, failed, read_identity
 from muniment.node.gate import Gate
 from muniment.node.home import account_identity, chosen_roster, default_home, known_nodes_file
@@ -154,12 +155,26 @@ async def run_node(
             key=key,
             requests_max=config.limits.requests,
         )
-        announcer = _announcer(stack, config, record)
+        wait = Wait()
+        announcer = _announcer(stack, config, record, wait)
+
+        def drain(draining: bool) -> None:
+            if books.draining != draining:
+                _log.info("node %s", "is drained from now on" if draining else "takes shares again")
+                books.draining = draining
+                record.set_draining(draining=draining)
+                wait.end()
+
+        drain(is_draining(folder))  # before the first answer
         housekeeping = Housekeeping(config, service, store, ledger, clock, pool)
         await _listen(server, stack, config.times.stop_grace_s)
         address = PeerAddress(PeerKind.NODE, identity.node, advertised(config, port)[0])
         async with asyncio.TaskGroup() as tasks:
-            background = [tasks.create_task(housekeeping.run()), tasks.create_task(announcer.run())]
+            background = [
+                tasks.create_task(housekeeping.run()),
+                tasks.create_task(announcer.run()),
+                tasks.create_task(follow(folder, drain), name="draining"),
+            ]
             _log.info("node %s serves", address)
             if ready is not None:
                 ready(address)
@@ -192,7 +207,9 @@ def _open_store(folder: Path, config: NodeConfig) -> ShareStore:
     return ObjectStore(config.store, spool)
 
 
-def _announcer(stack: contextlib.AsyncExitStack, config: NodeConfig, record: OwnRecord) -> Announcer:
+def _announcer(
+    stack: contextlib.AsyncExitStack, config: NodeConfig, record: OwnRecord, wait: Wait
+) -> Announcer:
     introducers = {
         text: HttpIntroducer(parse_address(text, PeerKind.INTRODUCER)) for text in config.introducers
     }
@@ -203,7 +220,12 @@ def _announcer(stack: contextlib.AsyncExitStack, config: NodeConfig, record: Own
         await introducers[address].announce(record_text(signed))
 
     return Announcer(
-        record, config.introducers, config.times.record_s / 3, announce, chance=random.SystemRandom().random
+        record,
+        config.introducers,
+        config.times.record_s / 3,
+        announce,
+        chance=random.SystemRandom().random,
+        sleep=wait.sleep,
     )
 
 

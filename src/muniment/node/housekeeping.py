@@ -132,6 +132,10 @@ class Housekeeping:
             self._service.scrub_status = scrub.status
             try:
                 while True:
-                    await asyncio.sleep(await loop.run_in_executor(thread, scrub.step))
+                    wait_s = await loop.run_in_executor(thread, scrub.step)
+                    await asyncio.sleep(wait_s)
             finally:
-                thread.submit(scrub.note).result()  # waits for a step under way
+                noted = loop.run_in_executor(thread, scrub.note)  # after a step under way
+                await asyncio.wait([noted])
+                if error := noted.exception():  # raised here it would hide the cancellation
+                    _log.warning("where the scrub is could not be noted: %s", error)

@@ -99,6 +99,11 @@ class Root:
 
         compose.run_process(compose.run_node(folder, ready=lambda address: ready(str(address))))
 
+    def set_draining(self, folder: Path, *, draining: bool) -> None:
+        from muniment.node.draining import set_draining
+
+        set_draining(folder, draining=draining)
+
     def run_introducer(self, folder: Path, ready: Ready) -> None:
         from muniment.node import compose
 

@@ -81,6 +81,7 @@ class NodeService:
             leased_count=totals.leased_count,
             leased_bytes=totals.leased_bytes,
             scrub=self.scrub_status(),
+            draining=self.books.draining,
         )
 
     # --- writing ------------------------------------------------------------------------------

@@ -35,6 +35,7 @@ class NodeRecord:
         protocols: versions spoken.
         issued_s: seconds since the epoch; of two records the later issued wins.
         expires_s: not to be used from then on.
+        draining: takes no new shares; those it has are to be moved.
     """
 
     node: NodeId
@@ -46,9 +47,13 @@ class NodeRecord:
     protocols: tuple[int, ...]
     issued_s: int
     expires_s: int
+    draining: bool = False
 
 
-VERSION: Final = 1
+VERSION: Final = 2
+_DRAINING: Final = 1
+"""The one flag there is."""
+
 SIGNATURE_BYTES: Final = 64
 _FORMAT: Final = "node record"
 _TIME_S_MAX: Final = 1 << 40
@@ -56,33 +61,47 @@ _CAPACITY_MAX: Final = 1 << 63
 
 
 def encode_payload(record: NodeRecord) -> bytes:
-    """The bytes that are signed: a canonical CBOR array in the order of section 2."""
-    return dump(
-        [
-            VERSION,
-            record.node,
-            record.public_key,
-            list(record.addresses),
-            record.zone,
-            record.capacity_bytes,
-            record.price,
-            list(record.protocols),
-            record.issued_s,
-            record.expires_s,
-        ]
-    )
+    """The bytes that are signed: a canonical CBOR array in the order of section 2.
+
+    Of the first version that can say it: nodes and clients of a grid are not brought up to date in one
+    moment, and a program of before version 2 has no use for a node that takes no shares.
+    """
+    fields = [
+        record.node,
+        record.public_key,
+        list(record.addresses),
+        record.zone,
+        record.capacity_bytes,
+        record.price,
+        list(record.protocols),
+        record.issued_s,
+        record.expires_s,
+    ]
+    return dump([2, *fields, _DRAINING] if record.draining else [1, *fields])
 
 
 def decode_payload(payload: bytes) -> NodeRecord:
-    """Read a payload; signature and NodeId are not checked here.
+    """Read a payload of any version; signature and NodeId are not checked here.
 
     Raises: MalformedRecord: not canonical, wrong types or out of limits; UnknownVersion.
     """
     match load(payload, format=_FORMAT):
-        case [int(version), *_] if version != VERSION:
+        case [1, *fields]:
+            return _record(fields, draining=False)
+        case [2, *fields, int(flags)]:
+            if flags != _DRAINING:  # without it the record is of version 1: there is one encoding of each
+                raise MalformedRecord(format=_FORMAT, reason=f"flags {flags}")
+            return _record(fields, draining=True)
+        case [int(version), *_] if version != 2:
             raise UnknownVersion(format=_FORMAT, version=version)
+        case _:
+            raise MalformedRecord(format=_FORMAT, reason="fields do not fit")
+
+
+def _record(fields: list[object], *, draining: bool) -> NodeRecord:
+    """The record of the fields that all versions share.  Raises: MalformedRecord."""
+    match fields:
         case [
-            int(),
             bytes(node),
             bytes(key),
             list(addresses),
@@ -115,7 +134,16 @@ def decode_payload(payload: bytes) -> NodeRecord:
     ):
         raise MalformedRecord(format=_FORMAT, reason="numbers out of limits")
     return NodeRecord(
-        NodeId(node), key, tuple(addresses), zone, capacity, price, tuple(protocols), issued, expires
+        NodeId(node),
+        key,
+        tuple(addresses),
+        zone,
+        capacity,
+        price,
+        tuple(protocols),
+        issued,
+        expires,
+        draining,
     )
 
 

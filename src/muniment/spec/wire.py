@@ -91,6 +91,7 @@ class NodeStatus(Message, forbid_unknown_fields=False):
     Attributes:
         leased_count: leases that are not in the trash, each account's own, and `leased_bytes` of them.
         scrub: None where the node has not come to it yet.
+        draining: as the signed record says.
     """
 
     record: RecordText
@@ -105,6 +106,7 @@ class NodeStatus(Message, forbid_unknown_fields=False):
     leased_count: int = 0
     leased_bytes: int = 0
     scrub: ScrubStatus | None = None
+    draining: bool = False
 
 
 class Claim(Message):

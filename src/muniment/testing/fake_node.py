@@ -22,6 +22,7 @@ from muniment.errors import (
     CapacityFull,
     InvalidRequest,
     MunimentError,
+    NodeDraining,
     NodeUnreachable,
     ProtocolViolation,
     QuotaFull,
@@ -103,6 +104,7 @@ class FakeNode:
         calls: how often each call was made, e.g. {"reserve": 3}.
         items: how many shares or blobs those calls named, e.g. {"reserve": 180}.
         put_bytes: share bytes received.
+        draining: new shares are refused, and the record says so.
     """
 
     def __init__(
@@ -123,6 +125,7 @@ class FakeNode:
         self.calls: Counter[str] = Counter()
         self.items: Counter[str] = Counter()
         self.put_bytes = 0
+        self.draining = False
         self._clock = clock
         self._capacity_bytes = capacity_bytes
         self._zone = zone
@@ -148,6 +151,7 @@ class FakeNode:
             protocols=(PROTOCOL_VERSION,),
             issued_s=now_s,
             expires_s=now_s + 3600,
+            draining=self.draining,
         )
 
     @property
@@ -190,12 +194,15 @@ class FakeNode:
             share_count=len(self.shares),
             quarantined_count=len(self.quarantine),
             reconciled=True,
+            draining=self.draining,
         )
 
     def reserve_share(self, account: AccountId, claim: ShareClaim) -> ReserveOutcome:
         """Held, accepted or refused, capacity and quota counted exactly."""
         if self.faults.refuse is not None:
             return Refused(self.faults.refuse)
+        if self.draining and claim.key not in self.leases.get(account, {}):
+            return Refused(NodeDraining())
         held = self.shares.get(claim.key)
         if held is not None and len(held) != claim.size_bytes:
             return Refused(InvalidRequest(reason=f"the share has {len(held)} bytes"))

@@ -43,6 +43,8 @@ class FakeComposition(Root):
         fails: raised by whatever opens a grid or runs a node.
         meddle: called with the grid just opened, for a test to do something to the client.
         home: the user's folder where a command names none.
+        draining: whether its node is drained.
+        left: how many leases its node tells of, one question after the other; then none.
     """
 
     grid: FakeGrid = field(default_factory=FakeGrid)
@@ -52,6 +54,8 @@ class FakeComposition(Root):
     home: Path = Path("/the/default/home")
     opened: list[tuple[Path, str | None]] = field(default_factory=list)
     new_nodes: list[NewNode] = field(default_factory=list)
+    draining: bool = False
+    left: list[int] = field(default_factory=list)
 
     def init_node(self, folder: Path, new: NewNode) -> str:
         self.new_nodes.append(new)
@@ -71,6 +75,10 @@ class FakeComposition(Root):
         self._fail()
         ready(NODE_ADDRESS)
 
+    def set_draining(self, folder: Path, *, draining: bool) -> None:
+        self._fail()
+        self.draining = draining
+
     def run_introducer(self, folder: Path, ready: Ready) -> None:
         self._fail()
         ready(INTRODUCER_ADDRESS)
@@ -79,8 +87,11 @@ class FakeComposition(Root):
         node = self.grid.nodes[0]
         record = record_text(sign_record(node.identity, node.record))
         scrub = ScrubStatus(1e9, 0.25, 3, 1_500_000, 1, 0, 0, 9e8, 2)
-        sums = (10_000_000, 4_000_000, 1_000_000, 7, 2)
-        return NODE_ADDRESS, NodeStatus(record, "1.0", 0.0, *sums, True, 6, 3_500_000, scrub)
+        sums = (10_000_000, 4_000_000, 0 if self.draining else 1_000_000, 7, 2)
+        left = self.left.pop(0) if self.left else 0
+        return NODE_ADDRESS, NodeStatus(
+            record, "1.0", 0.0, *sums, True, left, left * 500_000, scrub, self.draining
+        )
 
     @contextlib.asynccontextmanager
     async def open_grid(

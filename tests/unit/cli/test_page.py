@@ -165,7 +165,7 @@ def test_the_documents_are_those_that_are_printed(
         "put": [tree], "get": [cap, tmp_path / "back"], "check": [cap], "repair": [cap],
         "cap verify": [cap],
         "cap show": [cap], "grid join": [INTRODUCER_ADDRESS], "node init": ["n"], "node run": [tree],
-        "node status": [tree], "introducer init": ["i"], "introducer run": [tree],
+        "node status": [tree], "node drain": [tree], "introducer init": ["i"], "introducer run": [tree],
         "log init": ["l"], "log run": [tree], **FILES_WORDS,
     }  # fmt: skip
     if name.split()[0] in ("identity", "volume", "member", "witness", "keeper"):

@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 from tests.unit.cli.support import INTRODUCER_ADDRESS, NODE_ADDRESS, FakeComposition, muni
 
-from muniment.errors import ConfigInvalid, FolderBusy, InvalidRequest
+from muniment.errors import ConfigInvalid, FolderBusy, InvalidRequest, NodeUnreachable
 from muniment.gateways.cli.composition import NewNode
 from muniment.ids import id_text
+from muniment.spec.wire import NodeStatus
 
 
 @pytest.fixture
@@ -75,17 +76,52 @@ def test_a_folder_that_is_not_there_is_said_with_how_to_make_it(
 
 
 def test_node_status_for_people_programs_and_roster_files(world: FakeComposition, tmp_path: Path) -> None:
+    world.left = [7, 6]
     done = muni(world, "node", "status", tmp_path)
     assert "4.0 MB in 7 shares" in done.text
     assert "5.0 MB" in done.text
     assert "2 shares" in done.text
-    assert "6 (3.5 MB), without those in the trash" in done.text
+    assert "7 (3.5 MB), without those in the trash" in done.text
     assert "25% of this round: 3 shares (1.5 MB)" in done.text
     assert "2 shares damaged or missing" in done.text
     document = muni(world, "node", "status", NODE_ADDRESS, "--json").json
     assert (document["free_bytes"], document["quarantined_count"]) == (5_000_000, 2)
     assert (document["scrub"]["done"], document["leased_count"]) == (0.25, 6)
     assert muni(world, "node", "status", NODE_ADDRESS, "--record").text.strip() == document["record"]
+
+
+def test_drain_tells_what_is_left_until_nothing_is(
+    world: FakeComposition, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("muniment.gateways.cli.drain._LOOK_S", 0.0)
+    world.left = [2, 2, 1]
+    done = muni(world, "node", "drain", tmp_path)
+    assert (done.code, world.draining) == (0, True)
+    assert done.err.splitlines() == ["2 leases left (1.0 MB)", "1 lease left (500.0 kB)"]
+    assert done.text == "nobody has a lease on a share of this node any more: it may be stopped\n"
+    assert "yes: takes no new shares" in muni(world, "node", "status", tmp_path).text
+
+
+def test_drain_need_not_wait_and_can_be_undone(world: FakeComposition, tmp_path: Path) -> None:
+    world.left = [2]
+    done = muni(world, "node", "drain", "--no-wait", tmp_path)
+    assert done.text == "the node is drained from now on: 2 leases left (1.0 MB)\n"
+    undone = muni(world, "node", "drain", "--undo", tmp_path)
+    assert (undone.text, world.draining) == ("the node takes shares again\n", False)
+
+
+def test_a_node_that_is_stopped_meanwhile_ends_the_waiting(
+    world: FakeComposition, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("muniment.gateways.cli.drain._LOOK_S", 0.0)
+
+    async def gone(target: str) -> tuple[str, NodeStatus]:
+        world.fails = ConfigInvalid(where="n", reason="its node does not run")
+        raise NodeUnreachable(node=b"n" * 32, reason="connection refused")
+
+    monkeypatch.setattr(world, "node_status", gone)
+    done = muni(world, "node", "drain", tmp_path)
+    assert (done.code, "its node does not run" in done.err) == (6, True)
 
 
 def test_join_remembers_and_asks(world: FakeComposition) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
+import cbor2
 import jwt
 import pytest
 from hypothesis import given
@@ -36,9 +37,28 @@ def test_a_record_comes_back_as_it_was_signed() -> None:
     assert record_from_text(record_text(signed)) == signed
 
 
+def test_only_a_record_that_says_what_version_1_cannot_is_of_version_2() -> None:
+    plain, draining = spec.encode_payload(record()), spec.encode_payload(record(draining=True))
+    assert (plain[1], draining[1]) == (1, 2)
+    assert spec.decode_payload(plain) == record()
+    assert spec.decode_payload(draining) == record(draining=True)
+    assert open_record(sign_record(NODE, record(draining=True)), now_s=NOW_S).draining
+
+
+@pytest.mark.parametrize("last", [0, 2, 3, -1, b"", "1", []])
+def test_a_record_of_version_2_has_one_encoding(last: object) -> None:
+    *fields, flags = cbor2.loads(spec.encode_payload(record(draining=True)))
+    assert flags == 1
+    with pytest.raises(MalformedRecord):
+        spec.decode_payload(cbor2.dumps([*fields, last], canonical=True))
+    with pytest.raises(MalformedRecord):
+        spec.decode_payload(cbor2.dumps(fields, canonical=True))
+
+
+@pytest.mark.parametrize("draining", [False, True])
 @pytest.mark.parametrize("at", range(0, 200, 3))
-def test_any_changed_byte_of_a_record_is_refused(at: int) -> None:
-    signed = bytearray(sign_record(NODE, record()))
+def test_any_changed_byte_of_a_record_is_refused(at: int, draining: bool) -> None:
+    signed = bytearray(sign_record(NODE, record(draining=draining)))
     signed[at % len(signed)] ^= 1 << (at % 8)
     with pytest.raises(IntegrityError):
         open_record(bytes(signed), now_s=NOW_S)
@@ -100,8 +120,8 @@ def test_a_record_may_name_hosts_in_every_usual_way(address: str) -> None:
 
 def test_a_newer_record_is_named_as_such() -> None:
     payload = spec.encode_payload(record())
-    assert payload[1] == spec.VERSION
-    newer = payload[:1] + bytes((2,)) + payload[2:]
+    assert payload[1] == 1
+    newer = payload[:1] + bytes((spec.VERSION + 1,)) + payload[2:]
     with pytest.raises(UnknownVersion):
         spec.decode_payload(newer)
 

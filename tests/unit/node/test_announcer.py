@@ -9,7 +9,7 @@ from tests.unit.node.support import START_S, VirtualClock, identity, node_record
 
 from muniment.crypto.records import open_record
 from muniment.errors import NodeUnreachable
-from muniment.node.announcer import Announcer, OwnRecord
+from muniment.node.announcer import Announcer, OwnRecord, Wait
 from muniment.spec.record import NodeRecord
 
 ONE, TWO = "mun:introducer:one", "mun:introducer:two"
@@ -33,6 +33,32 @@ def test_the_record_is_signed_anew_after_a_third_of_its_life() -> None:
     clock.advance(1)
     renewed = opened(record.signed())
     assert (renewed.issued_s, renewed.expires_s) == (START_S + 100, START_S + 400)
+
+
+def test_a_node_that_begins_to_drain_says_so_at_once_and_with_every_renewal() -> None:
+    clock = VirtualClock()
+    record = own_record(clock)
+    assert not opened(record.signed()).draining
+    record.set_draining(draining=True)
+    assert opened(record.signed()).draining
+    clock.advance(100)
+    assert opened(record.signed()).draining
+    assert opened(record.renewed()).draining
+    record.set_draining(draining=False)
+    assert not opened(record.signed()).draining
+
+
+async def test_a_wait_lasts_its_time_or_until_it_is_ended() -> None:
+    wait = Wait()
+    await wait.sleep(0.001)
+    sleeping = [asyncio.create_task(wait.sleep(1000)) for _ in range(2)]
+    await asyncio.sleep(0)
+    wait.end()
+    await asyncio.gather(*sleeping)
+    again = asyncio.create_task(wait.sleep(1000))
+    await asyncio.sleep(0)
+    assert not again.done(), "an end counts for those who slept"
+    again.cancel()
 
 
 def test_the_record_is_signed_anew_when_the_clock_was_set_back() -> None:

@@ -84,6 +84,13 @@ class Composition(Protocol):
         """Serve until SIGTERM or SIGINT."""
         ...
 
+    def set_draining(self, folder: Path, *, draining: bool) -> None:
+        """Tell the running node of a folder whether it is to be drained.
+
+        Raises: ConfigInvalid: it does not run.
+        """
+        ...
+
     async def node_status(self, target: str) -> tuple[str, NodeStatus]:
         """Ask a running node, named by its address or its folder on this machine; with its address."""
         ...

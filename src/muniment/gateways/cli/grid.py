@@ -78,9 +78,14 @@ def _table(nodes: Sequence[NodeSummary]) -> str:
         if node.reachable:
             sizes = [bytes_text(node.used_bytes), bytes_text(node.free_bytes)]
             counts = [str(node.share_count), str(node.quarantined_count)]
-            facts = ["up", f"{node.latency_s * 1000:.0f} ms", *sizes, *counts]
+            facts = [
+                "draining" if node.draining else "up",
+                f"{node.latency_s * 1000:.0f} ms",
+                *sizes,
+                *counts,
+            ]
         rows.append([id_text(node.node)[:SHORT_CHARS], node.zone or "-", *facts, ", ".join(node.addresses)])
     up = sum(node.reachable for node in nodes)
-    free = bytes_text(sum(node.free_bytes for node in nodes))
+    free = bytes_text(sum(node.free_bytes for node in nodes if not node.draining))
     lines = [table(rows, right=range(3, 8)), f"{up} of {count_text(len(nodes), 'node')} up, {free} free"]
     return "\n".join(lines)

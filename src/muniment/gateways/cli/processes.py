@@ -11,6 +11,7 @@ import click
 from muniment.errors import ConfigInvalid
 from muniment.gateways.cli.composition import NewNode
 from muniment.gateways.cli.context import Context, json_option, pass_context
+from muniment.gateways.cli.drain import drain
 from muniment.gateways.cli.show import bytes_text, table
 from muniment.gateways.cli.values import Size, parse_size
 from muniment.gateways.cli.when import moment_text
@@ -127,6 +128,7 @@ def node_status(context: Context, target: str, record: bool) -> None:
         "share_count": status.share_count,
         "quarantined_count": status.quarantined_count,
         "reconciled": status.reconciled,
+        "draining": status.draining,
         "leased_count": status.leased_count,
         "leased_bytes": status.leased_bytes,
         "scrub": _scrub_document(status.scrub),
@@ -146,6 +148,7 @@ def node_status(context: Context, target: str, record: bool) -> None:
         ("reconciled", "yes" if status.reconciled else "not yet: still comparing its store with its ledger"),
         ("leases", f"{status.leased_count} ({bytes_text(status.leased_bytes)}), without those in the trash"),
         *_scrub_rows(status.scrub),
+        *([("draining", "yes: takes no new shares")] if status.draining else []),
     ]
     context.emit(document, table(rows))
 
@@ -164,6 +167,9 @@ def _scrub_rows(scrub: ScrubStatus | None) -> list[tuple[str, str]]:
     if scrub.unreadable_count:
         found += f"; {scrub.unreadable_count} cannot be read in this round: look at the disk"
     return [("all read", whole), ("scrub", now), ("scrub found", found)]
+
+
+node.add_command(drain)
 
 
 @click.group()
