@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -416,6 +416,28 @@ class TreeReader:
 
     def _full(self, path: bytes) -> bytes:
         return self._root + b"/" + path
+
+
+class FileListReader(TreeReader):
+    """Reads files from anywhere as if they were the entries of one folder.
+
+    Args:
+        files: by the names that they are to have; regular files, or links to such.
+    """
+
+    def __init__(self, files: Mapping[bytes, Path], chunk_bytes: int, plan: LeafPlan | None = None) -> None:
+        super().__init__(Path(), chunk_bytes, plan)
+        self._files = {name: os.fsencode(path.resolve()) for name, path in sorted(files.items())}
+
+    def _walk(self) -> Iterator[tuple[bytes, os.stat_result]]:
+        for name in self._files:
+            try:
+                yield name, os.lstat(self._full(name))
+            except OSError as error:
+                self._skip(name, error.strerror)
+
+    def _full(self, path: bytes) -> bytes:
+        return self._files[path]
 
 
 def _listed(folder: bytes) -> list[bytes]:

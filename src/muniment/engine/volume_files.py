@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import os
 import stat
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -181,21 +182,27 @@ class VolumeFiles(VolumeNames):
 
         One entry for each 8192 names.  Cancelled, what was committed stays.  Raises: as `put`.
         """
-        tally = UploadTally()
-        upload = VolumeUpload(folder, await self._writer(tally), self._grid.clock, progress)
         left_out = LeftOut()
         facts = await asyncio.to_thread(_facts, folder, left_out)
-        committed = await self._volume.commit(lambda state: folder_made(state, path, facts, message))
-        merge, leaves = Merge(path, facts.mtime_ns if path else None, message), upload.leaves()
-        try:
-            async for leaf in leaves:
-                if leaf.entries:
-                    merge.take(leaf)
-                    committed = await self._volume.commit(partial(merge.plan, leaf))
-        finally:
-            await leaves.aclose()
-        sizes = upload.size_bytes, upload.files, tally.new_bytes
-        return Stored(committed, *sizes, upload.skipped, left_out + upload.left_out)
+        made = await self._volume.commit(lambda state: folder_made(state, path, facts, message))
+        merge = Merge(path, facts.mtime_ns if path else None, message)
+        stored = await self._upload(folder, merge, progress, made)
+        return replace(stored, left_out=left_out + stored.left_out)
+
+    async def put_files(
+        self,
+        files: Mapping[bytes, Path],
+        path: bytes,
+        *,
+        message: str = "",
+        progress: ProgressCallback | None = None,
+    ) -> Stored:
+        """Store files under these names in the folder `path`; one entry for each 8192 of them, or 2 MiB of
+        names and small content.
+
+        Raises: as `put`; InvalidRequest: there are none, or a folder has such a name.
+        """
+        return await self._upload(files, Merge(path, None, message), progress, None)
 
     async def snapshot_view(
         self, folder: Path, *, message: str = "", progress: ProgressCallback | None = None
@@ -208,6 +215,29 @@ class VolumeFiles(VolumeNames):
         """
         writer = await self._writer(UploadTally())
         return await snapshot_view(self._volume, storing(writer, self._grid.clock, progress), folder, message)
+
+    async def _upload(
+        self,
+        source: Path | Mapping[bytes, Path],
+        merge: Merge,
+        progress: ProgressCallback | None,
+        committed: Committed | None,
+    ) -> Stored:
+        tally = UploadTally()
+        upload = VolumeUpload(source, await self._writer(tally), self._grid.clock, progress)
+        leaves = upload.leaves()
+        try:
+            async for leaf in leaves:
+                if leaf.entries:
+                    merge.take(leaf)
+                    committed = await self._volume.commit(partial(merge.plan, leaf))
+        finally:
+            await leaves.aclose()
+        if committed is None:
+            first = upload.skipped[0] if upload.skipped else Skipped("", "there is nothing to store")
+            raise FileFailed(path=first.path, reason=first.reason)
+        sizes = upload.size_bytes, upload.files, tally.new_bytes
+        return Stored(committed, *sizes, upload.skipped, upload.left_out)
 
     async def _writer(self, tally: UploadTally) -> BlobWriter:
         keys = await self._volume.run(self._volume.newest_keys)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import mmap
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Mapping
 from pathlib import Path
 from typing import Final
 
@@ -18,7 +18,15 @@ from muniment.engine.results import Progress, ProgressCallback, Skipped
 from muniment.engine.stored_content import StoredLeaf
 from muniment.engine.threads import Threads
 from muniment.engine.tree_item import TreeItem
-from muniment.engine.tree_reader import Chunk, Leaf, LeafPlan, NeedBuffer, TreeReader, folder_bytes
+from muniment.engine.tree_reader import (
+    Chunk,
+    FileListReader,
+    Leaf,
+    LeafPlan,
+    NeedBuffer,
+    TreeReader,
+    folder_bytes,
+)
 from muniment.errors import FileFailed, InvalidRequest
 from muniment.ports import Clock
 from muniment.spec.blob import BlobRef
@@ -32,22 +40,27 @@ _PLAN: Final = LeafPlan(ROWS_MAX, INLINE_BYTES_MAX, 2 * MIB, whole=True)
 
 
 class VolumeUpload:
-    """The upload of one folder.
+    """The upload of one folder, or of files as if they were one.
 
     Args:
-        folder: read once.
+        source: the folder, read once; or files by the names that they are to have.
         writer: stores its blobs.
         clock: measures reading.
         progress: told after each chunk that is stored.
     """
 
     def __init__(
-        self, folder: Path, writer: BlobWriter, clock: Clock, progress: ProgressCallback | None
+        self,
+        source: Path | Mapping[bytes, Path],
+        writer: BlobWriter,
+        clock: Clock,
+        progress: ProgressCallback | None,
     ) -> None:
-        self._folder = folder
+        self._source = source
         self._writer = writer
         self._progress = progress
-        self._reader = TreeReader(folder, writer.policy.chunk_bytes, _PLAN)
+        reader = TreeReader if isinstance(source, Path) else FileListReader
+        self._reader: TreeReader = reader(source, writer.policy.chunk_bytes, _PLAN)  # type: ignore[arg-type]
         self._thread = Threads("read", 1, clock)
         self._buffers: asyncio.Queue[memoryview] = asyncio.Queue()
         for _ in range(_BUFFERS):
@@ -84,7 +97,7 @@ class VolumeUpload:
         """
         try:
             if self._progress is not None:
-                self._total_bytes, _ = await self._thread.run(folder_bytes, self._folder)
+                self._total_bytes, _ = await self._thread.run(_total_bytes, self._source)
             buffer: memoryview | None = None
             while (step := await self._step(buffer)) is not None:
                 buffer = None
@@ -110,9 +123,9 @@ class VolumeUpload:
         try:
             step, busy_s = await self._thread.run(self._reader.step, buffer)
         except NotADirectoryError as error:
-            raise InvalidRequest(reason=f"{self._folder} is not a folder") from error
+            raise InvalidRequest(reason=f"{self._source} is not a folder") from error
         except OSError as error:
-            raise FileFailed(path=str(self._folder), reason=error.strerror or str(error)) from error
+            raise FileFailed(path=str(self._source), reason=error.strerror or str(error)) from error
         self._writer.tally.stages.read_s += busy_s
         if isinstance(step, Chunk | NeedBuffer | Leaf) and not (isinstance(step, Chunk) and step.nested):
             return step
@@ -145,6 +158,13 @@ class VolumeUpload:
         self._done_bytes += size_bytes
         if self._progress is not None:
             self._progress(Progress(self._done_bytes, self._total_bytes))
+
+
+def _total_bytes(source: Path | Mapping[bytes, Path]) -> int:
+    """For progress."""
+    if isinstance(source, Path):
+        return folder_bytes(source)
+    return sum(path.stat().st_size for path in source.values() if path.exists())
 
 
 def _not_in_blobs(item: TreeItem) -> int:

@@ -14,7 +14,7 @@ from tests.unit.volume.support import World, world
 from muniment.engine.grid import Grid
 from muniment.engine.volume import Volume
 from muniment.engine.volume_files import VolumeFiles
-from muniment.errors import InvalidRequest, OperationRejected, PathUnknown, RangeOutOfBounds
+from muniment.errors import FileFailed, InvalidRequest, OperationRejected, PathUnknown, RangeOutOfBounds
 from muniment.spec.act import Quorum, Role, VolumePolicy
 from muniment.spec.operation import Extent, Kind, Truncate, Write
 from muniment.testing.fake_grid import FakeGrid
@@ -346,3 +346,25 @@ async def test_snapshots_have_names(desk: Desk) -> None:
     ((name, at),) = desk.volume.view.snapshots()
     assert name == b"year end"
     assert await desk.read(b"x", at=at) == b"one"
+
+
+async def test_several_files_are_one_entry(desk: Desk, tmp_path: Path) -> None:
+    names = {b"a": content(10), b"b\xff": content(3000), b"c": content(3 * CHUNK), b"-d\n": b""}
+    places = {}
+    for at, (name, data) in enumerate(names.items()):
+        places[name] = tmp_path / str(at) / "local"
+        places[name].parent.mkdir()
+        places[name].write_bytes(data)
+    (tmp_path / "link").symlink_to("0/local")
+    places[b"linked"] = tmp_path / "link"
+    await desk.files.make_folder(b"t")
+    before = desk.volume.view.size
+    stored = await desk.files.put_files(places, b"t")
+    assert desk.volume.view.size == before + 1
+    assert (stored.files, stored.committed.index) == (5, before)
+    for name, data in (names | {b"linked": names[b"a"]}).items():
+        assert await desk.read(b"t/" + name) == data
+    places[b"absent"] = tmp_path / "absent"
+    assert [one.path for one in (await desk.files.put_files(places, b"t")).skipped] == ["absent"]
+    with pytest.raises(FileFailed):
+        await desk.files.put_files({b"absent": tmp_path / "absent"}, b"t")
