@@ -74,8 +74,7 @@ def _copy_library(target: Path, most_bytes: int, stopped: Callable[[], bool]) ->
     for source in sorted(Path(sysconfig.get_path("stdlib")).iterdir()):
         if stopped():
             break
-        size = _size_bytes(source)
-        if source.name in _LEFT_OUT or copied + size > most_bytes:
+        if source.name in _LEFT_OUT or copied + (size := _size_bytes(source)) > most_bytes:
             continue
         copied += size
         if source.is_dir() and not source.is_symlink():
