@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from muniment.core.entries import open_names, open_transaction
-from muniment.core.keys import EpochKeys, KeyRing
+from muniment.core.key_ring import KeyRing
+from muniment.core.keys import EpochKeys
 from muniment.core.membership import Membership
 from muniment.crypto.entries import open_entry, volume_id
 from muniment.crypto.member import MemberSecret

@@ -27,7 +27,7 @@ from muniment.audit.tree_oracle import TreeOracle
 from muniment.core.entries import open_transaction
 from muniment.core.fold import apply
 from muniment.core.history import EntryMeta, FoldedEntry, touched_by
-from muniment.core.keys import KeyRing
+from muniment.core.key_ring import KeyRing
 from muniment.core.state_hash import added_rows, initial, removed_rows
 from muniment.core.tree_state import Changes, Rejection, TreeReading
 from muniment.crypto.entries import SignedEntry

@@ -20,7 +20,7 @@ from muniment.audit.log_check import LogAudit
 from muniment.audit.report import AuditReport, Finding
 from muniment.audit.view_check import Refold, ViewAudit
 from muniment.core.entries import open_names
-from muniment.core.keys import KeyRing
+from muniment.core.key_ring import KeyRing
 from muniment.crypto.entries import SignedEntry, known_entry
 from muniment.crypto.member import ReadSecret, VerifySecret
 from muniment.errors import HistoryMissing, IntegrityError, MalformedRecord, NotCapable, StoreFailed

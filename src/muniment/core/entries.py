@@ -16,7 +16,8 @@ from typing import Final
 
 import zstandard
 
-from muniment.core.keys import EpochKeys, KeyRing
+from muniment.core.key_ring import KeyRing
+from muniment.core.keys import EpochKeys
 from muniment.core.membership import Membership
 from muniment.crypto.cipher import DoesNotOpen
 from muniment.crypto.messages import open_message, seal_message

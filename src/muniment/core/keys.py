@@ -1,4 +1,4 @@
-"""The keys of a volume's epochs: made, granted, chained and held (docs/spec/entry.md section 2).
+"""The keys of a volume's epochs: made, granted and chained (docs/spec/entry.md section 2).
 
     read key R  ->  verify key V  ->  commitment, which stands in the log
 
@@ -12,16 +12,27 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final
 
-from muniment.core.membership import EpochStart, Membership
+from muniment.core.membership import EpochStart, Membership, Mended
 from muniment.crypto.cipher import DoesNotOpen
 from muniment.crypto.hashing import derive
 from muniment.crypto.member import ReadSecret, VerifySecret
-from muniment.crypto.messages import open_once, seal_once
+from muniment.crypto.messages import open_message, open_once, seal_message, seal_once
 from muniment.crypto.wrapping import wrap
 from muniment.errors import InternalError, MalformedRecord, NotCapable
 from muniment.ids import MemberId, VolumeId
 from muniment.spec import tags
-from muniment.spec.act import NONCE_BYTES, WRAPPED_BYTES, Card, Found, Grant, Role, Rotation, VolumePolicy
+from muniment.spec.act import (
+    CHAIN_BYTES,
+    NONCE_BYTES,
+    WRAPPED_BYTES,
+    Card,
+    Found,
+    Grant,
+    Mend,
+    Role,
+    Rotation,
+    VolumePolicy,
+)
 from muniment.spec.entry import NO_VOLUME
 
 KEY_BYTES: Final = 32
@@ -136,7 +147,7 @@ def founding(
 
 def rotation(
     membership: Membership,
-    old: EpochKeys,
+    old: EpochKeys | None,
     entropy: Callable[[int], bytes],
     *,
     without: MemberId | None = None,
@@ -147,15 +158,16 @@ def rotation(
     keys: he is given bytes that open nothing.
 
     Args:
-        old: both keys of the present epoch.
+        old: both keys of the present epoch; None if they were withheld from the one who rotates: the chain
+            then leads nowhere, and whoever has them mends it (`mend`).
         without: the member who is to be removed.
     Returns: what to put into a rotate or kick, and the keys in it.
     Raises: NotCapable: `old` has no read key.
     Cost: one or two wrappings for each member.
     """
-    if old.epoch != membership.epoch:
+    if old is not None and old.epoch != membership.epoch:
         raise InternalError(reason=f"keys of epoch {old.epoch} chained in epoch {membership.epoch}")
-    new = EpochKeys.generate(old.epoch + 1, entropy)
+    new = EpochKeys.generate(membership.epoch + 1, entropy)
     grants = []
     for member, held in sorted(membership.members.items()):
         if member == without:
@@ -165,6 +177,8 @@ def rotation(
         except MalformedRecord:
             read, verify = (entropy(WRAPPED_BYTES * gets) for gets in (held.role.reads, held.role.verifies))
             grants.append(Grant(member, read, verify))
+    if old is None:
+        return Rotation(tuple(grants), new.commitment, entropy(CHAIN_BYTES), entropy(CHAIN_BYTES)), new
     chain_read = seal_once(derive(tags.CHAIN_READ, new.read_key()), old.read_key())
     chain_verify = seal_once(derive(tags.CHAIN_VERIFY, new.verify), old.verify)
     return Rotation(tuple(grants), new.commitment, chain_read, chain_verify), new
@@ -193,99 +207,46 @@ def open_chain(newer: EpochKeys, start: EpochStart, commitment: bytes) -> EpochK
     return older
 
 
-class KeyRing:
-    """The keys of all epochs that a member can open: those granted to him and, by the chain, all before.
-
-    Follows a `Membership`: call `follow` after acts were admitted (it is cheap when nothing is new).  What
-    was opened stays, so a member who is removed keeps what he had, and gets nothing more.
+def mend(volume: VolumeId, newest: EpochKeys, older: EpochKeys, entropy: Callable[[int], bytes]) -> Mend:
+    """The keys of an earlier epoch for all who have those of the present one.
 
     Args:
-        secret: of the member; with a VerifySecret the ring has verify keys only.
+        newest: both keys of the present epoch.
+        older: both of the earlier one.
+    Raises: NotCapable: a read key is missing.
     """
+    bound = _mend_bound(volume, newest.epoch, older.epoch)
+    read = seal_message(derive(tags.MEND_READ, newest.read_key()), older.read_key(), bound, entropy)
+    verify = seal_message(derive(tags.MEND_VERIFY, newest.verify), older.verify, bound, entropy)
+    return Mend(older.epoch, read, verify)
 
-    def __init__(self, secret: ReadSecret | VerifySecret) -> None:
-        self._secret = secret
-        self._keys: dict[int, EpochKeys] = {}
-        self._starts: tuple[EpochStart, ...] = ()
-        self._granted: tuple[Grant, ...] = ()
-        self._refusal: MalformedRecord | None = None
 
-    def __repr__(self) -> str:
-        return f"<KeyRing of {self._secret!r}, epochs {sorted(self._keys)}>"
+def open_mended(volume: VolumeId, newer: EpochKeys, mended: Mended, commitment: bytes) -> EpochKeys:
+    """The earlier keys that somebody gave besides the chain, as far as those of `newer` go.
 
-    def copy(self) -> KeyRing:
-        """An independent copy: to follow entries of which some may be refused."""
-        other = KeyRing(self._secret)
-        other.__dict__.update(self.__dict__)
-        other._keys = dict(self._keys)
-        return other
+    Args:
+        newer: of the epoch `mended.under`.
+        commitment: to the keys of the epoch `mended.epoch`.
+    Raises: MalformedRecord: they are other keys, or none.
+    """
+    bound = _mend_bound(volume, newer.epoch, mended.epoch)
+    try:
+        if newer.read is not None:
+            read = open_message(derive(tags.MEND_READ, newer.read), mended.read, bound)
+            older = EpochKeys.of_read(mended.epoch, read)
+        else:
+            verify = open_message(derive(tags.MEND_VERIFY, newer.verify), mended.verify, bound)
+            older = EpochKeys(mended.epoch, verify)
+    except DoesNotOpen as error:
+        raise MalformedRecord(
+            format="mended key", reason=f"it does not open in epoch {newer.epoch}"
+        ) from error
+    _check_commitment(older, commitment)
+    return older
 
-    @property
-    def newest(self) -> EpochKeys | None:
-        """Of the latest epoch that was granted and opened; None if none was."""
-        return self._keys[max(self._keys)] if self._keys else None
 
-    @property
-    def refusal(self) -> MalformedRecord | None:
-        """Why keys of the present epoch are missing that were granted: they were granted wrongly."""
-        return self._refusal
-
-    def follow(self, membership: Membership) -> None:
-        """Take what the present state grants to the member.  Never raises: see `refusal`."""
-        granted = membership.grants_of(self._secret.member)
-        if len(self._starts) == membership.epoch + 1 and granted is self._granted:
-            return
-        self._starts, self._granted, self._refusal = membership.epochs, granted, None
-        if not granted:
-            return
-        epoch, member = membership.epoch, membership.members[self._secret.member]
-        reads = isinstance(self._secret, ReadSecret) and member.role.reads
-        # What was granted in the founding entry, before the volume had a name, says so.
-        volume = NO_VOLUME if epoch == member.since == 0 else membership.volume
-        for one in granted:
-            try:
-                keys = open_grant(volume, epoch, self._starts[epoch].commitment, one, self._secret)
-            except NotCapable:
-                continue
-            except MalformedRecord as error:
-                self._refusal = error
-                continue
-            self._hold(keys)
-            if keys.read is not None or not reads:
-                self._refusal = None
-                return
-
-    def keys(self, epoch: int) -> EpochKeys:
-        """Of this epoch.
-
-        Raises: NotCapable: neither it nor a later one was granted to the member, or somebody who rotated the
-            keys broke the chain in between.
-        Cost: one step for each epoch in between, the first time.
-        """
-        if epoch not in self._keys:
-            later = [held for held in self._keys if held > epoch]
-            if not later:
-                raise self._not_capable(epoch)
-            for newer in range(min(later), epoch, -1):
-                start, before = self._starts[newer], self._starts[newer - 1]
-                try:
-                    self._keys[newer - 1] = open_chain(self._keys[newer], start, before.commitment)
-                except MalformedRecord as error:
-                    raise self._not_capable(epoch) from error
-        return self._keys[epoch]
-
-    def _not_capable(self, epoch: int) -> NotCapable:
-        given = f"epoch {max(self._keys)}" if self._keys else "non-member"
-        return NotCapable(needed=f"epoch {epoch}", given=given)
-
-    def _hold(self, keys: EpochKeys) -> None:
-        held = self._keys.get(keys.epoch)
-        if held is not None and held.read is not None:
-            return
-        if keys.read is not None:
-            # An auditor has become a reader: the chain has the read keys of what he could only verify.
-            self._keys = {epoch: old for epoch, old in self._keys.items() if old.read is not None}
-        self._keys[keys.epoch] = keys
+def _mend_bound(volume: VolumeId, under: int, epoch: int) -> bytes:
+    return volume + under.to_bytes(_EPOCH_BYTES, "big") + epoch.to_bytes(_EPOCH_BYTES, "big")
 
 
 def _grant_context(volume: VolumeId, epoch: int, member: MemberId) -> bytes:

@@ -45,6 +45,7 @@ from muniment.spec.act import (
     Join,
     Kick,
     Leave,
+    Mend,
     Role,
     Rotate,
     Rotation,
@@ -107,6 +108,25 @@ class EpochStart:
 
 
 @dataclass(frozen=True, slots=True)
+class Mended:
+    """A way to the keys of an earlier epoch besides the chain, which somebody may have broken.
+
+    Attributes:
+        author: who gave it.
+        under: the epoch whose keys open it.
+        epoch: whose keys are in it: an earlier one.
+        read: its read key, encrypted.
+        verify: its verify key, encrypted.
+    """
+
+    author: MemberId
+    under: int
+    epoch: int
+    read: bytes
+    verify: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class AuthorTail:
     """Where an author's next entry must join on.
 
@@ -158,6 +178,7 @@ class Membership:
         self.time_ns = 0
         self._policy: VolumePolicy | None = None
         self._epochs: list[EpochStart] = []
+        self._mended: tuple[Mended, ...] = ()
         self._members: dict[MemberId, Member] = {}
         self._joins: dict[MemberId, PendingJoin] = {}
         self._grants: dict[MemberId, tuple[Grant, ...]] = {}
@@ -193,6 +214,11 @@ class Membership:
     def epoch_start(self, epoch: int) -> EpochStart:
         """How one of them began."""
         return self._epochs[epoch]
+
+    @property
+    def mended(self) -> tuple[Mended, ...]:
+        """What was given besides the chain, in order; the same object while nothing is added."""
+        return self._mended
 
     def joins(self) -> dict[MemberId, PendingJoin]:
         """Joins that wait for votes and have not expired by the log's time."""
@@ -359,12 +385,24 @@ class Membership:
                 if role is not Role.OWNER and not (self.rotation_due and role is Role.WRITER):
                     raise _forbidden(role, "rotate the keys")
                 self._check_rotation(rotation, without=None)
+            case Mend():
+                if role is None or not role.writes:
+                    raise _forbidden(role, "mend the keys")
+                self._check_mend(author, act)
             case Accept() | Kick() | ChangePolicy():
                 if role is not Role.OWNER:
                     raise _forbidden(role, "vote")
                 self._check_vote(author, act, since_ns)
             case Found():  # names no volume, and `check` saw to that
                 raise EntryMisplaced(reason="the volume is founded already")
+
+    def _check_mend(self, author: MemberId, act: Mend) -> None:
+        if self.rotation_due:  # who has left has the present keys, and need not have been given the earlier
+            raise RotationDue(epoch=self.epoch)
+        if act.epoch >= self.epoch:
+            raise ActRefused(reason="the keys of earlier epochs are mended, and of no other")
+        if any((m.author, m.under, m.epoch) == (author, self.epoch, act.epoch) for m in self._mended):
+            raise ActRefused(reason="this member has mended it in this epoch already")
 
     def _check_join(self, author: MemberId, act: Join, since_ns: int) -> None:
         if act.card.member != author:
@@ -431,6 +469,8 @@ class Membership:
                     self.rotation_due = True
             case Rotate(rotation):
                 self._begin_epoch(rotation, index)
+            case Mend(epoch, read, verify):
+                self._mended += (Mended(author, self.epoch, epoch, read, verify),)
             case Accept() | Kick() | ChangePolicy():
                 self._vote(author, act, index)
 

@@ -20,7 +20,7 @@ from muniment.core.clear_part import dump_clear, frontier_of
 from muniment.core.entries import open_transaction
 from muniment.core.fold import apply
 from muniment.core.history import EntryMeta
-from muniment.core.keys import KeyRing
+from muniment.core.key_ring import KeyRing
 from muniment.core.membership import Membership
 from muniment.core.tree_state import Changes, Rejection
 from muniment.crypto.checkpoints import open_checkpoint

@@ -108,7 +108,7 @@ class Members:
         """Vote for a removal.  Raises: EntryRefused: no owner, no such member, or voted already."""
 
         def plan(state: Membership) -> Act:
-            fresh, _ = rotation(state, self._volume.newest_keys(), self._entropy, without=member)
+            fresh, _ = rotation(state, self._volume.keys_to_rotate(), self._entropy, without=member)
             return Kick(member, fresh)
 
         return await self._volume.act(plan)
@@ -121,7 +121,7 @@ class Members:
         """Begin a new epoch.  Raises: EntryRefused: no owner."""
 
         def plan(state: Membership) -> Act:
-            fresh, _ = rotation(state, self._volume.newest_keys(), self._entropy)
+            fresh, _ = rotation(state, self._volume.keys_to_rotate(), self._entropy)
             return Rotate(fresh)
 
         return await self._volume.act(plan)

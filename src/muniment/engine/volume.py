@@ -14,13 +14,14 @@ changes of this member apart, because his entries form a chain.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Final, TypeVar
 
 from muniment.core.entries import Place, seal_transaction
-from muniment.core.keys import EpochKeys, rotation
+from muniment.core.keys import EpochKeys, mend, rotation
 from muniment.core.membership import Membership
 from muniment.core.tree_state import TreeReading
 from muniment.crypto.checkpoints import open_checkpoint
@@ -30,6 +31,7 @@ from muniment.engine.accusing import gather
 from muniment.engine.follower import Follower
 from muniment.errors import (
     AuthorChainBroken,
+    CallerError,
     EntryMisplaced,
     EpochPassed,
     GrantsWrong,
@@ -44,7 +46,7 @@ from muniment.errors import (
 )
 from muniment.ids import VolumeId
 from muniment.ports import Appended, Clock, LogClient, VolumeView
-from muniment.spec.act import Act, Rotate
+from muniment.spec.act import Act, Role, Rotate
 from muniment.spec.checkpoint import origin_of
 from muniment.spec.entry import Entry
 from muniment.spec.transaction import Transaction
@@ -54,7 +56,9 @@ Plan = Callable[[TreeReading], Transaction]
 
 ActPlan = Callable[[Membership], Act]
 
+_log = logging.getLogger(__name__)
 _TRIES: Final = 8
+_MENDS_MAX: Final = 256
 _PAUSE_S: Final = 0.05
 _T = TypeVar("_T")
 
@@ -98,6 +102,7 @@ class Volume:
         self._entropy = entropy
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="volume")
         self._turn = asyncio.Lock()
+        self._whole: tuple[int, int] | None = None  # epochs and mended keys that were looked through
 
     @property
     def id(self) -> VolumeId:
@@ -130,6 +135,16 @@ class Volume:
         """
         return self._keys(self.membership.epoch)
 
+    def keys_to_rotate(self) -> EpochKeys | None:
+        """Of the present epoch; None if they were withheld: that must not keep anybody from new ones.
+
+        In this volume's thread.  Raises: NotMember.
+        """
+        try:
+            return self.newest_keys()
+        except NotCapable:
+            return None
+
     def _keys(self, epoch: int) -> EpochKeys:
         if self._secret is not None and self._secret.member not in self.membership.members:
             raise NotMember(member=self._secret.member)
@@ -150,10 +165,12 @@ class Volume:
     async def sync(self) -> int:
         """Follow the log to its newest checkpoint; returns how many entries are known then.
 
+        If somebody who rotated the keys has broken the chain to earlier ones, a writer mends it now.
+
         Raises: LogForked; as `LogClient`.
         """
         async with self._turn:
-            return await self._follow(await self._log.checkpoint())
+            return await self._follow_and_mend(await self._log.checkpoint())
 
     async def wait_change(self, wait_s: float) -> bool:
         """Follow the log as soon as it has something new; False if it had not within `wait_s`."""
@@ -162,7 +179,7 @@ class Volume:
         async with self._turn:
             if await self.run(lambda: self._follower.is_stale(note)):
                 note = await self._log.checkpoint()  # another call went further while this one waited
-            return await self._follow(note) > known
+            return await self._follow_and_mend(note) > known
 
     async def exchange(self, notes: Sequence[bytes]) -> bytes:
         """Compare checkpoints that another member shows, and show the newest of one's own.
@@ -274,6 +291,8 @@ class Volume:
             if attempt:
                 await asyncio.sleep(_PAUSE_S * 2**attempt * self._jitter())
                 await self._follow(await self._log.checkpoint())
+            if self._withheld():
+                await self._rotate()
             signed = await self.run(lambda: self._signed(make))
             try:
                 (done,) = await self._send([signed])
@@ -329,14 +348,13 @@ class Volume:
         return sign_entry(self._secret.identity, make(place))
 
     async def _rotate(self) -> None:
-        """Begin a new epoch after a member left: until then nobody can write."""
+        """Begin a new epoch: a member left, and until then nobody can write, or its keys were withheld."""
         await self._follow(await self._log.checkpoint())
-        if not self.membership.rotation_due:
+        if not self.membership.rotation_due and not self._withheld():
             return  # somebody else was faster
 
         def make(place: Place) -> Entry:
-            old = self._follower.ring.keys(place.epoch)
-            fresh, _ = rotation(self.membership, old, self._entropy)
+            fresh, _ = rotation(self.membership, self.keys_to_rotate(), self._entropy)
             return place.entry(Rotate(fresh))
 
         signed = await self.run(lambda: self._signed(make))
@@ -344,4 +362,44 @@ class Volume:
             (done,) = await self._send([signed])
         except (EpochPassed, AuthorChainBroken, GrantsWrong):
             return  # somebody else was faster, or another one left
-        await self._follow(done.checkpoint)
+        await self._follow_and_mend(done.checkpoint)
+
+    def _withheld(self) -> bool:
+        """Whether who rotated the keys last kept them from this owner, who may rotate them again."""
+        if self._secret is None:
+            return False
+        held, ring = self.membership.members.get(self._secret.member), self._follower.ring
+        return held is not None and held.role is Role.OWNER and ring.refusal is not None
+
+    # --- mending ------------------------------------------------------------------------------
+
+    async def _follow_and_mend(self, note: bytes) -> int:
+        """Follow the log, and give newcomers the earlier keys that somebody has cut them off from.
+
+        That these cannot be given now is nobody's error: the next one who may write does it.
+        """
+        known = await self._follow(note)
+        try:
+            for _ in range(_MENDS_MAX):
+                signed = await self.run(self._mending)
+                if signed is None:
+                    break
+                (done,) = await self._send([signed])
+                known = await self._follow(done.checkpoint)
+        except (CallerError, UnavailableError) as error:
+            _log.warning("the way to earlier keys of a volume is broken, and could not be mended: %s", error)
+        return known
+
+    def _mending(self) -> bytes | None:
+        """In the thread: the next entry that mends the key chain; None if it is whole, or not his to mend."""
+        membership, secret = self.membership, self._secret
+        held = None if secret is None else membership.members.get(secret.member)
+        looked = membership.epoch, len(membership.mended)
+        if held is None or not held.role.writes or membership.rotation_due or self._whole == looked:
+            return None
+        older = next(self._follower.ring.broken(), None)
+        if older is None:
+            self._whole = looked
+            return None
+        given = mend(self.id, self._keys(membership.epoch), older, self._entropy)
+        return self._signed(lambda place: place.entry(given))

@@ -19,6 +19,9 @@ WRAPPED_BYTES: Final = 80
 """HPKE: 32 bytes of encapsulated key, 32 of secret, 16 of tag."""
 
 CHAIN_BYTES: Final = 48
+MENDED_BYTES: Final = 60
+"""A nonce of 12 bytes, 32 of key, a tag of 16."""
+
 CODING_CHARS_MAX: Final = 32
 MEMBERS_MAX: Final = 1024
 """Also of joins that wait for votes."""
@@ -242,7 +245,27 @@ class ChangePolicy:
     policy: VolumePolicy
 
 
-Act = Found | Join | Accept | Kick | Leave | Rotate | ChangePolicy
+@dataclass(frozen=True, slots=True)
+class Mend:
+    """The keys of an earlier epoch once more, for those who cannot reach them by the chain.
+
+    Attributes:
+        epoch: whose keys they are.
+        read: its read key under that of the present epoch; nothing that does not hash to what the log
+            commits to counts, so nobody needs to trust the author.
+        verify: likewise the verify key.
+    """
+
+    epoch: int
+    read: bytes = field(repr=False)
+    verify: bytes = field(repr=False)
+
+    def __post_init__(self) -> None:
+        if self.epoch < 0 or not len(self.read) == len(self.verify) == MENDED_BYTES:
+            raise _malformed("a mended key of wrong length")
+
+
+Act = Found | Join | Accept | Kick | Leave | Rotate | ChangePolicy | Mend
 
 
 def pack_act(act: Act) -> list[object]:
@@ -262,6 +285,8 @@ def pack_act(act: Act) -> list[object]:
             return [6, _pack_rotation(rotation)]
         case ChangePolicy(policy):
             return [7, pack_policy(policy)]
+        case Mend(epoch, read, verify):
+            return [8, epoch, read, verify]
 
 
 def unpack_act(value: object) -> Act:
@@ -283,6 +308,8 @@ def unpack_act(value: object) -> Act:
             return Rotate(_unpack_rotation(rotation))
         case [7, policy]:
             return ChangePolicy(unpack_policy(policy))
+        case [8, int(epoch), bytes(read), bytes(verify)]:
+            return Mend(epoch, read, verify)
     raise _malformed("fields do not fit")
 
 

@@ -10,7 +10,8 @@ import zstandard
 from tests.unit.membership.support import START_NS, secret
 
 from muniment.core.entries import Place, open_names, open_transaction, seal_transaction
-from muniment.core.keys import EpochKeys, KeyRing, founding, grant, open_chain, open_grant, rotation
+from muniment.core.key_ring import KeyRing
+from muniment.core.keys import EpochKeys, founding, grant, open_chain, open_grant, rotation
 from muniment.core.membership import EpochStart, Membership
 from muniment.crypto.entries import SignedEntry, open_entry, sign_entry
 from muniment.crypto.member import ReadSecret, VerifySecret

@@ -35,7 +35,19 @@ from muniment.errors import (
     RotationDue,
 )
 from muniment.ids import EntryHash, VolumeId
-from muniment.spec.act import Accept, Act, ChangePolicy, Grant, Join, Leave, Quorum, Role, Rotate
+from muniment.spec.act import (
+    MENDED_BYTES,
+    Accept,
+    Act,
+    ChangePolicy,
+    Grant,
+    Join,
+    Leave,
+    Mend,
+    Quorum,
+    Role,
+    Rotate,
+)
 from muniment.spec.entry import SKEW_NS_MAX
 
 OWNERS = ("anna", "ben", "cleo")
@@ -625,6 +637,33 @@ def test_a_vote_to_remove_carries_keys_for_those_who_are_members_when_it_is_cast
     volume.submit("anna", volume.kick("cleo"))
     assert volume.names() == {"anna", "ben", "mia"}
     assert len(volume.state.grants_of(volume.id("mia"))) == 1
+
+
+def test_keys_of_earlier_epochs_are_mended_by_writers_once_in_an_epoch() -> None:
+    volume = Volume()
+    volume.add("ben", role=Role.WRITER)
+    volume.add("rita", role=Role.READER)
+    volume.add("zoe", role=Role.WRITER)
+    mended = Mend(0, bytes(MENDED_BYTES), bytes(MENDED_BYTES))
+    refuse(volume, ActRefused, "ben", mended)
+    volume.submit("anna", volume.rotate())
+    volume.submit("ben", mended)
+    refuse(volume, ActRefused, "ben", dataclasses.replace(mended, read=b"r" * MENDED_BYTES))
+    refuse(volume, ActRefused, "ben", dataclasses.replace(mended, epoch=1))
+    refuse(volume, RoleForbids, "rita", mended)
+    refuse(volume, NotMember, "otto", mended)
+    volume.submit("anna", mended)
+    volume.leave("zoe")
+    refuse(volume, RotationDue, "ben", dataclasses.replace(mended, epoch=1))
+    volume.submit("ben", volume.rotate())
+    copy = volume.state.copy()
+    volume.submit("ben", mended)
+    assert [(m.author, m.under, m.epoch) for m in volume.state.mended] == [
+        (volume.id("ben"), 1, 0),
+        (volume.id("anna"), 1, 0),
+        (volume.id("ben"), 2, 0),
+    ]
+    assert len(copy.mended) == 2
 
 
 def test_epochs_remember_how_they_began() -> None:

@@ -55,6 +55,13 @@ def folder(name: bytes, parent: int = ROOT) -> Make:
     return Make(parent, name, Kind.FOLDER, 0o755)
 
 
+class Careless(Volume):
+    """Of a member whose client sees a broken key chain and does nothing."""
+
+    def _mending(self) -> bytes | None:
+        return None
+
+
 @dataclass
 class World:
     """One log service and the members' volumes over it.
@@ -73,7 +80,13 @@ class World:
     open: dict[str, Volume] = field(default_factory=dict)
 
     async def member(
-        self, name: str, *, log: LogClient | None = None, sink: EvidenceSink | None = None, sync: bool = True
+        self,
+        name: str,
+        *,
+        log: LogClient | None = None,
+        sink: EvidenceSink | None = None,
+        sync: bool = True,
+        kind: type[Volume] = Volume,
     ) -> Volume:
         """The volume of one who holds this secret, in step with the log; members or not."""
         secret = member(name)
@@ -86,7 +99,7 @@ class World:
             checkpoints=MemoryCheckpoints(),
             evidence_sink=sink,
         )
-        volume = Volume(follower, secret, log or self.log, Now(), os.urandom)
+        volume = kind(follower, secret, log or self.log, Now(), os.urandom)
         self.stack.push_async_callback(volume.aclose)
         if sync:
             await volume.sync()

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 
 import pytest
-from tests.unit.volume.support import LOG_KEY, World, folder, kick, member, transaction, world
+from tests.unit.volume.support import LOG_KEY, Careless, World, folder, kick, member, transaction, world
 
 from muniment.core.entries import Place
 from muniment.core.keys import rotation
@@ -169,7 +169,7 @@ async def test_who_leaves_is_followed_by_new_keys(grid: World) -> None:
 
 
 async def test_a_newcomer_from_whom_the_past_is_withheld_changes_nothing(grid: World) -> None:
-    anna = await grid.member("anna")
+    anna = await grid.member("anna", kind=Careless)
     await make(anna, b"past")
     keys = anna.newest_keys()
 

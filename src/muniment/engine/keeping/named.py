@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from muniment.core.entries import open_names
-from muniment.core.keys import KeyRing
+from muniment.core.key_ring import KeyRing
 from muniment.crypto.entries import known_entry
 from muniment.engine.volume import Volume
 from muniment.errors import MalformedRecord

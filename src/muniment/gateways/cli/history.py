@@ -16,7 +16,7 @@ from muniment.gateways.cli.looking import looking_at
 from muniment.gateways.cli.show import bytes_text, count_text, table
 from muniment.gateways.cli.vol_paths import METAVAR, VolPath, VolPathType, names_of, path_text
 from muniment.gateways.cli.when import entry_at, maybe_at, moment_text
-from muniment.spec.act import Accept, ChangePolicy, Found, Join, Kick, Leave, Rotate
+from muniment.spec.act import Accept, ChangePolicy, Found, Join, Kick, Leave, Mend, Rotate
 from muniment.spec.operation import Kind
 
 if TYPE_CHECKING:
@@ -119,6 +119,8 @@ def _what(opened: OpenVolume, event: Event) -> str:
             return "new keys"
         case ChangePolicy():
             return "votes for a policy"
+        case Mend(epoch):
+            return f"mends the way to the keys of epoch {epoch}"
     counts = {"added": event.added, "removed": event.removed, "moved": event.moved, "changed": event.changed}
     return (
         ", ".join(f"{count} {how}" for how, count in counts.items() if count) or "attributes, or a snapshot"
