@@ -5,8 +5,10 @@ from __future__ import annotations
 import contextlib
 import os
 import pty
+import select
 import subprocess
 import sys
+import termios
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +17,7 @@ from typing import Any, Final, cast
 ROOT: Final = Path(__file__).parents[2]
 VENV: Final = Path(sys.prefix)
 PATIENCE_S: Final = 30.0
+_WHERE_IS_THE_CURSOR: Final = b"\x1b[6n"
 
 
 @dataclass(frozen=True)
@@ -93,6 +96,7 @@ class Terminal:
     _screen: int
     end: int
     shown: bytes = b""
+    _seen: int = 0
 
     def close_end(self) -> None:
         os.close(self.end)
@@ -106,6 +110,24 @@ class Terminal:
             return False
         self.shown += part
         return bool(part)
+
+    def wait_for(self, text: str) -> str:
+        """Read until this is shown behind what was waited for before; returns what was shown up to it.
+
+        Says where the cursor is when asked: line editors place their prompt by it.
+        """
+        while (at := self.shown.find(text.encode(), self._seen)) < 0:
+            asked = self.shown.count(_WHERE_IS_THE_CURSOR)
+            assert select.select([self._screen], [], [], PATIENCE_S)[0], self.shown[self._seen :].decode()
+            assert self.read(), self.shown[self._seen :].decode()
+            for _ in range(self.shown.count(_WHERE_IS_THE_CURSOR) - asked):
+                self.type("\x1b[1;1R")
+        before, self._seen = self.shown[self._seen : at], at + len(text.encode())
+        return before.decode()
+
+    def resize(self, lines: int, columns: int) -> None:
+        """As if a person pulled at the window."""
+        termios.tcsetwinsize(self._screen, (lines, columns))
 
     def type(self, text: str) -> None:
         """As if a person typed it."""
