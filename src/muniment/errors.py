@@ -15,7 +15,7 @@
     |   +-- MalformedRecord, UnknownVersion, ShareCorrupt, BlobCorrupt
     +-- UnavailableError   the right thing exists but cannot be had now
     |   +-- TooFewShares, NotHappy, NodeUnreachable, DeadlineExceeded, RosterEmpty, Overloaded
-    |   +-- NodeDraining, HistoryMissing
+    |   +-- NodeDraining, HistoryMissing, LogIncomplete
     +-- LocalError         this machine: disk, capacity, configuration
     |   +-- ConfigInvalid, FolderBusy, DiskFull, CapacityFull, QuotaFull, StoreFailed, FileFailed,
     |   +-- GridUnknown
@@ -572,6 +572,33 @@ class NodeDraining(UnavailableError):
     says = "the node is being drained: it takes no new shares"
     hint = "use another node; this one still serves what it has"
     retry = Retry.ELSEWHERE
+
+
+@dataclass(eq=False)
+class LogIncomplete(UnavailableError):
+    """A log cannot be restored as a whole from its archive on the grid.
+
+    Attributes:
+        start: the first entry that is missing.
+        stop: behind the last that is known to be missing; 0 where nothing is known of the log.
+        who: who may have them.
+    """
+
+    volume: bytes
+    start: int
+    stop: int
+    who: str
+    code = "log-incomplete"
+    says = "the archive of volume {volume} lacks {missing} of the log; {who} may have them"
+    hint = (
+        "try again when all nodes are up; a member adds what his home has by 'muni log rehost VOL FOLDER'; "
+        "--incomplete takes what comes before, and gives up the rest"
+    )
+
+    def facts(self) -> dict[str, object]:
+        last = self.stop - 1
+        missing = f"entry {last}" if last == self.start else f"entries {self.start} to {last}"
+        return {**super().facts(), "missing": missing if self.stop else "all entries"}
 
 
 @dataclass(eq=False)

@@ -61,6 +61,28 @@ class SealedBlob:
         return header.encode() + self.leaves[number], self.shares[number]
 
 
+@dataclass(frozen=True, slots=True)
+class CodedBlob:
+    """Sealed bytes coded into shares, ready to be sent; views as in `SealedBlob`.
+
+    Attributes:
+        name: of the blob.
+        roots: n * 32 bytes.
+        leaves: each share's leaf hashes.
+        shares: each share's data.
+    """
+
+    name: BlobName
+    roots: bytes
+    leaves: tuple[bytes, ...]
+    shares: tuple[memoryview, ...]
+
+    def parts(self, number: int) -> tuple[bytes | memoryview, ...]:
+        """The whole share record as scattered parts: header and roots with leaf hashes, then the data."""
+        header = ShareHeader(self.name.shape, ShareNumber(number), self.roots)
+        return header.encode() + self.leaves[number], self.shares[number]
+
+
 class BlobBuffers:
     """Memory for the shares of one blob in flight: n / k times the chunk; grows when it must.
 
@@ -129,7 +151,7 @@ class Sealer:
         shape = self._shape(len(payload) + TAG_BYTES)
         area, shares = buffers.shares(shape)
         encrypt_into(key, payload, area)
-        return self._coded(shape, shares, key, len(plain), compression)
+        return _referred(shape, shares, key, len(plain), compression)
 
     def seal_manifest(self, manifest: Manifest, buffers: BlobBuffers) -> SealedBlob:
         """Seal a manifest; the result's key is its read key, from which the verify key derives."""
@@ -144,7 +166,7 @@ class Sealer:
         area[: len(head)] = head
         encrypt_into(verify_key(read_key), verify, area[len(head) : cut])
         encrypt_into(read_key, read, area[cut:])
-        return self._coded(shape, shares, read_key, shape.length, Compression.NONE)
+        return _referred(shape, shares, read_key, shape.length, Compression.NONE)
 
     def _parameters(self, compression: Compression, plain_bytes: int) -> bytes:
         coding = self._coding
@@ -153,25 +175,43 @@ class Sealer:
     def _shape(self, length: int) -> BlobShape:
         return BlobShape(self._coding.codec, self._coding.k, self._coding.n, length)
 
-    def _coded(
-        self,
-        shape: BlobShape,
-        shares: tuple[memoryview, ...],
-        key: bytes,
-        plain_bytes: int,
-        compression: Compression,
-    ) -> SealedBlob:
-        """Parity, trees and name for the sealed bytes that lie in the first k shares."""
-        if shape.codec is CodecId.REP:
-            leaves = (leaf_hashes(shares[0]),) * shape.n
-            roots = tree_root(leaves[0]) * shape.n
-        else:
-            parity = [(number, shares[number]) for number in range(shape.k, shape.n)]
-            codec_for(self._coding).encode(shares[: shape.k], parity)
-            leaves = tuple(leaf_hashes(share) for share in shares)
-            roots = b"".join(tree_root(list_) for list_ in leaves)
-        name = BlobName(blob_id(shape, roots), shape)
-        return SealedBlob(BlobRef(name, key, plain_bytes, compression), roots, leaves, shares)
+
+def _referred(
+    shape: BlobShape,
+    shares: tuple[memoryview, ...],
+    key: bytes,
+    plain_bytes: int,
+    compression: Compression,
+) -> SealedBlob:
+    coded = _coded(shape, shares)
+    ref = BlobRef(coded.name, key, plain_bytes, compression)
+    return SealedBlob(ref, coded.roots, coded.leaves, coded.shares)
+
+
+def code_sealed(sealed: bytes, coding: Coding, buffers: BlobBuffers) -> CodedBlob:
+    """Code bytes that are encrypted already: for blobs that describe themselves (`core.keeping.tiles`).
+
+    Args:
+        sealed: 1 to SEALED_BYTES_MAX bytes.
+    Returns: the blob; its views are valid until `buffers` is used again.
+    """
+    shape = BlobShape(coding.codec, coding.k, coding.n, len(sealed))
+    area, shares = buffers.shares(shape)
+    area[:] = sealed
+    return _coded(shape, shares)
+
+
+def _coded(shape: BlobShape, shares: tuple[memoryview, ...]) -> CodedBlob:
+    """Parity, trees and name for the sealed bytes that lie in the first k shares."""
+    if shape.codec is CodecId.REP:
+        leaves = (leaf_hashes(shares[0]),) * shape.n
+        roots = tree_root(leaves[0]) * shape.n
+    else:
+        parity = [(number, shares[number]) for number in range(shape.k, shape.n)]
+        codec_for(coding_of(shape)).encode(shares[: shape.k], parity)
+        leaves = tuple(leaf_hashes(share) for share in shares)
+        roots = b"".join(tree_root(list_) for list_ in leaves)
+    return CodedBlob(BlobName(blob_id(shape, roots), shape), roots, leaves, shares)
 
 
 def verify_key(read_key: bytes) -> bytes:

@@ -114,6 +114,19 @@ class Fetcher:
         self._leave(lease)
         return half
 
+    async def sealed(self, name: BlobName, tally: DownloadTally) -> bytes:
+        """Fetch and check a blob, and leave it closed: for those that describe themselves.
+
+        Raises: TooFewShares, BlobInconsistent.
+        """
+
+        def opener(numbers: Sequence[int], buffers: OpenBuffers) -> bytes:
+            return bytes(buffers.assemble(name, numbers))
+
+        sealed, lease = await self._fetch(name, name.shape.length, opener, tally)
+        self._leave(lease)
+        return sealed
+
     async def rebuild(
         self, name: BlobName, wanted: Sequence[int], target: BlobBuffers, tally: DownloadTally
     ) -> RebuiltShares:

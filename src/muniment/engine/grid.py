@@ -22,6 +22,7 @@ from typing import Self
 
 from muniment.core.capabilities import weaken
 from muniment.core.manifesting import content_row, nested_row
+from muniment.core.sealing import code_sealed
 from muniment.engine.blobs import BlobWriter
 from muniment.engine.check import Check, Depth
 from muniment.engine.covered import covered_blobs
@@ -68,6 +69,7 @@ from muniment.spec.cap import (
     cap_text,
 )
 from muniment.spec.manifest import Row
+from muniment.spec.share import BlobShape
 
 FILE_THREADS = 2
 
@@ -437,6 +439,32 @@ class Grid:
         return Repairer(
             self._nodes, self._fetcher, self._sender, self._kernels, throttle, repair_below=below, move=move
         )
+
+    async def store_sealed(self, sealed: bytes, policy: Policy) -> BlobName:
+        """Store bytes that are encrypted already, as a blob that describes itself.
+
+        Args:
+            sealed: 1 to SEALED_BYTES_MAX bytes.
+        Returns: its name; durable on `policy.happy` nodes.
+        Raises: NotHappy, InvalidCoding; RosterEmpty.
+        """
+        self._nodes.require_nodes()
+        coding = policy.coding
+        buffers = await self._sender.buffers_for(BlobShape(coding.codec, coding.k, coding.n, len(sealed)))
+        try:
+            coded, _ = await self._kernels.run(code_sealed, sealed, coding, buffers.blob)
+        except BaseException:
+            self._sender.give_back(buffers)
+            raise
+        await self._sender.send(coded, buffers, policy, UploadTally())
+        return coded.name
+
+    async def fetch_sealed(self, name: BlobName, tally: DownloadTally) -> bytes:
+        """The bytes of such a blob, of which k shares were checked.
+
+        Raises: TooFewShares, BlobInconsistent; RosterEmpty.
+        """
+        return await self._fetcher.sealed(name, tally)
 
     def lanes(self) -> tuple[Lane, ...]:
         """Every node of the roster."""

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from muniment.core.placement import Placement
-from muniment.core.sealing import BlobBuffers, SealedBlob, coding_of
+from muniment.core.sealing import BlobBuffers, coding_of
 from muniment.engine.buffers import BufferPool, size_class
 from muniment.engine.nodes import Nodes
 from muniment.engine.policy import Limits, Policy
@@ -83,7 +83,7 @@ class Sender:
         self._pool.release(buffers.kind, buffers.blob)
 
     async def send(
-        self, sealed: SealedBlob, buffers: SealBuffers, policy: Policy, tally: UploadTally
+        self, sealed: OutgoingShares, buffers: SealBuffers, policy: Policy, tally: UploadTally
     ) -> None:
         """Bring a sealed blob to the nodes; it is durable on `policy.happy` of them on return.
 
@@ -138,7 +138,7 @@ class Sender:
 
     # --- one blob
 
-    async def _joined(self, sealed: SealedBlob, policy: Policy) -> Sending | None:
+    async def _joined(self, sealed: OutgoingShares, policy: Policy) -> Sending | None:
         """The same blob under way already, on terms that satisfy this policy; waits for one that is ending.
 
         Two uploads of one blob at once would release each other's reservations.

@@ -60,6 +60,7 @@ STATUS: Final[dict[type[MunimentError], int]] = {
     errors.Overloaded: 503,
     errors.NodeDraining: 503,
     errors.HistoryMissing: 503,
+    errors.LogIncomplete: 503,
     errors.ConfigInvalid: 500,
     errors.FolderBusy: 500,
     errors.DiskFull: 507,
