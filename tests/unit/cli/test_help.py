@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -10,7 +11,7 @@ import click
 import pytest
 from tests.unit.cli.support import FakeComposition, muni
 
-from muniment.gateways.cli import app, exit_codes
+from muniment.gateways.cli import app, examples, exit_codes
 
 ROOT = click.Context(app.muni)
 
@@ -128,3 +129,20 @@ def test_json_may_stand_anywhere_in_the_line() -> None:
         ["grid", "account", "--json"],
     ):
         assert muni(FakeComposition(), *words).json == {"account": "b" * 52}
+
+
+@pytest.mark.parametrize(
+    ("words", "command"), ALL, ids=lambda one: " ".join(one) if isinstance(one, tuple) else ""
+)
+def test_every_help_ends_in_lines_that_can_be_typed(words: tuple[str, ...], command: click.Command) -> None:
+    shown = muni(FakeComposition(), *words, "--help").text
+    assert "Exit codes: 0 done" in shown
+    for line in examples.EXAMPLES[" ".join(words)].split(";"):
+        assert f"  {line.strip()}\n" in shown
+        typed = shlex.split(line.partition(" > ")[0])
+        assert typed[: len(words) + 1] == ["muni", *words]
+        command.make_context(words[-1], typed[len(words) + 1 :], parent=ROOT, resilient_parsing=False)
+
+
+def test_an_example_is_of_a_command() -> None:
+    assert set(examples.EXAMPLES) == {" ".join(words) for words, _ in ALL}

@@ -17,6 +17,7 @@ import click
 from muniment.gateways.cli import exit_codes, failure
 from muniment.gateways.cli.composition import Composition
 from muniment.gateways.cli.context import Context, Stopped, json_option
+from muniment.gateways.cli.examples import with_example
 
 COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "demo": ("demo:demo", "See it all: six nodes, real files, faults, a volume."),
@@ -88,7 +89,7 @@ class Commands(click.Group):
         module, _, name = COMMANDS[cmd_name][0].partition(":")
         command = getattr(importlib.import_module(f"muniment.gateways.cli.{module}"), name)
         assert isinstance(command, click.Command)
-        return command
+        return with_example(command, cmd_name)
 
     def invoke(self, ctx: click.Context) -> object:
         try:
