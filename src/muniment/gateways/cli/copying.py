@@ -1,4 +1,4 @@
-"""Content between this machine and a volume: `muni cp`, `cat`, and the volume's forms of `put` and `get`."""
+"""Content between this machine and a volume: `muni cat`, and the volume's forms of `put` and `get`."""
 
 from __future__ import annotations
 
@@ -7,26 +7,23 @@ import io
 import os
 import sys
 import time
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from muniment.gateways.cli import exit_codes
+from muniment.gateways.cli.carried import Done, tell, tell_would
 from muniment.gateways.cli.changing import inode_at
 from muniment.gateways.cli.context import Context, Refusal, json_option, pass_context
 from muniment.gateways.cli.looking import reading
 from muniment.gateways.cli.output import StandardOutput
 from muniment.gateways.cli.replacing import allow, replaces
-from muniment.gateways.cli.show import count_text, progress_bar, rate_text
+from muniment.gateways.cli.show import count_text, progress_bar
 from muniment.gateways.cli.vol_paths import (
-    METAVAR,
     VolPath,
     expanded,
     files_of,
-    names_of,
-    parse_vol_path,
     paths_argument,
     volume_of,
 )
@@ -34,53 +31,7 @@ from muniment.gateways.cli.when import at_option, maybe_at
 from muniment.spec.operation import Kind
 
 if TYPE_CHECKING:
-    from muniment.engine.results import Skipped
     from muniment.engine.volume_files import Stored, VolumeFiles
-
-
-@dataclass(frozen=True, slots=True)
-class _Done:
-    """One path that was brought somewhere.
-
-    Attributes:
-        entry: of the log; None where it was read.
-        new_bytes: of shares that were sent.
-    """
-
-    source: str
-    target: str
-    size_bytes: int
-    files: int
-    took_s: float
-    skipped: tuple[Skipped, ...] = ()
-    entry: int | None = None
-    new_bytes: int = 0
-
-    def document(self) -> dict[str, Any]:
-        """For --json."""
-        return {
-            "path": self.source,
-            "target": self.target,
-            "size_bytes": self.size_bytes,
-            "files": self.files,
-            "new_bytes": self.new_bytes,
-            "entry": self.entry,
-            "skipped": [{"path": s.path, "reason": s.reason} for s in self.skipped],
-            "seconds": round(self.took_s, 3),
-        }
-
-
-def _tell(context: Context, key: str, done: list[_Done], left_out: str) -> int:
-    """Remarks and the document; returns the exit code."""
-    for one in done:
-        rate = rate_text(one.size_bytes, one.took_s)
-        entry = f", entry {one.entry}" if one.entry is not None else ""
-        files = f"{count_text(one.files, 'file')}, " if one.files != 1 else ""
-        context.remark(f"{one.source} -> {one.target}: {files}{rate}{entry}")
-        for skipped in one.skipped:
-            context.remark(f"  {left_out}: {skipped.path}: {skipped.reason}")
-    context.emit({key: [one.document() for one in done]})
-    return exit_codes.LOCAL if any(one.skipped for one in done) else exit_codes.OK
 
 
 # --- to a volume
@@ -94,13 +45,20 @@ def put_into(
     recursive: bool,
     if_version: int | None = None,
     message: str = "",
+    strict: bool = False,
+    dry_run: bool = False,
 ) -> int:
-    """Store files, folders and (`-`) standard input in a volume, and tell of it."""
+    """Store files, folders and (`-`) standard input in a volume, and tell of it.
+
+    Several files become one entry.
+    """
     _check_sources(sources, target, recursive, if_version)
     context.interrupted = "nothing stays reserved; what has an entry in the log stays"
     folders = {source for source in sources if source != "-" and Path(source).is_dir()}
     own = {source: os.fsencode(Path(source).resolve().name) for source in sources if source != "-"}
-    done: list[_Done] = []
+    together = [source for source in own if Path(source).is_file()]
+    done: list[Done] = []
+    would: list[tuple[str, str, bool]] = []
 
     async def work() -> None:
         async with files_of(context, target.volume) as (_, files):
@@ -108,20 +66,54 @@ def put_into(
             into = inode is not None and inode.kind is Kind.FOLDER
             if not into and (len(sources) > 1 or (target.folder and not folders)):
                 raise Refusal(f"{target} is not a folder", f"make it first: muni mkdir {target}")
+            if "-" in sources and into:
+                raise Refusal("standard input has no name", f"give it one: {target.joined(b'NAME')}")
+            places = {
+                source: target.joined(own[source]) if into and own[source] else target for source in own
+            }
+            if len(set(places.values())) < len(places):
+                raise Refusal("two of these have the same name", "store them one after the other")
+            if dry_run:
+                for source in sources:
+                    there = await inode_at(files, places.get(source, target).path)
+                    would.append((source, str(places.get(source, target)), there is not None))
+                return
+            if len(together) > 1:
+                done.extend(await _put_files(context, files, {one: places[one] for one in together}, message))
             for source in sources:
-                if source == "-" and into:
-                    raise Refusal("standard input has no name", f"give it one: {target.joined(b'NAME')}")
-                to = target.joined(own[source]) if into and own[source] else target
+                to = places.get(source, target)
                 if source in folders:
                     done.append(await _put_tree(context, files, source, to, message))
-                else:
+                elif len(together) < 2 or source not in together:
                     done.append(await _put(context, files, source, to, if_version, message))
 
     context.run(work)
-    return _tell(context, "stored", done, "left out")
+    if dry_run:
+        return tell_would(context, would)
+    return tell(context, "stored", done, "left out", strict=strict)
 
 
-async def _put_tree(context: Context, files: VolumeFiles, source: str, to: VolPath, message: str) -> _Done:
+async def _put_files(
+    context: Context, files: VolumeFiles, places: dict[str, VolPath], message: str
+) -> list[Done]:
+    started = time.monotonic()
+    named = {to.name: Path(source) for source, to in places.items()}
+    folder = next(iter(places.values())).path.rpartition(b"/")[0]
+    with progress_bar(context, count_text(len(named), "file")) as progress:
+        stored = await files.put_files(named, folder, message=message, progress=progress)
+    took_s, skipped = time.monotonic() - started, {os.fsencode(one.path): one for one in stored.skipped}
+    done = []
+    for at, (source, to) in enumerate(places.items()):
+        held = to.name not in skipped
+        size = (await files.find(to.path)).size if held else 0
+        left_out = stored.left_out if at == 0 else stored.left_out - stored.left_out
+        missing = () if held else (skipped[to.name],)
+        entry = stored.committed.index if held else None
+        done.append(Done(source, str(to), size, int(held), took_s, missing, entry, None, left_out))
+    return done
+
+
+async def _put_tree(context: Context, files: VolumeFiles, source: str, to: VolPath, message: str) -> Done:
     started = time.monotonic()
     with progress_bar(context, source) as progress:
         stored = await files.put_tree(Path(source), to.path, message=message, progress=progress)
@@ -130,7 +122,7 @@ async def _put_tree(context: Context, files: VolumeFiles, source: str, to: VolPa
 
 async def _put(
     context: Context, files: VolumeFiles, source: str, to: VolPath, if_version: int | None, message: str
-) -> _Done:
+) -> Done:
     started = time.monotonic()
     what = sys.stdin.buffer if source == "-" else Path(source)
     with progress_bar(context, source) as progress:
@@ -138,10 +130,10 @@ async def _put(
     return _stored(source, to, stored, started)
 
 
-def _stored(source: str, to: VolPath, stored: Stored, started_s: float) -> _Done:
+def _stored(source: str, to: VolPath, stored: Stored, started_s: float) -> Done:
     took_s, entry = time.monotonic() - started_s, stored.committed.index
     sizes = stored.size_bytes, stored.files
-    return _Done(source, str(to), *sizes, took_s, stored.skipped, entry, stored.new_bytes)
+    return Done(source, str(to), *sizes, took_s, stored.skipped, entry, stored.new_bytes, stored.left_out)
 
 
 def _check_sources(
@@ -176,6 +168,9 @@ def get_from(
     recursive: bool,
     when: str | None,
     replace: bool,
+    owners: bool | None = None,
+    strict: bool = False,
+    dry_run: bool = False,
 ) -> int:
     """Read files and folders of a volume to this machine, and tell of it."""
     volume, base = volume_of(sources), Path(local)
@@ -186,10 +181,11 @@ def get_from(
         raise Refusal(f"{local} is not a folder", f"make it first: mkdir {local}")
     # Asked before the volume is opened: nothing else may wait for the answer.
     allowed = {path for path in (_local(base, one, into) for one in sources) if replaces(path)}
-    for path in allowed:
+    for path in allowed if not dry_run else ():
         allow(context, path, replace)
     context.interrupted = "nothing is left behind"
-    done: list[_Done] = []
+    done: list[Done] = []
+    would: list[tuple[str, str, bool]] = []
 
     async def work() -> None:
         async with reading(context, volume) as (opened, files):
@@ -199,12 +195,17 @@ def get_from(
                 raise Refusal(f"{local} is not a folder", f"make it first: mkdir {local}")
             for one in wanted:
                 path = _local(base, one, into)
+                if dry_run:
+                    would.append((str(one), str(path), replaces(path)))
+                    continue
                 if path not in allowed and replaces(path) and not replace:
                     raise Refusal(f"{path} exists", "choose another name, or replace it with --replace")
-                done.append(await _get(context, files, one, path, at, recursive))
+                done.append(await _get(context, files, one, path, at, recursive, owners))
 
     context.run(work)
-    return _tell(context, "got", done, "not restored")
+    if dry_run:
+        return tell_would(context, would)
+    return tell(context, "got", done, "not restored", strict=strict)
 
 
 def _local(base: Path, source: VolPath, into: bool) -> Path:
@@ -212,19 +213,27 @@ def _local(base: Path, source: VolPath, into: bool) -> Path:
 
 
 async def _get(
-    context: Context, files: VolumeFiles, source: VolPath, path: Path, at: int | None, recursive: bool
-) -> _Done:
+    context: Context,
+    files: VolumeFiles,
+    source: VolPath,
+    path: Path,
+    at: int | None,
+    recursive: bool,
+    owners: bool | None,
+) -> Done:
     started = time.monotonic()
     inode = await files.find(source.path, at=at)
     with progress_bar(context, str(source)) as progress:
         if inode.kind is not Kind.FOLDER:
-            got = await files.get(source.path, path, at=at, progress=progress)
+            got = await files.get(source.path, path, at=at, owners=owners, progress=progress)
         elif recursive:
-            got = await files.get_tree(source.path, path, at=at, replace=replaces(path), progress=progress)
+            got = await files.get_tree(
+                source.path, path, at=at, replace=replaces(path), owners=owners, progress=progress
+            )
         else:
             raise Refusal(f"{source} is a folder", "get it with all in it with -r")
     took_s = time.monotonic() - started
-    return _Done(str(source), str(path), got.size_bytes, got.files, took_s, got.skipped)
+    return Done(str(source), str(path), got.size_bytes, got.files, took_s, got.skipped, left_out=got.left_out)
 
 
 @click.command()
@@ -261,66 +270,3 @@ def write_out(
     context.run(work)
     context.emit({"files": documents})
     return exit_codes.OK
-
-
-# --- cp
-
-
-@click.command()
-@click.argument("paths", nargs=-1, required=True, metavar=f"PATH|{METAVAR}... PATH|{METAVAR}")
-@click.option("-r", "--recursive", is_flag=True, help="Folders too, with all that is in them.")
-@click.option("--replace", is_flag=True, help="Replace what is here; of a folder, with all that it holds.")
-@at_option
-@json_option
-@pass_context
-def cp(context: Context, paths: tuple[str, ...], recursive: bool, replace: bool, when: str | None) -> int:
-    """Copy within a volume, or between it and this machine.
-
-    Within a volume no content moves: the copy refers to what is stored already.
-    """
-    if len(paths) < 2:
-        raise Refusal("two paths are needed", "say what to copy and where to")
-    *first, last = [parse_vol_path(path) for path in paths]
-    sources = tuple(one for one in first if one is not None)
-    if sources and len(sources) < len(first):
-        raise Refusal("some of these are in a volume and some are not", "copy them one kind after the other")
-    if not sources and last is None:
-        raise Refusal("none of these is in a volume", "write VOL:/path for a path in a volume")
-    if last is None:
-        return get_from(context, sources, paths[-1], recursive=recursive, when=when, replace=replace)
-    if sources:
-        return _copy_within(context, sources, last, recursive, when)
-    if when is not None:
-        raise Refusal("--at is for what is in a volume", "leave --at out")
-    return put_into(context, paths[:-1], last, recursive=recursive)
-
-
-def _copy_within(
-    context: Context, sources: tuple[VolPath, ...], target: VolPath, recursive: bool, when: str | None
-) -> int:
-    volume = volume_of([*sources, target])
-    done: list[_Done] = []
-
-    async def work() -> None:
-        async with names_of(context, volume) as (opened, names):
-            at = await maybe_at(opened, when)
-            wanted = await expanded(names, sources, at)
-            inode = await inode_at(names, target.path)
-            into = inode is not None and inode.kind is Kind.FOLDER
-            if not into and len(wanted) > 1:
-                raise Refusal(f"{target} is not a folder", f"make it first: muni mkdir {target}")
-            for one in wanted:
-                started = time.monotonic()
-                tree = await names.walk(one.path, at=at) if recursive else []
-                what = await names.find(one.path, at=at, follow=False)
-                if what.kind is Kind.FOLDER and not recursive:
-                    raise Refusal(f"{one} is a folder", "copy it with all in it with -r")
-                files = [below.inode for below in tree if below.inode.kind is Kind.FILE] or [what]
-                entry = (await names.copy(one.path, target.path, at=at)).index
-                to = target.joined(one.name) if into else target
-                size = sum(file.size for file in files)
-                took_s = time.monotonic() - started
-                done.append(_Done(str(one), str(to), size, len(files), took_s, (), entry))
-
-    context.run(work)
-    return _tell(context, "copied", done, "left out")

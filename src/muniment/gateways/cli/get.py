@@ -14,6 +14,7 @@ from muniment.engine.grid import Grid
 from muniment.engine.results import GetResult
 from muniment.errors import NotCapable
 from muniment.gateways.cli import exit_codes
+from muniment.gateways.cli.carried import owners_option, strict_option, would_option
 from muniment.gateways.cli.context import Context, Refusal, json_option, pass_context
 from muniment.gateways.cli.copying import get_from, write_out
 from muniment.gateways.cli.output import StandardOutput
@@ -43,6 +44,9 @@ from muniment.spec.cap import BlobFile, LiteralFile, ManifestFile, ReadCap, Tree
     help="Replace what is there; of a folder, with all that it holds.",
 )
 @click.option("-r", "--recursive", is_flag=True, help="Of a volume: folders too, with all that is in them.")
+@owners_option
+@strict_option
+@would_option
 @at_option
 @json_option
 @pass_context
@@ -52,6 +56,9 @@ def get(
     span: tuple[int, int | None] | None,
     replace: bool,
     recursive: bool,
+    owners: bool | None,
+    strict: bool,
+    dry_run: bool,
     when: str | None,
 ) -> int:
     """Read a file or folder back, to standard output or a new place.
@@ -59,11 +66,23 @@ def get(
     What is written was verified.  A file or folder appears under its name when it is whole, or not at all.
     """
     if parse_vol_path(sources[0]) is not None:
-        return _of_volume(context, sources, span, replace=replace, recursive=recursive, when=when)
+        return _of_volume(
+            context,
+            sources,
+            span,
+            replace=replace,
+            recursive=recursive,
+            when=when,
+            owners=owners,
+            strict=strict,
+            dry_run=dry_run,
+        )
     if len(sources) > 2:
         raise click.UsageError("a capability and one target are all that can be given")
     if when is not None:
         raise Refusal("--at is for paths in a volume", "a capability is of one state: leave --at out")
+    if owners is not None or strict or dry_run:
+        raise Refusal("--owners, --strict and -n are for paths in a volume", "leave them out")
     return _of_cap(context, sources[0], sources[1] if len(sources) > 1 else "-", span, replace)
 
 
@@ -75,6 +94,9 @@ def _of_volume(
     replace: bool,
     recursive: bool,
     when: str | None,
+    owners: bool | None,
+    strict: bool,
+    dry_run: bool,
 ) -> int:
     paths = [parse_vol_path(word) for word in words]
     target = "-" if len(words) == 1 else words[-1]
@@ -87,7 +109,17 @@ def _of_volume(
         return write_out(context, sources, when, span or (0, None))
     if span:
         raise Refusal("--range of a volume's file goes to standard output", "leave the target out")
-    return get_from(context, sources, target, recursive=recursive, when=when, replace=replace)
+    return get_from(
+        context,
+        sources,
+        target,
+        recursive=recursive,
+        when=when,
+        replace=replace,
+        owners=owners,
+        strict=strict,
+        dry_run=dry_run,
+    )
 
 
 def _of_cap(

@@ -15,6 +15,7 @@ from muniment.engine.results import FilePut, Progress, PutResult
 from muniment.erasure.codec import Coding
 from muniment.errors import InternalError, MunimentError
 from muniment.gateways.cli import exit_codes
+from muniment.gateways.cli.carried import strict_option
 from muniment.gateways.cli.context import Context, Refusal, json_option, pass_context, printable
 from muniment.gateways.cli.copying import put_into
 from muniment.gateways.cli.show import bytes_text, count_text, progress_bar, rate_text
@@ -49,6 +50,7 @@ from muniment.spec.cap import cap_text
     "--if-version", type=int, metavar="N", help="Into a volume: only over this version of the file."
 )
 @click.option("-m", "--message", metavar="TEXT", default="", help="Into a volume: why, for its history.")
+@strict_option
 @json_option
 @pass_context
 def put(
@@ -62,6 +64,7 @@ def put(
     recursive: bool,
     if_version: int | None,
     message: str,
+    strict: bool,
 ) -> int:
     """Store files or folders; prints a capability for each.
 
@@ -76,10 +79,16 @@ def put(
     if target is not None:
         _refuse_given("coding", "happy", "placement", "chunk", "no_compress")
         return put_into(
-            context, paths[:-1], target, recursive=recursive, if_version=if_version, message=message
+            context,
+            paths[:-1],
+            target,
+            recursive=recursive,
+            if_version=if_version,
+            message=message,
+            strict=strict,
         )
-    if if_version is not None or message:
-        raise Refusal("--if-version and --message are for volumes", "end the line with VOL:/PATH")
+    if if_version is not None or message or strict:
+        raise Refusal("--if-version, --message and --strict are for volumes", "end the line with VOL:/PATH")
     code = Coding.from_text(coding)
     policy = Policy(
         coding=code,
