@@ -215,12 +215,29 @@ class Keeper:
 
     async def _collect(self, work: Work) -> None:
         """One page of what a node holds for this account, beside what is referred to."""
-        node = NodeId(id_from_text(work.key))
+        node, after = NodeId(id_from_text(work.key)), work.box("after")
+        behind = None if after is None else ShareKey(BlobId(after[0]), ShareNumber(after[1]))
+        last = await self._collect_page(node, behind)
+        if last is not None:
+            work.put("after", [last.blob, last.number])
+            work.repeat()
+        elif self._account(node) is not None:  # else it left the roster
+            work.add(self._new_collect(node, self._clock.now_s() + self._duties.scan_s))
+
+    async def collect(self, node: NodeId) -> None:
+        """Give up all that one node holds for this account and nothing refers to.
+
+        Cost: a page of LIST_SHARES_MAX shares at a time, whatever the volume.  Raises: UnavailableError.
+        """
+        behind: ShareKey | None = None
+        while (behind := await self._collect_page(node, behind)) is not None:
+            pass
+
+    async def _collect_page(self, node: NodeId, behind: ShareKey | None) -> ShareKey | None:
+        """Where the next page begins; None behind the last."""
         account = self._account(node)
         if account is None:
-            return  # it left the roster; it is added again with the next scan that finds it
-        after = work.box("after")
-        behind = None if after is None else ShareKey(BlobId(after[0]), ShareNumber(after[1]))
+            return None
         rows = await account.shares(after=behind, limit=LIST_SHARES_MAX)
         keys = [ShareKey(BlobId(id_from_text(row.blob)), ShareNumber(row.number)) for row in rows]
         kept = await asyncio.to_thread(self._book.is_kept, [key.blob for key in keys])
@@ -230,11 +247,7 @@ class Keeper:
         for at in range(0, len(given_up), BATCH_SHARES_MAX):
             done = await account.trash(given_up[at : at + BATCH_SHARES_MAX])
             self.tally.collected += sum(done)
-        if len(rows) == LIST_SHARES_MAX:
-            work.put("after", [keys[-1].blob, keys[-1].number])
-            work.repeat()
-            return
-        work.add(self._new_collect(node, self._clock.now_s() + self._duties.scan_s))
+        return keys[-1] if len(rows) == LIST_SHARES_MAX else None
 
     # --- what is seen
 
