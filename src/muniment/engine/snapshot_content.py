@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import BinaryIO
 
 from muniment.core.tree_state import StoredExtent
-from muniment.engine.blobs import BlobWriter
+from muniment.engine.epoch_writer import EpochWriter
 from muniment.engine.grid import Grid
 from muniment.engine.results import DownloadTally, ProgressCallback
 from muniment.engine.source import open_source
@@ -17,7 +17,7 @@ from muniment.errors import FileFailed
 from muniment.ports import Clock
 
 
-def storing(writer: BlobWriter, clock: Clock, progress: ProgressCallback | None) -> StoreContent:
+def storing(writer: EpochWriter, clock: Clock, progress: ProgressCallback | None) -> StoreContent:
     """Stores a snapshot like a file, under the writer's policy and convergence secret."""
 
     async def store(file: BinaryIO) -> StoredContent:

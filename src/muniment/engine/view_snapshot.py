@@ -1,6 +1,6 @@
 """Signed view snapshots: made by a writer, used by a newcomer (docs/spec/view_snapshot.md).
 
-    made = await snapshot_view(volume, store, folder)
+    made = await snapshot_view(volume, store, commit, folder)
     begun = await Newcomer(follower, log, run, fetch, folder).begin()
 
 A snapshot is a stream of rows in blobs like those of a file, named by an entry of its author.  A newcomer
@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import logging
 import tempfile
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Final, Protocol, TypeVar
@@ -24,7 +24,7 @@ from muniment.core.tree_state import StoredExtent
 from muniment.crypto.entries import known_entry
 from muniment.engine.follower import Follower
 from muniment.engine.stored_content import StoredContent
-from muniment.engine.volume import Committed, Volume
+from muniment.engine.volume import BlobPlan, Committed, Volume
 from muniment.errors import (
     DiskFull,
     FileFailed,
@@ -39,6 +39,7 @@ from muniment.errors import (
     StoreFailed,
 )
 from muniment.ports import LogClient
+from muniment.spec.blob import BlobRef
 from muniment.spec.limits import MIB
 from muniment.spec.operation import SNAPSHOT_LAG_MAX, ViewSnapshot
 from muniment.spec.transaction import Transaction
@@ -64,6 +65,9 @@ _log = logging.getLogger(__name__)
 
 StoreContent = Callable[[BinaryIO], Awaitable[StoredContent]]
 """Stores what is read from a file under the volume's policy and present keys."""
+
+CommitContent = Callable[[Sequence[BlobRef], BlobPlan], Awaitable[Committed]]
+"""Commits a change that names blobs which `StoreContent` stored, under the keys of its epoch."""
 
 FetchContent = Callable[[tuple[StoredExtent, ...], BinaryIO], Awaitable[None]]
 """Writes content that lies without a hole to a file."""
@@ -92,11 +96,14 @@ class SnapshotMade:
     state_hash: bytes
 
 
-async def snapshot_view(volume: Volume, store: StoreContent, folder: Path, message: str = "") -> SnapshotMade:
+async def snapshot_view(
+    volume: Volume, store: StoreContent, commit: CommitContent, folder: Path, message: str = ""
+) -> SnapshotMade:
     """Store the newest state that is known, and sign for it; durable on return, like any change.
 
     Args:
         store: brings it to the nodes.
+        commit: what was stored.
         folder: for a file without a name, as large as the snapshot; it is as secret as the view.
     Others may go on writing meanwhile.  Cancelled, nothing or all is done.
     Raises: NotCapable: no right to write, or no keys for the newest entries; NotHappy; FileFailed; as
@@ -106,8 +113,7 @@ async def snapshot_view(volume: Volume, store: StoreContent, folder: Path, messa
         size, state_hash = await volume.run(lambda: _write(volume.follower, file))
         stored = await store(file)
     operation = ViewSnapshot(size, state_hash, stored.extents)
-    transaction = Transaction((operation,), stored.blobs, message)
-    committed = await volume.commit(lambda _: transaction)
+    committed = await commit(stored.blobs, lambda _, blobs: Transaction((operation,), blobs, message))
     return SnapshotMade(committed, size, stored.size, state_hash)
 
 

@@ -47,12 +47,16 @@ from muniment.errors import (
 from muniment.ids import VolumeId
 from muniment.ports import Appended, Clock, LogClient, VolumeView
 from muniment.spec.act import Act, Role, Rotate
+from muniment.spec.blob import BlobRef
 from muniment.spec.checkpoint import origin_of
 from muniment.spec.entry import Entry
 from muniment.spec.transaction import Transaction
 
 Plan = Callable[[TreeReading], Transaction]
 """Makes a transaction for a state; called again with a newer one if somebody was faster."""
+
+BlobPlan = Callable[[TreeReading, tuple[BlobRef, ...]], Transaction]
+"""Makes a transaction for a state, and for the blobs as they are stored now; called again like a `Plan`."""
 
 ActPlan = Callable[[Membership], Act]
 
@@ -145,6 +149,17 @@ class Volume:
         except NotCapable:
             return None
 
+    async def sealing_keys(self) -> EpochKeys:
+        """Those under which the next change's content is sealed; where new ones are due, they are made first.
+
+        Raises: as `newest_keys`; as `act`.
+        """
+        held = None if self._secret is None else self.membership.members.get(self._secret.member)
+        if held is not None and held.role.writes and (self.membership.rotation_due or self._withheld()):
+            async with self._turn:
+                await self._rotate()
+        return await self.run(self.newest_keys)
+
     def _keys(self, epoch: int) -> EpochKeys:
         if self._secret is not None and self._secret.member not in self.membership.members:
             raise NotMember(member=self._secret.member)
@@ -235,7 +250,7 @@ class Volume:
 
     # --- changing -----------------------------------------------------------------------------
 
-    async def commit(self, plan: Plan) -> Committed:
+    async def commit(self, plan: Plan, *, epoch: int | None = None) -> Committed:
         """Make one change.
 
         What a plan expects is what it says: if others were faster and the fold rejects it, it is made anew on
@@ -243,16 +258,20 @@ class Volume:
 
         Args:
             plan: called in the volume's thread, and again if others were faster.
+            epoch: under whose keys new content is sealed that the plan names; None: it names none.
         Returns: when the entry is durable at the log service and folded here.
 
         Cancelled, the change may or may not be made.
-        Raises: OperationRejected: the fold found something else than planned; NotCapable: no right to write;
+        Raises: EpochPassed: the keys have changed; nothing is committed, seal the content anew;
+            OperationRejected: the fold found something else than planned; NotCapable: no right to write;
             EntryRefused, LogForked; as `LogClient`; what `plan` raises.
         """
         planned = 0
 
         def make(place: Place) -> Entry:
             nonlocal planned
+            if epoch is not None and place.epoch != epoch:
+                raise EpochPassed(epoch=epoch, current=place.epoch)
             planned = self.view.size
             keys = self._keys(place.epoch)
             self._check_folded(self._follower.frontier.size)

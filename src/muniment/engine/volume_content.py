@@ -7,8 +7,8 @@ from collections.abc import AsyncGenerator, Callable, Sequence
 from typing import Final
 
 from muniment.core.tree_state import StoredExtent
-from muniment.engine.blobs import BlobWriter
 from muniment.engine.download import Part
+from muniment.engine.epoch_writer import EpochWriter
 from muniment.engine.groups import first_error
 from muniment.engine.results import Progress, ProgressCallback
 from muniment.engine.source import BUFFERS, Piece, Source
@@ -23,7 +23,7 @@ _ZEROS: Final = bytes(1 << 20)
 
 
 async def store_stream(
-    source: Source, writer: BlobWriter, progress: ProgressCallback | None
+    source: Source, writer: EpochWriter, progress: ProgressCallback | None
 ) -> StoredContent:
     """Store one stream in constant memory; what is small enough lives in the entry and needs no node.
 

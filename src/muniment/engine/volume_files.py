@@ -4,9 +4,10 @@
     await files.put(Path("ledger.pdf"), b"books/ledger.pdf")
     await files.get(b"books/ledger.pdf", Path("copy.pdf"), at=index)
 
-Content goes to the nodes first, under the present epoch's convergence secret; what then goes into the log is
-one transaction for each leaf of a folder (up to 8192 entries), or one in all for everything else.  What was
-stored for a change that is then rejected is found again by the next attempt, and collected later otherwise.
+Content goes to the nodes first, under the present epoch's convergence secret (`EpochWriter`); what then goes
+into the log is one transaction for each leaf of a folder (up to 8192 entries), or one in all for everything
+else.  What was stored for a change that is then rejected is found again by the next attempt, and collected
+later otherwise.
 """
 
 from __future__ import annotations
@@ -16,14 +17,12 @@ import os
 import stat
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from functools import partial
 from pathlib import Path
 
 from muniment.core.tree_state import StoredExtent, TreeReading
-from muniment.engine.blobs import BlobWriter
+from muniment.engine.epoch_writer import EpochWriter
 from muniment.engine.file_facts import LeftOut, Settler, read_xattrs
 from muniment.engine.grid import Grid
-from muniment.engine.policy import Policy
 from muniment.engine.results import DownloadTally, ProgressCallback, Skipped, UploadTally
 from muniment.engine.snapshot_content import storing
 from muniment.engine.source import Source, SourceLike, open_source
@@ -41,8 +40,8 @@ from muniment.engine.volume_restore import item_of, restored_entries, tree_parts
 from muniment.engine.volume_share import Share, what_to_share
 from muniment.engine.volume_tree import Listed, find, locate, path_text
 from muniment.engine.volume_upload import VolumeUpload
-from muniment.erasure.codec import Coding
 from muniment.errors import FileFailed, InvalidRequest, PathUnknown, RangeOutOfBounds
+from muniment.spec.blob import BlobRef
 from muniment.spec.cap import ReadCap
 from muniment.spec.operation import Kind, Write
 from muniment.spec.transaction import Transaction
@@ -120,7 +119,7 @@ class VolumeFiles(VolumeNames):
         Raises: NotHappy, FileFailed; PathUnknown: its folder; OperationRejected: somebody changed it.
         """
         tally = UploadTally()
-        writer = await self._writer(tally)
+        writer = await self._writer(tally, progress)
         left_out = LeftOut()
         if isinstance(source, Path):
             facts = await asyncio.to_thread(_facts, source, left_out)
@@ -133,15 +132,15 @@ class VolumeFiles(VolumeNames):
         finally:
             await opened.aclose()
 
-        def plan(state: TreeReading) -> Transaction:
+        def plan(state: TreeReading, blobs: tuple[BlobRef, ...]) -> Transaction:
             place = locate(state, path)
             if place.inode is None and if_version is not None:
                 raise PathUnknown(path=path_text(path))
             wanted = replace(facts, owner=OWNER) if place.inode is None and facts.owner is None else facts
             ops = written(state, place, stored, wanted, if_version)
-            return Transaction(tuple(ops), stored.blobs, message)
+            return Transaction(tuple(ops), blobs, message)
 
-        committed = await self._volume.commit(plan)
+        committed = await writer.commit(stored.blobs, plan)
         return Stored(committed, stored.size, 1, tally.new_bytes, left_out=left_out)
 
     def _open(self, source: SourceLike, chunk_bytes: int) -> Source:
@@ -166,13 +165,13 @@ class VolumeFiles(VolumeNames):
             raise InvalidRequest(reason="there is nothing to write")
         content = tuple(replace(extent, offset=extent.offset + offset) for extent in stored.extents)
 
-        def plan(state: TreeReading) -> Transaction:
+        def plan(state: TreeReading, blobs: tuple[BlobRef, ...]) -> Transaction:
             inode = find(state, path)
             if inode.kind is not Kind.FILE:
                 raise InvalidRequest(reason=f"{path_text(path)} is not a file")
-            return Transaction((Write(inode.inode, if_version, content),), stored.blobs)
+            return Transaction((Write(inode.inode, if_version, content),), blobs)
 
-        committed = await self._volume.commit(plan)
+        committed = await writer.commit(stored.blobs, plan)
         return Stored(committed, stored.size, 1, tally.new_bytes)
 
     async def put_tree(
@@ -213,8 +212,9 @@ class VolumeFiles(VolumeNames):
             folder: for a file without a name, as large as the snapshot.
         Raises: as `view_snapshot.snapshot_view`.
         """
-        writer = await self._writer(UploadTally())
-        return await snapshot_view(self._volume, storing(writer, self._grid.clock, progress), folder, message)
+        writer = await self._writer(UploadTally(), progress)
+        store = storing(writer, self._grid.clock, progress)
+        return await snapshot_view(self._volume, store, writer.commit, folder, message)
 
     async def _upload(
         self,
@@ -224,13 +224,17 @@ class VolumeFiles(VolumeNames):
         committed: Committed | None,
     ) -> Stored:
         tally = UploadTally()
-        upload = VolumeUpload(source, await self._writer(tally), self._grid.clock, progress)
+        writer = await self._writer(tally, progress)
+        upload = VolumeUpload(source, writer, self._grid.clock, progress)
         leaves = upload.leaves()
         try:
             async for leaf in leaves:
                 if leaf.entries:
                     merge.take(leaf)
-                    committed = await self._volume.commit(partial(merge.plan, leaf))
+                    committed = await writer.commit(
+                        leaf.blobs,
+                        lambda state, blobs, of=leaf: merge.plan(replace(of, blobs=blobs), state),  # type: ignore[misc]
+                    )
         finally:
             await leaves.aclose()
         if committed is None:
@@ -239,13 +243,8 @@ class VolumeFiles(VolumeNames):
         sizes = upload.size_bytes, upload.files, tally.new_bytes
         return Stored(committed, *sizes, upload.skipped, upload.left_out)
 
-    async def _writer(self, tally: UploadTally) -> BlobWriter:
-        keys = await self._volume.run(self._volume.newest_keys)
-        agreed = self._volume.membership.policy
-        policy = Policy(
-            coding=Coding.from_text(agreed.coding), happy=agreed.happy, chunk_bytes=agreed.chunk_bytes
-        )
-        return self._grid.blob_writer(keys.convergence_secret(), policy, tally)
+    async def _writer(self, tally: UploadTally, progress: ProgressCallback | None = None) -> EpochWriter:
+        return await EpochWriter.begin(self._volume, self._grid, tally, progress)
 
     # --- getting ------------------------------------------------------------------------------
 
@@ -341,7 +340,7 @@ class VolumeFiles(VolumeNames):
         Raises: PathUnknown; NotHappy; TooFewShares, BlobCorrupt.
         """
         what = await self.look(lambda state: what_to_share(state, path), at=at)
-        return await Share(self._grid, await self._writer(UploadTally())).run(what)
+        return await Share(self._grid, (await self._writer(UploadTally())).blobs).run(what)
 
 
 def _facts(path: Path, left_out: LeftOut) -> NewFacts:

@@ -12,7 +12,7 @@ from collections.abc import AsyncGenerator, Callable, Mapping
 from pathlib import Path
 from typing import Final
 
-from muniment.engine.blobs import BlobWriter
+from muniment.engine.epoch_writer import EpochWriter
 from muniment.engine.file_facts import LeftOut
 from muniment.engine.results import Progress, ProgressCallback, Skipped
 from muniment.engine.stored_content import StoredLeaf
@@ -52,7 +52,7 @@ class VolumeUpload:
     def __init__(
         self,
         source: Path | Mapping[bytes, Path],
-        writer: BlobWriter,
+        writer: EpochWriter,
         clock: Clock,
         progress: ProgressCallback | None,
     ) -> None:

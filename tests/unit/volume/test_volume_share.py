@@ -155,7 +155,7 @@ async def test_a_tree_of_many_names_has_an_index(desk: Desk, tmp_path: Path) -> 
     files = make_tree(tmp_path / "in")
     await desk.files.put_tree(tmp_path / "in", b"t")
     what = await desk.files.look(lambda state: what_to_share(state, b"t"))
-    writer = await desk.files._writer(UploadTally())
+    writer = (await desk.files._writer(UploadTally())).blobs
     cap = await Share(desk.grid, writer, entries_max=10).run(what)
     assert isinstance(cap, TreeReadCap)
     manifest = await desk.grid._fetcher.manifest(cap.ref, DownloadTally())
