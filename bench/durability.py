@@ -87,7 +87,7 @@ def challenges(seed: int, audits: int) -> None:
     leaves = 64
     print(f"\n{audits} audits of shares of {leaves} leaves, seed {seed}: found by c challenges")
     print(f"{'':<10}" + "".join(f"{count:>16}" for count in (1, 5, 20, 60, 100)))
-    for lost in (1 / 64, 1 / 20):
+    for lost in (0.01, 0.05):
         cells = []
         for count in (1, 5, 20, 60, 100):
             found = 0
@@ -101,7 +101,7 @@ def challenges(seed: int, audits: int) -> None:
                     challenged_leaf(drawn, share, leaves * 1_000_000, draw) < bad for draw in range(count)
                 )
             cells.append(f"{found / audits:>8.3f}{detection(lost, count):>8.3f}")
-        print(f"{lost:<10.1%}" + "".join(cells))
+        print(f"{lost:<10.0%}" + "".join(cells))
 
 
 def plot(rows: list[tuple[str, float, float]], target: Path) -> None:
