@@ -11,7 +11,7 @@ import contextlib
 import logging
 import socket
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import msgspec
 from granian.constants import HTTPModes, Interfaces
@@ -30,6 +30,16 @@ _FLUSH_S: Final = 0.1
 _log = logging.getLogger(__name__)
 
 
+class RequestMeter(Protocol):
+    """Told of every request that was answered; on the event loop, so it must not wait."""
+
+    def answered(
+        self, call: str, status: int, seconds: float, *, received_bytes: int, sent_bytes: int
+    ) -> None:
+        """Count it; `call` is method and path as the router has them, and the sizes are those of bodies."""
+        ...
+
+
 class HttpServer:
     """One listening server.
 
@@ -40,6 +50,7 @@ class HttpServer:
         certificate: PEM file.
         key: PEM file.
         requests_max: handled at the same time; one more is answered Overloaded.
+        meter: told of every answer.
     """
 
     def __init__(
@@ -51,11 +62,13 @@ class HttpServer:
         certificate: Path,
         key: Path,
         requests_max: int = 128,
+        meter: RequestMeter | None = None,
     ) -> None:
         self._router = router
         self._host = host
         self.port = port or free_port(host)
         self._requests_max = requests_max
+        self._meter = meter
         self._running = 0
         self._answered_s = 0.0
         self._idle = asyncio.Event()
@@ -125,12 +138,15 @@ class HttpServer:
             return
         if self._running >= self._requests_max or self._stopping:
             limit = "the node is stopping" if self._stopping else f"{self._requests_max} requests"
-            self._send(protocol, _problem(Overloaded(limit=limit)))
+            self._send(protocol, self._measured(scope, _problem(Overloaded(limit=limit)), 0.0))
             return
         self._running += 1
         self._idle.clear()
         try:
-            self._send(protocol, await self._answer(scope, protocol))
+            begun_s = asyncio.get_running_loop().time()
+            response = await self._answer(scope, protocol)
+            seconds = asyncio.get_running_loop().time() - begun_s
+            self._send(protocol, self._measured(scope, response, seconds))
         finally:
             self._running -= 1
             self._answered_s = asyncio.get_running_loop().time()
@@ -167,6 +183,18 @@ class HttpServer:
             # The cause goes to our log, with its traceback, and not to the stranger who provoked it.
             _log.exception("%s %r failed", scope.method, scope.path[:200])
             return _problem(InternalError(reason=IN_ITS_LOG))
+
+    def _measured(self, scope: Any, response: Response, seconds: float) -> Response:
+        """Tell the meter of an answer."""
+        if self._meter is not None:
+            found = self._router.find(scope.method, scope.path)
+            call = "unknown" if isinstance(found, int) else f"{found[0].method} {found[0].path}"
+            announced = scope.headers.get("content-length") or ""
+            received_bytes = int(announced) if announced.isascii() and announced.isdigit() else 0
+            self._meter.answered(
+                call, response.status, seconds, received_bytes=received_bytes, sent_bytes=len(response.body)
+            )
+        return response
 
     def _send(self, protocol: Any, response: Response) -> None:
         headers = [("content-type", response.content_type), *response.headers]

@@ -58,6 +58,7 @@ from muniment.node.housekeeping import Housekeeping
 from muniment.node.introducer import IntroducerService, RosterFile
 from muniment.node.introducer_api import IntroducerApi
 from muniment.node.ledger import Ledger
+from muniment.node.readings import introducer_readings, log_readings, node_readings
 from muniment.node.service import NodeService
 from muniment.ports import ShareStore
 from muniment.spec.address import PeerAddress, PeerKind, parse_address
@@ -67,10 +68,14 @@ from muniment.stores.object import ObjectStore
 from muniment.stores.posix import PosixStore
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from muniment.engine.grid import Grid
     from muniment.engine.policy import Policy
     from muniment.engine.sync import SyncGrid
     from muniment.net.http_client import HttpConnector
+    from muniment.net.metrics import Metrics
+    from muniment.net.reading import Reading
 
 Ready = Callable[[PeerAddress], None]
 """Told once, when the process answers requests: the address to pass on."""
@@ -138,6 +143,7 @@ async def run_node(
         books = Books(config, admission, ledger, clock)
         version = program_version()
         service = service_type(version, config.capacity_bytes, books, store, clock, record.text)
+        metrics = await _metrics(stack, config, lambda: node_readings(service))
         api = NodeApi(
             service,
             Gate(identity.node, admission, clock),
@@ -154,6 +160,7 @@ async def run_node(
             certificate=certificate,
             key=key,
             requests_max=config.limits.requests,
+            meter=metrics,
         )
         wait = Wait()
         announcer = _announcer(stack, config, record, wait)
@@ -252,6 +259,7 @@ async def run_introducer(
         service = IntroducerService(os.urandom(8).hex(), config.records, config.record_s, SystemClock())
         file = RosterFile(folder / files.ROSTER_FILE, service)
         file.load()
+        metrics = await _metrics(stack, config, lambda: introducer_readings(service))
         port = config.port or free_port(config.host)
         certificate, key = _tls_files(folder, identity)
         server = HttpServer(
@@ -261,6 +269,7 @@ async def run_introducer(
             certificate=certificate,
             key=key,
             requests_max=config.requests,
+            meter=metrics,
         )
         await _listen(server, stack, config.stop_grace_s)
         stack.callback(service.release_waiting)  # runs before the server waits for its requests
@@ -306,6 +315,7 @@ async def run_log(folder: Path, *, ready: Ready | None = None, stop: asyncio.Eve
             restoring=config.restoring,
         )
         stack.push_async_callback(host.aclose)
+        metrics = await _metrics(stack, config, lambda: log_readings(host.statistics()))
         port = config.port or free_port(config.host)
         certificate, key = _tls_files(folder, identity)
         server = HttpServer(
@@ -315,6 +325,7 @@ async def run_log(folder: Path, *, ready: Ready | None = None, stop: asyncio.Eve
             certificate=certificate,
             key=key,
             requests_max=config.requests,
+            meter=metrics,
         )
         await _listen(server, stack, config.stop_grace_s)
         stack.callback(host.release_waiting)  # runs before the server waits for its requests
@@ -428,6 +439,31 @@ async def _listen(server: HttpServer, stack: contextlib.AsyncExitStack, grace_s:
         reason = error.strerror or str(error)
         raise ConfigInvalid(where=f"host and port ({server.address})", reason=reason) from error
     stack.push_async_callback(server.stop, grace_s)
+
+
+async def _metrics(
+    stack: contextlib.AsyncExitStack, config: files.AnyConfig, readings: Callable[[], Iterable[Reading]]
+) -> Metrics | None:
+    """What counts the requests, and tells that and these readings where the operator wants it.
+
+    Else None, and the library is not even imported.
+    """
+    if not config.metrics:
+        return None
+    from muniment.net.metrics import Metrics
+    from muniment.net.metrics_server import MetricsServer
+    from muniment.node import readings
+
+    metrics = Metrics(program_version())
+    metrics.read(readings)
+    server = MetricsServer(config.metrics, metrics.text)
+    try:
+        await server.start()
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise ConfigInvalid(where=f"metrics ({config.metrics})", reason=reason) from error
+    stack.push_async_callback(server.aclose)
+    return metrics
 
 
 def _tls_files(folder: Path, identity: Identity) -> tuple[Path, Path]:

@@ -122,6 +122,7 @@ class NodeConfig(_Settings, frozen=True):
         price: micro-credits for one GiB and 30 days.
         store: `posix` (a folder in the node's folder) or the URL of an object store.
         introducers: `mun:introducer:...` addresses to announce to.
+        metrics: `host:port` where `GET /metrics` is answered, without TLS or account; empty for nowhere.
     """
 
     capacity_bytes: Annotated[int, msgspec.Meta(ge=0, lt=1 << 62)]
@@ -132,6 +133,7 @@ class NodeConfig(_Settings, frozen=True):
     price: Annotated[int, msgspec.Meta(ge=0, lt=1 << 53)] = 0
     store: Annotated[str, msgspec.Meta(pattern=r"^posix$|^[a-z][a-z0-9+.-]*://")] = POSIX
     introducers: Annotated[list[str], msgspec.Meta(max_length=16)] = []
+    metrics: Address = ""
     policy: Policy = Policy()
     times: Times = Times()
     limits: Limits = Limits()
@@ -145,6 +147,7 @@ class IntroducerConfig(_Settings, frozen=True):
         record_s: longest lifetime of a record that is accepted.
         requests: requests served at once, waiting clients included.
         stop_grace_s: requests under way at a graceful stop may take this long to finish.
+        metrics: as in `NodeConfig`.
     """
 
     host: Host = "127.0.0.1"
@@ -154,6 +157,7 @@ class IntroducerConfig(_Settings, frozen=True):
     record_s: Annotated[int, msgspec.Meta(ge=60, le=366 * _DAY_S)] = 7 * _DAY_S
     requests: Annotated[int, msgspec.Meta(ge=1, le=100_000)] = 1000
     stop_grace_s: Annotated[int, msgspec.Meta(ge=0, le=600)] = 10
+    metrics: Address = ""
 
 
 class LogConfig(_Settings, frozen=True):
@@ -165,6 +169,7 @@ class LogConfig(_Settings, frozen=True):
         restoring: take entries of long ago, while members send again what a lost service had.
         requests: requests served at once, waiting members included.
         stop_grace_s: requests under way at a graceful stop may take this long to finish.
+        metrics: as in `NodeConfig`.
     """
 
     host: Host = "127.0.0.1"
@@ -175,6 +180,7 @@ class LogConfig(_Settings, frozen=True):
     restoring: bool = False
     requests: Annotated[int, msgspec.Meta(ge=1, le=100_000)] = 1000
     stop_grace_s: Annotated[int, msgspec.Meta(ge=0, le=600)] = 10
+    metrics: Address = ""
 
 
 _Config = TypeVar("_Config", NodeConfig, IntroducerConfig, LogConfig)
@@ -324,6 +330,8 @@ def _check_reachable(config: AnyConfig, path: Path) -> None:
         _check(path, f"advertise[{index}]", _host_port, text)
     if config.host in ("0.0.0.0", "::") and not config.advertise:  # noqa: S104 - compared, not bound
         raise ConfigInvalid(where=f"{path}: advertise", reason=f"needed, since host is {config.host}")
+    if config.metrics:
+        _check(path, "metrics", _host_port, config.metrics)
 
 
 def _introducer(text: str) -> PeerAddress:

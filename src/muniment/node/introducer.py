@@ -115,6 +115,11 @@ class IntroducerService:
         """Counts changes of this run."""
         return self._version
 
+    @property
+    def record_count(self) -> int:
+        """Nodes in the roster."""
+        return len(self._present)
+
     def announce(self, signed: bytes) -> bool:
         """Take a node's record; returns whether that changed anything.
 

@@ -8,8 +8,10 @@ volume holds and nobody can guess, may read: the content is encrypted for member
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, TypeVar
 
@@ -67,6 +69,21 @@ def _entries(path: Path) -> int:
         return store.size
     finally:
         store.close()
+
+
+@dataclass(frozen=True, slots=True)
+class LogStatistics:
+    """What a service has.
+
+    Attributes:
+        volumes: logs kept.
+        file_bytes: of all their files.
+        entries: how long each log is that is open now.
+    """
+
+    volumes: int
+    file_bytes: int
+    entries: dict[VolumeId, int]
 
 
 class LogHost:
@@ -156,6 +173,19 @@ class LogHost:
         sequencer = await self.sequencer(volume)
 
         await sequencer.cosign(note)
+
+    def statistics(self) -> LogStatistics:
+        """How much there is; looks at names and sizes of files only.  Blocking; any thread."""
+        volumes = file_bytes = 0
+        for path in self._folder.iterdir():
+            with contextlib.suppress(FileNotFoundError):  # a part that has become a log meanwhile
+                file_bytes += path.stat().st_size
+            volumes += path.suffix == SUFFIX
+        opened = [(volume, task) for volume, task in list(self._open.items()) if task.done()]
+        entries = {
+            volume: task.result().store.size for volume, task in opened if task.exception() is None
+        }
+        return LogStatistics(volumes, file_bytes, entries)
 
     def release_waiting(self) -> None:
         """Answer everybody who waits for a log to grow: the service stops."""

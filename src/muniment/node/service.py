@@ -84,11 +84,15 @@ class NodeService:
             draining=self.books.draining,
         )
 
+    def medium_bytes(self) -> int | None:
+        """What the disk has room for, None where that is not known."""
+        return self._store.free_bytes()
+
     # --- writing ------------------------------------------------------------------------------
 
     def reserve(self, account: AccountId, claims: Sequence[ShareClaim]) -> list[ReserveOutcome]:
         """As `Books.reserve`, with what the disk has room for."""
-        return self.books.reserve(account, claims, self._store.free_bytes())
+        return self.books.reserve(account, claims, self.medium_bytes())
 
     def begin_put(self, account: AccountId, count: int) -> PutReceiver:
         """Receive the body of one put with `count` shares; the caller must `finish` or `abort` it."""

@@ -120,6 +120,7 @@ MISTAKES: list[tuple[Change, str, str]] = [
     (lambda t: t.update(advertise=["a", "b:1"]), "advertise[0]", "HOST:PORT"),
     (lambda t: t.update(store="floppy"), "store", "regex"),
     (lambda t: t.update(introducers=["mun:node:x"]), "introducers[0]", "mun:introducer:ID@HOST:PORT"),
+    (lambda t: t.update(metrics="9420"), "metrics", "HOST:PORT"),
     (lambda t: t["policy"].update(mode="closed"), "policy.mode", "closed"),
     (lambda t: t["policy"].update(mode="invited", quota_bytes=5), "policy.quota_bytes", "per account"),
     (lambda t: t["policy"].update(accounts=[{"account": "x"}]), "policy.accounts[0].account", "length"),

@@ -15,6 +15,7 @@ from muniment.ids import id_text
 from muniment.logs.sqlite import SqliteLog
 from muniment.node.clock import SystemClock
 from muniment.node.log_host import LogHost, backup_logs
+from muniment.node.readings import log_readings
 from muniment.ports import Appended
 from muniment.testing.log_author import LogAuthor
 
@@ -38,6 +39,25 @@ async def served(tmp_path: Path) -> AsyncIterator[LogHost]:
     logs = host(tmp_path / "logs")
     yield logs
     await logs.aclose()
+
+
+async def test_statistics_look_at_all_logs_and_know_the_length_of_those_that_are_open(
+    served: LogHost, tmp_path: Path
+) -> None:
+    authors = [LogAuthor.founder(number) for number in (1, 2)]
+    for author in authors:
+        await served.found(author.founding)
+    sequencer = await served.sequencer(authors[0].volume)
+    await sequencer.append([authors[0].transaction(b"more")])
+    told = served.statistics()
+    assert told.entries == {authors[0].volume: 2, authors[1].volume: 1}
+    assert told.volumes == 2
+    assert told.file_bytes >= sum(path.stat().st_size for path in (tmp_path / "logs").glob("*.log"))
+    await served.aclose()
+    fresh = host(tmp_path / "logs")
+    assert (fresh.statistics().volumes, fresh.statistics().entries) == (2, {})
+    labels = {reading.labels["volume"] for reading in log_readings(told) if reading.name == "log_entries"}
+    assert labels == {id_text(author.volume)[:12] for author in authors}, "the whole VolumeId is not for all"
 
 
 async def test_a_backup_is_made_while_entries_come(served: LogHost, tmp_path: Path) -> None:
