@@ -442,7 +442,7 @@ class MalformedRecord(IntegrityError):
     format: str
     reason: str
     code = "malformed-record"
-    says = "not a {format}: {reason}"
+    says = "not valid as {format}: {reason}"
     hint = "the data is damaged or was never a Muniment record"
 
 
@@ -523,13 +523,13 @@ class NotHappy(UnavailableError):
 
 @dataclass(eq=False)
 class NodeUnreachable(UnavailableError):
-    """No connection to the node, or it broke in the middle."""
+    """No connection to the node, log service or introducer, or it broke in the middle."""
 
     node: bytes
     reason: str
     code = "node-unreachable"
-    says = "node {node} cannot be reached: {reason}"
-    hint = "check that the node runs and its address is right ('muni grid status')"
+    says = "{node} cannot be reached: {reason}"
+    hint = "check that it runs and its address is right ('muni grid status', 'muni volume list')"
 
 
 @dataclass(eq=False)

@@ -249,3 +249,20 @@ def test_what_is_no_path_in_a_volume(filled: Desk) -> None:
         assert muni(filled.world, *words).code == 2
     assert "several volumes" in filled("mv", "books:/tree", "other:/x", code=2).err
     assert "leaves the volume" in filled("cat", "books:/../x", code=2).err
+
+
+def test_first_mistakes_are_told_in_one_clear_sentence(filled: Desk) -> None:
+    for words, said in (
+        (("put", "books:/tree/a", "books:/x"), "books:/tree/a is in a volume"),
+        (("get", "tree/a", "books:/x"), "books:/x is in a volume"),
+        (("tree", "books:/tree/a"), "/tree/a is not a folder"),
+        (("cat", "books:/tree"), "/tree is not a file"),
+        (("ls", "books:/no/where"), "there is no /no in the volume"),
+        (("mkdir", "books:/tree"), "the volume does not allow this: tree: the name is taken"),
+        (("rmdir", "books:/tree"), "the volume does not allow this: tree: the folder is not empty"),
+        (("volume", "cap", "books"), "Missing option '--right'. Choose from: write, read, verify"),
+    ):
+        done = filled(*words, code=2)
+        assert done.err.startswith(f"muni: {said}"), done.err
+        assert len(done.err.splitlines()) == 2
+    assert filled("history", "books:", "--json").json["entries"][0]["rejected"] is None

@@ -47,7 +47,7 @@ def test_what_was_seen_can_be_read_while_the_log_service_is_away(world: World, t
         assert (done.code, "file" in done.text) == (0, True), done.err
         assert "cannot be reached: connection refused; this is books after entry 2 of 2" in done.err
     assert anna.muni("cat", "books:/file").text == "hello\n"
-    assert anna.muni("-q", "get", "books:/file", tmp_path / "got").err.startswith("muni: node ")
+    assert anna.muni("-q", "get", "books:/file", tmp_path / "got").err.startswith("muni: the log service ")
     assert (tmp_path / "got").read_bytes() == b"hello\n"
     assert anna.muni("diff", "books:", "1").lines == ["+ /folder/"]
     assert [one["entry"] for one in anna.muni("history", "books:", "--json").json["entries"]] == [2, 1, 0]

@@ -55,15 +55,20 @@ def failure_of(error: BaseException, context: Context) -> Failure:
             return Failure(exit_codes.USAGE, "usage", error.message, hint)
         case click.UsageError(ctx=ctx):
             command = ctx.command_path if ctx else "muni"
-            return Failure(exit_codes.USAGE, "usage", error.format_message(), f"see '{command} --help'")
+            return Failure(exit_codes.USAGE, "usage", _said(error), f"see '{command} --help'")
         case click.ClickException():
-            return Failure(exit_codes.USAGE, "usage", error.format_message(), "see 'muni --help'")
+            return Failure(exit_codes.USAGE, "usage", _said(error), "see 'muni --help'")
         case OSError():
             path = os.fsdecode(error.filename) if isinstance(error.filename, str | bytes) else "input/output"
             return _of_leaf(FileFailed(path=path, reason=error.strerror or str(error)))
         case MunimentError():
             return _of_leaf(error)
     return _of_leaf(InternalError(reason=f"{type(error).__name__}: {error}"))
+
+
+def _said(error: click.ClickException) -> str:
+    """In one line."""
+    return " ".join(error.format_message().split())
 
 
 def _of_leaf(error: MunimentError) -> Failure:

@@ -65,6 +65,8 @@ def get(
 
     What is written was verified.  A file or folder appears under its name when it is whole, or not at all.
     """
+    if parse_vol_path(sources[0]) is None and len(sources) > 1 and parse_vol_path(sources[-1]) is not None:
+        raise Refusal(f"{sources[-1]} is in a volume", "'muni put' brings files into a volume")
     if parse_vol_path(sources[0]) is not None:
         return _of_volume(
             context,

@@ -284,5 +284,5 @@ def snapshot(context: Context, path: VolPath, name: str | None) -> int:
         context.emit({"snapshots": document}, table(rows) if rows else None)
     else:
         context.emit({"snapshots": document})
-        context.remark(f"{name} is {path.volume} after {count_text(found[0][1] + 1, 'entry', 'entries')}")
+        context.remark(f"{name} is {path.volume} as after entry {found[0][1]}")
     return exit_codes.OK

@@ -10,7 +10,7 @@ from muniment.core.tree_state import TreeReading
 from muniment.engine.volume_plans import present
 from muniment.engine.volume_tree import children, find, locate, walk
 from muniment.gateways.cli import exit_codes
-from muniment.gateways.cli.context import Context, json_option, pass_context
+from muniment.gateways.cli.context import Context, Refusal, json_option, pass_context
 from muniment.gateways.cli.looking import looking_at
 from muniment.gateways.cli.show import count_text, table
 from muniment.gateways.cli.vol_paths import (
@@ -124,7 +124,10 @@ def tree(context: Context, path: VolPath, when: str | None) -> int:
 
 
 def _below(state: TreeReading, path: bytes) -> list[Row]:
-    found = walk(state, find(state, path))
+    top = find(state, path)
+    if top.kind is not Kind.FOLDER:
+        raise Refusal(f"/{path_text(path)} is not a folder", "'muni stat' tells what it is")
+    found = walk(state, top)
     return [row_of(state, joined(path, one.path), one.path, one.inode) for one in found]
 
 

@@ -20,7 +20,6 @@ from muniment.gateways.cli.when import moment_text
 if TYPE_CHECKING:
     from muniment.engine.opened import OpenVolume
     from muniment.engine.volume_files import VolumeFiles
-    from muniment.gateways.cli.composition import Passphrase
 
 
 @contextlib.asynccontextmanager
@@ -46,7 +45,7 @@ async def reading(context: Context, volume: str) -> AsyncIterator[tuple[OpenVolu
 
 async def _opened(context: Context, volume: str, stack: contextlib.AsyncExitStack) -> OpenVolume:
     composition, home = context.composition, context.home
-    ask = _asked_once(passphrase_of(context))
+    ask = passphrase_of(context)
     try:
         return await stack.enter_async_context(composition.open_volume(home, volume, ask))
     except UnavailableError as error:
@@ -56,8 +55,8 @@ async def _opened(context: Context, volume: str, stack: contextlib.AsyncExitStac
             raise
         (last,) = await opened.volume.run(lambda: opened.volume.view.entries(seen - 1, seen))
         context.warn(
-            f"{error}; this is {volume} after entry {seen - 1} of {moment_text(last.meta.time_ns)}, "
-            "the last that was seen here"
+            f"the log service {error}; this is {volume} after entry {seen - 1} "
+            f"of {moment_text(last.meta.time_ns)}, the last that was seen here"
         )
         return opened
 
@@ -82,14 +81,3 @@ async def _tell_what_is_closed(context: Context, opened: OpenVolume) -> None:
             "'muni audit' checks it; to read it, ask the owners: 'muni member join --role reader'",
         )
     context.warn(f"entry {seen} and later ones of {name} are closed to you: you were not given their keys")
-
-
-def _asked_once(ask: Passphrase) -> Passphrase:
-    told: list[str] = []
-
-    def answer() -> str:
-        if not told:
-            told.append(ask())
-        return told[0]
-
-    return answer
