@@ -24,7 +24,7 @@ async def test_a_mistake_does_not_stand_in_the_log_for_ever() -> None:
             await names.make_folder(b"a/b")
         with pytest.raises(OperationRejected, match="this: a: the folder is not empty"):
             await names.remove(b"a")
-        with pytest.raises(OperationRejected, match="this: a: .*into-itself"):
+        with pytest.raises(OperationRejected, match=r"this: a: .*into-itself"):
             await names.move(b"a", b"a/b")
         with pytest.raises(OperationRejected, match="this: then: a snapshot has that name"):
             await names.snapshot(b"then")

@@ -147,9 +147,9 @@ def _check_sources(
     for source in sources:
         if not source:
             raise Refusal("a path is empty", "nothing was stored; give . for the folder you stand in")
-        if source != "-" and not Path(source).exists():
         if parse_vol_path(source) is not None and not Path(source).exists():
             raise Refusal(f"{source} is in a volume", "'muni get' brings it here, 'muni cp' copies it within")
+        if source != "-" and not Path(source).exists():
             raise Refusal(f"{source} does not exist", "nothing was stored; correct the path")
         if source != "-" and Path(source).is_dir() and not recursive:
             raise Refusal(f"{source} is a folder", "nothing was stored; store it with all in it with -r")

@@ -13,7 +13,7 @@ from muniment.gateways.cli.authors import author_name
 from muniment.gateways.cli.changing import dry_run_option
 from muniment.gateways.cli.context import Context, Refusal, json_option, pass_context
 from muniment.gateways.cli.looking import looking_at
-from muniment.gateways.cli.show import bytes_text, count_text, table
+from muniment.gateways.cli.show import bytes_text, table
 from muniment.gateways.cli.vol_paths import METAVAR, VolPath, VolPathType, names_of, path_text
 from muniment.gateways.cli.when import entry_at, maybe_at, moment_text
 from muniment.spec.act import Accept, ChangePolicy, Found, Join, Kick, Leave, Mend, Rotate
