@@ -24,6 +24,7 @@ from muniment.gateways.cli.vol_paths import (
     VolPath,
     expanded,
     files_of,
+    parse_vol_path,
     paths_argument,
     volume_of,
 )

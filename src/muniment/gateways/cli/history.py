@@ -56,7 +56,6 @@ def history(context: Context, path: VolPath, limit: int) -> int:
 
     The newest come first.
     """
-
     start = 0
 
     async def work() -> tuple[dict[str, Any], _Rows]:
