@@ -452,7 +452,6 @@ async def _metrics(
         return None
     from muniment.net.metrics import Metrics
     from muniment.net.metrics_server import MetricsServer
-    from muniment.node import readings
 
     metrics = Metrics(program_version())
     metrics.read(readings)

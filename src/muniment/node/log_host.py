@@ -182,9 +182,7 @@ class LogHost:
                 file_bytes += path.stat().st_size
             volumes += path.suffix == SUFFIX
         opened = [(volume, task) for volume, task in list(self._open.items()) if task.done()]
-        entries = {
-            volume: task.result().store.size for volume, task in opened if task.exception() is None
-        }
+        entries = {volume: task.result().store.size for volume, task in opened if task.exception() is None}
         return LogStatistics(volumes, file_bytes, entries)
 
     def release_waiting(self) -> None:
