@@ -442,7 +442,7 @@ class MalformedRecord(IntegrityError):
     format: str
     reason: str
     code = "malformed-record"
-    says = "not valid as {format}: {reason}"
+    says = "not a {format}: {reason}"
     hint = "the data is damaged or was never a Muniment record"
 
 
