@@ -380,6 +380,21 @@ async def _refused(caller: Caller, what: Exchange) -> Exception:
     return caught.value.error
 
 
+async def test_the_server_knows_where_a_request_comes_from(
+    tmp_path: Path, threads: ThreadPoolExecutor
+) -> None:
+    async def peer(request: Request) -> Response:
+        return Response(200, request.peer.encode())
+
+    router = Router()
+    router.add("GET", "/x", peer)
+    async with serving(tmp_path, threads, router) as caller:
+        answer = await caller.exchange(GET, "x", 5)
+    host, _, port = bytes(answer.body).decode().rpartition(":")
+    assert host == "127.0.0.1"
+    assert int(port) > 0
+
+
 async def test_the_server_answers_what_it_can_and_explains_what_it_cannot(
     tmp_path: Path, threads: ThreadPoolExecutor, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -24,6 +24,7 @@ from muniment.crypto.entries import SignedEntry, known_entry, open_entry
 from muniment.crypto.identity import Identity
 from muniment.engine.kept_clear import KeptClear
 from muniment.engine.opening import open_entries
+from muniment.engine.strangers import Strangers
 from muniment.errors import EntryMisplaced, MunimentError, Overloaded, StoreFailed
 from muniment.ids import EntryHash, VolumeId
 from muniment.merkle.log_tree import Frontier
@@ -51,6 +52,7 @@ class _Waiting:
     """A request in the queue: its entries and where its answer goes."""
 
     signed: Sequence[bytes]
+    peer: str
     answer: asyncio.Future[list[Appended | MunimentError]]
 
     @property
@@ -68,6 +70,7 @@ class Sequencer:
         clock: entries whose time is far off it are refused.
         thread: one thread, shared by nobody else.
         kept: keeps the clear part, so that the next start need not read the whole log.
+        strangers: bounds how often those who are no members append.
 
     Attributes:
         restoring: entries of long ago are taken as well, because members send again what another service
@@ -82,6 +85,7 @@ class Sequencer:
         clock: Clock,
         thread: ThreadPoolExecutor,
         kept: ClearStore | None = None,
+        strangers: Strangers | None = None,
     ) -> None:
         self.restoring = False
         self.volume = volume
@@ -97,6 +101,7 @@ class Sequencer:
         self._roots: dict[int, bytes] = {}
         self._state: tuple[Membership, Frontier] | None = None
         self._kept = KeptClear(volume, store, kept)
+        self._strangers = strangers
         self._clear = (0, b"")  # the last one that was asked for, and its size
 
     @property
@@ -104,14 +109,16 @@ class Sequencer:
         """For reading."""
         return self._store
 
-    async def append(self, signed: Sequence[bytes]) -> list[Appended | MunimentError]:
+    async def append(self, signed: Sequence[bytes], peer: str = "") -> list[Appended | MunimentError]:
         """Order entries behind each other.
 
+        Args:
+            peer: `address:port` they came from; empty for this process, which is no stranger.
         Returns: for each entry its place and a checkpoint that covers it, durable; or why it may not follow.
             What is in the log already keeps its place.
         Raises: Overloaded: too much waits.  Cancelled, the entries may or may not get into the log.
         """
-        waiting = _Waiting(signed, asyncio.get_running_loop().create_future())
+        waiting = _Waiting(signed, peer, asyncio.get_running_loop().create_future())
         size_bytes = waiting.size_bytes
         if len(self._queue) >= QUEUE_ENTRIES_MAX or self._queued_bytes + size_bytes > QUEUE_BYTES_MAX:
             raise Overloaded(limit=f"{QUEUE_ENTRIES_MAX} waiting entries or {QUEUE_BYTES_MAX} bytes of them")
@@ -256,6 +263,7 @@ class Sequencer:
                         membership.check_clock(
                             entry.entry, min(now_ns, time_ns) if self.restoring else now_ns
                         )
+                        self._check_stranger(entry, membership, waiting.peer)
                         membership.admit(entry, size + len(fresh))
                         place = places[entry.hash] = size + len(fresh)
                         fresh.append(LoggedEntry(entry.hash, entry.signed))
@@ -277,6 +285,13 @@ class Sequencer:
             [Appended(place, note) if isinstance(place, int) else place for place in outcome]
             for outcome in judged
         ]
+
+    def _check_stranger(self, entry: SignedEntry, membership: Membership, peer: str) -> None:
+        """Raise Overloaded if too many entries of strangers came from there; only what may follow counts."""
+        known = entry.entry.author in membership.members
+        if self._strangers is not None and peer and not known and not self.restoring:
+            membership.check(entry)
+            self._strangers.take(self.volume, peer)
 
     def _check_seen(self, entry: Entry, ahead: _Ahead) -> None:
         """An author who has seen another tree of this size was shown another log, or lies."""

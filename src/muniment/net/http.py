@@ -48,6 +48,7 @@ class Request:
         query: decoded, the last of equal names wins.
         headers: by lower-case name.
         params: the path's `{name}` parts, not decoded further.
+        peer: `address:port` it came from.
     """
 
     method: str
@@ -57,6 +58,7 @@ class Request:
     params: Mapping[str, str]
     _body: Body
     _limit_bytes: int
+    peer: str = ""
 
     async def pieces(self) -> AsyncIterator[bytes]:
         """The body as it arrives.

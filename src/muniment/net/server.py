@@ -168,6 +168,7 @@ class HttpServer:
                 params,
                 protocol,
                 route.body_bytes_max,
+                scope.client,
             )
             try:
                 async with asyncio.timeout(route.deadline_s):

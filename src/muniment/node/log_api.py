@@ -143,7 +143,7 @@ class LogApi:
     async def _append(self, request: Request) -> Response:
         sequencer = await self._host.sequencer(_volume(request))
         entries = await _entries(request)
-        outcomes = await sequencer.append(entries)
+        outcomes = await sequencer.append(entries, request.peer)
         note = next((one.checkpoint for one in reversed(outcomes) if isinstance(one, Appended)), b"")
         return json_response(AppendAnswer([_outcome(outcome) for outcome in outcomes], note.decode()))
 

@@ -18,6 +18,7 @@ from typing import Final, TypeVar
 from muniment.crypto.entries import open_entry, volume_id
 from muniment.crypto.identity import Identity
 from muniment.engine.sequencer import Sequencer, found
+from muniment.engine.strangers import Strangers
 from muniment.errors import AccountRefused, Overloaded, StoreFailed, VolumeUnknown
 from muniment.ids import MemberId, VolumeId, id_text
 from muniment.logs.clear_file import FileClear
@@ -113,6 +114,7 @@ class LogHost:
         self._may_found, self._volumes_max, self._restoring = may_found, volumes_max, restoring
         self._open: dict[VolumeId, asyncio.Task[Sequencer]] = {}
         self._founding = asyncio.Lock()
+        self._strangers = Strangers(clock.monotonic_s)
         self._threads: list[ThreadPoolExecutor] = []
 
     async def found(self, signed: bytes) -> Sequencer:
@@ -161,7 +163,9 @@ class LogHost:
         loop = asyncio.get_running_loop()
         store = await loop.run_in_executor(thread, SqliteLog, self._path(volume))
         kept = FileClear(self._path(volume).with_suffix(CLEAR_SUFFIX))
-        sequencer = Sequencer(volume, store, self.identity, self.clock, thread, kept)
+        sequencer = Sequencer(
+            volume, store, self.identity, self.clock, thread, kept, self._strangers
+        )
         sequencer.restoring = self._restoring
         return sequencer
 

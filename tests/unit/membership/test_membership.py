@@ -352,9 +352,9 @@ def test_a_volume_has_a_limit_of_members_and_joins(monkeypatch: pytest.MonkeyPat
         volume.submit(name, volume.join(name, Role.READER))
     refuse(volume, ActRefused, "zoe", volume.join("zoe", Role.READER))
     refuse(volume, ActRefused, "anna", volume.accept("mia", Role.READER))
-    refuse(volume, ActRefused, "ben", volume.join("ben", Role.OWNER))
-    volume.leave("nils")
     volume.submit("ben", volume.join("ben", Role.OWNER))
+    volume.leave("nils")
+    refuse(volume, ActRefused, "zoe", volume.join("zoe", Role.READER))
     volume.submit("anna", volume.accept("ben", Role.OWNER))
     volume.now_ns += 11 * SECOND_NS
     for name in ("zoe", "nils"):
@@ -637,6 +637,42 @@ def test_a_vote_to_remove_carries_keys_for_those_who_are_members_when_it_is_cast
     volume.submit("anna", volume.kick("cleo"))
     assert volume.names() == {"anna", "ben", "mia"}
     assert len(volume.state.grants_of(volume.id("mia"))) == 1
+
+
+def test_who_comes_and_goes_fills_a_log_no_faster_than_who_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Patched: 1024 strangers would be 2048 signatures.
+    monkeypatch.setattr("muniment.core.membership.MEMBERS_MAX", 2)
+    volume = Volume(lifetime_s=100)
+    volume.add("ben", role=Role.READER)  # accepted: no stranger any more
+    for _ in range(2):
+        volume.submit("zoe", volume.join("zoe", Role.READER))
+        volume.leave("zoe")
+    for name in ("zoe", "yan"):
+        refuse(volume, ActRefused, name, volume.join(name, Role.READER))
+    volume.submit("ben", volume.join("ben", Role.WRITER))  # members are not kept from asking for more
+    volume.now_ns += 100 * SECOND_NS
+    refuse(volume, ActRefused, "zoe", volume.join("zoe", Role.READER))
+    volume.now_ns += SECOND_NS
+    volume.submit("zoe", volume.join("zoe", Role.READER))
+    assert told(replay(volume.log)) == told(volume.state)
+
+
+def test_what_strangers_took_back_is_forgotten_by_a_shorter_lifetime_for_good(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # Patched: as above.
+    monkeypatch.setattr("muniment.core.membership.MEMBERS_MAX", 1)
+    volume = Volume(lifetime_s=1000)
+    volume.submit("zoe", volume.join("zoe", Role.READER))
+    volume.leave("zoe")
+    volume.now_ns += 10 * SECOND_NS
+    refuse(volume, ActRefused, "yan", volume.join("yan", Role.READER))
+    volume.change("anna", Quorum.ONE, lifetime_s=5)
+    volume.submit("yan", volume.join("yan", Role.READER))
+    volume.change("anna", Quorum.ONE, lifetime_s=1000)
+    refuse(volume, ActRefused, "xia", volume.join("xia", Role.READER))
+    volume.leave("yan")
+    refuse(volume, ActRefused, "xia", volume.join("xia", Role.READER))
 
 
 def test_keys_of_earlier_epochs_are_mended_by_writers_once_in_an_epoch() -> None:
