@@ -15,7 +15,7 @@ from __future__ import annotations
 import asyncio
 import os
 import stat
-from collections.abc import Mapping
+from collections.abc import AsyncGenerator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -27,12 +27,14 @@ from muniment.engine.results import DownloadTally, ProgressCallback, Skipped, Up
 from muniment.engine.snapshot_content import storing
 from muniment.engine.source import Source, SourceLike, open_source
 from muniment.engine.sparse_source import SparseSource
+from muniment.engine.stored_content import StoredLeaf
 from muniment.engine.target import PathTarget, Writable, open_target
 from muniment.engine.threads import Threads
 from muniment.engine.tree_item import TreeItem
 from muniment.engine.tree_writer import TreeWriter
 from muniment.engine.view_snapshot import SnapshotMade, snapshot_view
 from muniment.engine.volume import Committed, Volume
+from muniment.engine.volume_across import Across, Found, found
 from muniment.engine.volume_content import OrderedContent, store_stream
 from muniment.engine.volume_names import OWNER, VolumeNames
 from muniment.engine.volume_plans import Merge, NewFacts, folder_made, written
@@ -216,6 +218,36 @@ class VolumeFiles(VolumeNames):
         store = storing(writer, self._grid.clock, progress)
         return await snapshot_view(self._volume, store, writer.commit, folder, message)
 
+    async def copy_across(
+        self, other: VolumeFiles, path: bytes, new_path: bytes, *, at: int | None = None, message: str = ""
+    ) -> Stored:
+        """Copy a file or folder of another volume to a path of this one, with all that is known of it.
+
+        Content is read and stored again under this volume's keys; a folder is merged with what is there.
+        Entries as of `put_tree`.
+        Raises: PathUnknown; InvalidRequest: the root, or something else stands there; as `put` and `get`.
+        """
+        into, _, name = new_path.rpartition(b"/")
+
+        def look(state: TreeReading) -> tuple[TreeItem, list[Found]]:
+            top = Listed(name or b"root", find(state, path, follow=False))
+            return item_of(state, top), found(state, top)
+
+        (top, everything), committed = await other.look(look, at=at), None
+        folder = top.kind is Kind.FOLDER
+        if folder:
+            into, facts = new_path, NewFacts.of(top)
+            committed = await self._volume.commit(lambda state: folder_made(state, new_path, facts, message))
+        elif not name:
+            raise InvalidRequest(reason="a file cannot take the place of the root")
+        tally = UploadTally()
+        writer = await self._writer(tally)
+        across = Across(self._grid, writer)
+        merge = Merge(into, top.mtime_ns if folder and into else None, message)
+        committed = await self._merge(across.leaves(everything), merge, writer, committed)
+        assert committed is not None
+        return Stored(committed, across.size_bytes, across.files, tally.new_bytes)
+
     async def _upload(
         self,
         source: Path | Mapping[bytes, Path],
@@ -226,7 +258,21 @@ class VolumeFiles(VolumeNames):
         tally = UploadTally()
         writer = await self._writer(tally, progress)
         upload = VolumeUpload(source, writer, self._grid.clock, progress)
-        leaves = upload.leaves()
+        committed = await self._merge(upload.leaves(), merge, writer, committed)
+        if committed is None:
+            first = upload.skipped[0] if upload.skipped else Skipped("", "there is nothing to store")
+            raise FileFailed(path=first.path, reason=first.reason)
+        sizes = upload.size_bytes, upload.files, tally.new_bytes
+        return Stored(committed, *sizes, upload.skipped, upload.left_out)
+
+    async def _merge(
+        self,
+        leaves: AsyncGenerator[StoredLeaf, None],
+        merge: Merge,
+        writer: EpochWriter,
+        committed: Committed | None,
+    ) -> Committed | None:
+        """Commit leaves as they come; returns the last entry."""
         try:
             async for leaf in leaves:
                 if leaf.entries:
@@ -237,11 +283,7 @@ class VolumeFiles(VolumeNames):
                     )
         finally:
             await leaves.aclose()
-        if committed is None:
-            first = upload.skipped[0] if upload.skipped else Skipped("", "there is nothing to store")
-            raise FileFailed(path=first.path, reason=first.reason)
-        sizes = upload.size_bytes, upload.files, tally.new_bytes
-        return Stored(committed, *sizes, upload.skipped, upload.left_out)
+        return committed
 
     async def _writer(self, tally: UploadTally, progress: ProgressCallback | None = None) -> EpochWriter:
         return await EpochWriter.begin(self._volume, self._grid, tally, progress)

@@ -11,20 +11,17 @@ everything else (parts of blobs, inline content, holes) is stored anew, in blobs
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Final
 
 from muniment.core.manifesting import content_row, nested_row
 from muniment.core.tree_state import StoredExtent, TreeReading
 from muniment.engine.blobs import BlobWriter, FileRows
-from muniment.engine.download import Part
 from muniment.engine.grid import Grid
-from muniment.engine.results import DownloadTally
-from muniment.engine.spans import Span
 from muniment.engine.threads import Threads
 from muniment.engine.tree_reader import DIRECT_CHUNKS_MAX
+from muniment.engine.volume_gather import Use, gather
 from muniment.engine.volume_tree import Listed, find, link_target, path_text, walk
 from muniment.errors import InvalidRequest
 from muniment.spec.blob import BlobRef
@@ -270,21 +267,8 @@ class Share:
 
     async def _bytes(self, uses: Sequence[_Use], size: int) -> memoryview:
         """Pieces of files in one buffer; each blob is fetched once."""
-        buffer = memoryview(bytearray(size))
-        wanted: dict[BlobRef, list[tuple[int, int, int]]] = {}
-        for use in uses:
-            for one in use.file.extents:
-                first, last = max(one.offset, use.offset), min(one.stop, use.offset + use.length)
-                if first >= last:
-                    continue
-                to, skip = use.to + first - use.offset, first - one.offset
-                if isinstance(one.source, bytes):
-                    buffer[to : to + last - first] = one.source[skip : skip + last - first]
-                else:
-                    wanted.setdefault(one.source, []).append((one.source_offset + skip, to, last - first))
-        if wanted:
-            await self._grid.read_parts(_parts(wanted, buffer), self._thread, DownloadTally(), size, None)
-        return buffer
+        pieces = [Use(use.file.extents, use.offset, use.length, use.to) for use in uses]
+        return await gather(self._grid, self._thread, pieces, size)
 
 
 @dataclass(frozen=True, slots=True)
@@ -347,17 +331,3 @@ class _Leaf:
         taken = self._pack, self.pack_bytes, self._pack_row
         self._pack, self.pack_bytes = [], 0
         return taken
-
-
-async def _parts(
-    wanted: dict[BlobRef, list[tuple[int, int, int]]], buffer: memoryview
-) -> AsyncGenerator[Part, None]:
-    for ref, places in wanted.items():
-        start = min(source for source, _, _ in places)
-        stop = max(source + length for source, _, length in places)
-        yield Part(Span(ref, start, stop), partial(_place, buffer, places, start))
-
-
-def _place(buffer: memoryview, places: list[tuple[int, int, int]], start: int, data: memoryview) -> None:
-    for source, to, length in places:
-        buffer[to : to + length] = data[source - start : source - start + length]
