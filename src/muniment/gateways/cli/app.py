@@ -6,15 +6,14 @@ Modules of commands are imported when their command is called, so that help answ
 from __future__ import annotations
 
 import importlib
-import logging
 import signal
 import sys
 from pathlib import Path
-from typing import Final, TextIO
+from typing import Final
 
 import click
 
-from muniment.gateways.cli import exit_codes, failure
+from muniment.gateways.cli import exit_codes, failure, log_lines
 from muniment.gateways.cli.composition import Composition
 from muniment.gateways.cli.context import Context, Stopped, json_option
 from muniment.gateways.cli.examples import with_example
@@ -123,9 +122,18 @@ class Commands(click.Group):
     show_default=True,
     help="What is logged to standard error; debug shows tracebacks.",
 )
+@click.option(
+    "--log-format",
+    type=click.Choice(["text", "json"]),
+    default="text",
+    show_default=True,
+    help="How: a line for people, or an object a line for programs.",
+)
 @json_option
 @click.pass_obj
-def muni(context: Context, grid: str | None, home: Path | None, quiet: bool, log_level: str) -> None:
+def muni(
+    context: Context, grid: str | None, home: Path | None, quiet: bool, log_level: str, log_format: str
+) -> None:
     """Store files on machines nobody has to trust, and prove that they are still there.
 
     Files are encrypted here, cut into shares of which any few restore them, and spread over the nodes of a
@@ -135,23 +143,7 @@ def muni(context: Context, grid: str | None, home: Path | None, quiet: bool, log
     """
     context.grid, context.quiet, context.debug = grid or None, quiet, log_level == "debug"
     context.home = home or context.composition.default_home()
-    logging.basicConfig(
-        level=log_level.upper(),
-        handlers=[_StandardError()],
-        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
-    )
-
-
-class _StandardError(logging.StreamHandler[TextIO]):
-    """Looks standard error up at each line: a progress bar puts itself in its place for a while."""
-
-    @property
-    def stream(self) -> TextIO:
-        return sys.stderr
-
-    @stream.setter
-    def stream(self, _: TextIO) -> None:
-        pass
+    log_lines.begin(log_level, log_format)
 
 
 def run(composition: Composition, arguments: list[str] | None = None) -> int:
