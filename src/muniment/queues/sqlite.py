@@ -14,8 +14,8 @@ from typing import Any, Final
 
 from muniment.core.keeping.job import KindCount, NewJob, NewStep, Outcome, QueuedJob, QueuedStep, Ready
 from muniment.ids import JobId
-from muniment.queues.sqlite_file import QueueFile
-from muniment.queues.sqlite_schema import ASIDE, DUE, WAITING
+from muniment.queues.sqlite_schema import ASIDE, DUE, QUEUE, WAITING
+from muniment.sqlite_file import SqliteFile
 
 _JOB: Final = """
 SELECT jobs.id, kind, key, jobs.args, priority, added_s, due_s, tries, error, state, changes, done, total,
@@ -42,7 +42,7 @@ class SqliteQueue:
     """
 
     def __init__(self, path: Path) -> None:
-        self._file = QueueFile(path)
+        self._file = SqliteFile(path, QUEUE)
 
     def add(self, jobs: Sequence[NewJob], now_s: float) -> list[JobId]:
         with self._file.transaction() as sqlite:

@@ -8,15 +8,13 @@ from __future__ import annotations
 
 from typing import Final
 
-SCHEMA_VERSION: Final = 1
-APPLICATION_ID: Final = 0x4D554E51
-""""MUNQ": tells a queue from any other SQLite file."""
+from muniment.sqlite_file import FileKind
 
 DUE: Final = 0
 WAITING: Final = 1
 ASIDE: Final = 2
 
-SCHEMA: Final = """
+_SCHEMA: Final = """
 -- What is to be done.  Every job has at least one step.
 CREATE TABLE jobs (
     id INTEGER PRIMARY KEY AUTOINCREMENT, -- never given twice; the order of adding
@@ -57,3 +55,6 @@ CREATE TABLE boxes (
     PRIMARY KEY (job, name)
 ) STRICT, WITHOUT ROWID;
 """
+
+QUEUE: Final = FileKind("work queue", 0x4D554E51, 1, _SCHEMA, "and what is due is found anew")
+""""MUNQ" tells it from any other file."""
