@@ -23,9 +23,10 @@ from muniment.crypto.cipher import DoesNotOpen
 from muniment.crypto.messages import open_message, seal_message
 from muniment.errors import InternalError, InvalidRequest, MalformedRecord
 from muniment.ids import EntryHash, MemberId, VolumeId
-from muniment.spec.act import Act
+from muniment.spec.act import Act, Prune
 from muniment.spec.blob import BlobName
 from muniment.spec.entry import Entry
+from muniment.spec.statement import decode_pruned
 from muniment.spec.transaction import (
     PLAIN_BYTES_MAX,
     Transaction,
@@ -148,6 +149,45 @@ def open_names(entry: Entry, ring: KeyRing) -> tuple[BlobName, ...]:
     """
     _sealed(entry)
     return decode_names(_opened_names(entry, ring.keys(entry.epoch)))
+
+
+def seal_statement(
+    place: Place, act: Act, statement: bytes, keys: EpochKeys, entropy: Callable[[int], bytes]
+) -> Entry:
+    """Encrypt the statement of an act that has one into an entry that is ready to be signed.
+
+    Args:
+        keys: of the place's epoch; the verify key is enough.
+        entropy: gives unpredictable bytes, for the nonce.
+    """
+    if keys.epoch != place.epoch:
+        raise InternalError(reason=f"keys of epoch {keys.epoch} for an entry of epoch {place.epoch}")
+    entry = place.entry(act, blobs=_STORED)
+    return replace(
+        entry, blobs=seal_message(keys.names_key(place.author), statement, entry.bound_blobs(), entropy)
+    )
+
+
+def open_statement(entry: Entry, ring: KeyRing) -> bytes:
+    """The statement of an act that has one, for who may verify.
+
+    Raises: MalformedRecord: it opens for no member, and is void; NotCapable: the ring lacks the keys.
+    """
+    if entry.act is None:
+        raise InternalError(reason="a transaction has no statement")
+    return _opened_names(entry, ring.keys(entry.epoch))
+
+
+def open_pruned(entry: Entry, ring: KeyRing) -> tuple[BlobName, ...]:
+    """The blobs that a prune gives up; none if its statement is not what it says in clear.
+
+    Raises: NotCapable: the ring lacks the keys.
+    """
+    try:
+        names = decode_pruned(open_statement(entry, ring))
+    except MalformedRecord:
+        return ()
+    return names if isinstance(entry.act, Prune) and len(names) == entry.act.count else ()
 
 
 def _opened_names(entry: Entry, keys: EpochKeys) -> bytes:

@@ -35,17 +35,23 @@ from muniment.errors import (
 )
 from muniment.ids import EntryHash, MemberId
 from muniment.spec.act import (
+    FOR_EVER_S,
     MEMBERS_MAX,
+    RULES_MAX,
     Accept,
     Act,
     Card,
     ChangePolicy,
     Found,
     Grant,
+    Hold,
     Join,
     Kick,
     Leave,
     Mend,
+    Prune,
+    Report,
+    Retain,
     Role,
     Rotate,
     Rotation,
@@ -54,6 +60,8 @@ from muniment.spec.act import (
 from muniment.spec.entry import NO_ENTRY, NO_VOLUME, SKEW_NS_MAX, Entry
 
 _SECOND_NS: Final = 1_000_000_000
+REPORTS_NS: Final = 3600 * _SECOND_NS
+"""Between two reports of one member, urgent ones and others counted apart."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +135,64 @@ class Mended:
 
 
 @dataclass(frozen=True, slots=True)
+class Rule:
+    """How long versions of a file, or of all below a folder, are kept.
+
+    Attributes:
+        index: of the entry that says so.
+        keep_s: seconds, or FOR_EVER_S.
+    """
+
+    index: int
+    keep_s: int
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """A hold on a file or folder.
+
+    Attributes:
+        index: of the entry that laid it; its reason is the statement there.
+        author: who did.
+    """
+
+    index: int
+    author: MemberId
+
+
+@dataclass(frozen=True, slots=True)
+class Pruned:
+    """A prune; its blobs are the statement of its entry.
+
+    Attributes:
+        index: of the entry.
+        author: whose it is.
+        act: what it says in clear.
+    """
+
+    index: int
+    author: MemberId
+    act: Prune
+
+
+@dataclass(frozen=True, slots=True)
+class Reported:
+    """A keeper's report; the record is the statement of its entry.
+
+    Attributes:
+        index: of the entry.
+        author: who reports.
+        time_ns: of the log then.
+        urgent: something was lost.
+    """
+
+    index: int
+    author: MemberId
+    time_ns: int
+    urgent: bool
+
+
+@dataclass(frozen=True, slots=True)
 class AuthorTail:
     """Where an author's next entry must join on.
 
@@ -167,6 +233,7 @@ class Membership:
         rotation_due: a member left and still has those keys: no transactions until there are new ones.
         size: entries folded.
         time_ns: of the log: the latest time of any entry in it.
+        ruled: entries up to and with the last that changed a rule or a hold; 0: none did.
     """
 
     def __init__(self) -> None:
@@ -179,6 +246,11 @@ class Membership:
         self._policy: VolumePolicy | None = None
         self._epochs: list[EpochStart] = []
         self._mended: tuple[Mended, ...] = ()
+        self._rules: dict[int, Rule] = {}
+        self._holds: dict[int, Held] = {}
+        self._prunes: tuple[Pruned, ...] = ()
+        self._reports: dict[tuple[MemberId, bool], Reported] = {}
+        self.ruled = 0
         self._members: dict[MemberId, Member] = {}
         self._joins: dict[MemberId, PendingJoin] = {}
         self._grants: dict[MemberId, tuple[Grant, ...]] = {}
@@ -220,6 +292,25 @@ class Membership:
     def mended(self) -> tuple[Mended, ...]:
         """What was given besides the chain, in order; the same object while nothing is added."""
         return self._mended
+
+    @property
+    def rules(self) -> Mapping[int, Rule]:
+        """How long versions are kept, by the inode whose own rule it is."""
+        return MappingProxyType(self._rules)
+
+    @property
+    def holds(self) -> Mapping[int, Held]:
+        """Holds in force, by the inode on which they lie."""
+        return MappingProxyType(self._holds)
+
+    @property
+    def prunes(self) -> tuple[Pruned, ...]:
+        """All prunes so far, in order."""
+        return self._prunes
+
+    def reports(self) -> list[Reported]:
+        """The last report of each member, urgent ones besides, the newest first."""
+        return sorted(self._reports.values(), key=lambda report: report.index, reverse=True)
 
     def joins(self) -> dict[MemberId, PendingJoin]:
         """Joins that wait for votes and have not expired by the log's time."""
@@ -263,6 +354,8 @@ class Membership:
         other._members, other._joins = dict(self._members), dict(self._joins)
         other._grants, other._authors = dict(self._grants), dict(self._authors)
         other._ballots, other._acts = self._ballots.copy(), list(self._acts)
+        other._rules, other._holds = dict(self._rules), dict(self._holds)
+        other._reports = dict(self._reports)
         return other
 
     # --- what may follow ----------------------------------------------------------------------
@@ -296,7 +389,9 @@ class Membership:
         behind_ns = self.time_ns - entry.time_ns
         if behind_ns > 2 * SKEW_NS_MAX:
             raise EntryTimeWrong(behind_s=behind_ns // _SECOND_NS)
-        if entry.act is not None:
+        if isinstance(entry.act, Report | Retain | Hold | Prune):
+            self._check_keeping(entry, role, entry.act)
+        elif entry.act is not None:
             self._check_act(entry.author, role, entry.act, since_ns)
         else:
             if role is None or not role.writes:
@@ -375,7 +470,48 @@ class Membership:
         if (entry.sequence, entry.previous) != (tail.sequence, tail.previous):
             raise AuthorChainBroken(member=entry.author, expected=tail.sequence, got=entry.sequence)
 
-    def _check_act(self, author: MemberId, role: Role | None, act: Act, since_ns: int) -> None:
+    def _check_keeping(self, entry: Entry, role: Role | None, act: Report | Retain | Hold | Prune) -> None:
+        time_ns = max(self.time_ns, entry.time_ns)
+        if isinstance(act, Report):
+            if role is None or not role.verifies:
+                raise _forbidden(role, "report")
+            last = self._reports.get((entry.author, act.urgent))
+            if last is not None and time_ns < last.time_ns + REPORTS_NS:
+                raise ActRefused(reason="this member's last report of the kind is less than an hour old")
+            return
+        if role is not Role.OWNER:
+            raise _forbidden(role, "say what is kept")
+        match act:
+            case Retain(inode, keep_s):
+                rule = self._rules.get(inode)
+                if (rule.keep_s if rule is not None else None) == keep_s:
+                    raise ActRefused(reason="versions there are kept so long already")
+                if rule is None and len(self._rules) >= RULES_MAX:
+                    raise ActRefused(reason=f"{RULES_MAX} files and folders have a rule of their own")
+            case Hold(inode, on):
+                if (inode in self._holds) == on:
+                    raise ActRefused(reason="there is a hold already" if on else "there is no hold to lift")
+                if len(self._holds) >= RULES_MAX and on:
+                    raise ActRefused(reason=f"{RULES_MAX} holds are in force")
+            case Prune(size, until_ns):
+                self._check_prune(size, until_ns, time_ns)
+
+    def _check_prune(self, size: int, until_ns: int, time_ns: int) -> None:
+        """What of a prune is to be seen in clear; whether its blobs may go, an audit says."""
+        if size > self.size or size < self.ruled:
+            raise ActRefused(reason="it was made of other rules than are in force now")
+        if until_ns > time_ns:
+            raise ActRefused(reason="it ends times that have not gone by")
+        if all(rule.keep_s == FOR_EVER_S for rule in self._rules.values()):
+            raise ActRefused(reason="no rule lets anything go")
+
+    def _check_act(
+        self,
+        author: MemberId,
+        role: Role | None,
+        act: Join | Leave | Rotate | Mend | Accept | Kick | ChangePolicy | Found,
+        since_ns: int,
+    ) -> None:
         match act:
             case Join():
                 self._check_join(author, act, since_ns)
@@ -480,6 +616,20 @@ class Membership:
                 self._mended += (Mended(author, self.epoch, epoch, read, verify),)
             case Accept() | Kick() | ChangePolicy():
                 self._vote(author, act, index)
+            case Report(urgent):
+                self._reports[author, urgent] = Reported(index, author, self.time_ns, urgent)
+            case Prune():
+                self._prunes += (Pruned(index, author, act),)
+            case Retain(inode, keep_s):
+                self.ruled = index + 1
+                self._rules.pop(inode, None)
+                if keep_s is not None:
+                    self._rules[inode] = Rule(index, keep_s)
+            case Hold(inode, on):
+                self.ruled = index + 1
+                self._holds.pop(inode, None)
+                if on:
+                    self._holds[inode] = Held(index, author)
 
     def _vote(self, author: MemberId, act: Accept | Kick | ChangePolicy, index: int) -> None:
         subject = _subject(act)

@@ -9,7 +9,8 @@ from typing import Final
 
 from muniment.errors import MalformedRecord
 from muniment.ids import ID_BYTES, MemberId
-from muniment.spec.limits import CHUNK_BYTES_MAX, CHUNK_BYTES_MIN, SHARES_MAX
+from muniment.spec.limits import CHUNK_BYTES_MAX, CHUNK_BYTES_MIN, KIB, LOG_SIZE_MAX, MIB, SHARES_MAX
+from muniment.spec.operation import INODE_MAX
 
 NAME_CHARS_MAX: Final = 64
 NOTE_CHARS_MAX: Final = 256
@@ -27,6 +28,17 @@ MEMBERS_MAX: Final = 1024
 """Also of joins that wait for votes."""
 
 LIFETIME_S_MAX: Final = 366 * 24 * 3600
+FOR_EVER_S: Final = -1
+"""Instead of a time: versions are kept for ever."""
+
+KEEP_S_MAX: Final = 1000 * LIFETIME_S_MAX
+RULES_MAX: Final = 4096
+"""Files and folders of a volume with a time of their own; as many with a hold."""
+
+PRUNED_MAX: Final = 1 << 16
+"""Blobs that one prune names."""
+
+_TIME_NS_MAX: Final = 1 << 63
 _FORMAT: Final = "membership act"
 _UNSHOWABLE: Final = re.compile(
     "[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff\ud800-\udfff]"
@@ -265,7 +277,83 @@ class Mend:
             raise _malformed("a mended key of wrong length")
 
 
-Act = Found | Join | Accept | Kick | Leave | Rotate | ChangePolicy | Mend
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What a keeper did; the record is the entry's statement (`spec.statement`).
+
+    Attributes:
+        urgent: something is lost, so it does not wait until an hour has gone by.
+    """
+
+    urgent: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Retain:
+    """How long versions of a file, or of all below a folder, are kept after others took their place.
+
+    Attributes:
+        inode: of the file or folder.
+        keep_s: seconds; FOR_EVER_S; None: as what is above says.
+    """
+
+    inode: int
+    keep_s: int | None
+
+    def __post_init__(self) -> None:
+        _check_inode(self.inode)
+        if self.keep_s is not None and not FOR_EVER_S <= self.keep_s <= KEEP_S_MAX:
+            raise _malformed("a time to keep out of range")
+
+
+@dataclass(frozen=True, slots=True)
+class Hold:
+    """Lays a hold on a file or folder, or lifts it: nothing that is or ever was below it is pruned.
+
+    The reason is the entry's statement.
+    """
+
+    inode: int
+    on: bool
+
+    def __post_init__(self) -> None:
+        _check_inode(self.inode)
+
+
+@dataclass(frozen=True, slots=True)
+class Prune:
+    """Gives up blobs, which the entry's statement names, that nothing which is kept refers to.
+
+    Attributes:
+        size: entries of the log that were looked at; what names a blob later keeps it.
+        until_ns: versions go whose time to be kept had ended then.
+        count: of the blobs.
+    """
+
+    size: int
+    until_ns: int
+    count: int
+
+    def __post_init__(self) -> None:
+        if not 0 < self.size <= LOG_SIZE_MAX or not 0 <= self.until_ns < _TIME_NS_MAX:
+            raise _malformed("a prune out of range")
+        if not 0 < self.count <= PRUNED_MAX:
+            raise _malformed("a prune of no blobs, or of too many")
+
+
+Act = Found | Join | Accept | Kick | Leave | Rotate | ChangePolicy | Mend | Report | Retain | Hold | Prune
+
+
+def statement_bytes_max(act: Act | None) -> int:
+    """How long the encrypted statement of an act is at most; 0: it has none, else it must have one."""
+    match act:
+        case Report():
+            return 8 * KIB
+        case Hold():
+            return 2 * KIB
+        case Prune():
+            return 3 * MIB
+    return 0
 
 
 def pack_act(act: Act) -> list[object]:
@@ -287,6 +375,14 @@ def pack_act(act: Act) -> list[object]:
             return [7, pack_policy(policy)]
         case Mend(epoch, read, verify):
             return [8, epoch, read, verify]
+        case Report(urgent):
+            return [9, int(urgent)]
+        case Retain(inode, keep_s):
+            return [10, inode, keep_s]
+        case Hold(inode, on):
+            return [11, inode, int(on)]
+        case Prune(size, until_ns, count):
+            return [12, size, until_ns, count]
 
 
 def unpack_act(value: object) -> Act:
@@ -310,6 +406,14 @@ def unpack_act(value: object) -> Act:
             return ChangePolicy(unpack_policy(policy))
         case [8, int(epoch), bytes(read), bytes(verify)]:
             return Mend(epoch, read, verify)
+        case [9, 0 | 1 as urgent]:
+            return Report(urgent == 1)
+        case [10, int(inode), int() | None as keep_s]:
+            return Retain(inode, keep_s)
+        case [11, int(inode), 0 | 1 as on]:
+            return Hold(inode, on == 1)
+        case [12, int(size), int(until_ns), int(count)]:
+            return Prune(size, until_ns, count)
     raise _malformed("fields do not fit")
 
 
@@ -380,6 +484,11 @@ def _check_grants(grants: tuple[Grant, ...]) -> None:
 def _check_commitment(commitment: bytes) -> None:
     if len(commitment) != COMMITMENT_BYTES:
         raise _malformed("a commitment of wrong length")
+
+
+def _check_inode(inode: int) -> None:
+    if not 0 < inode < INODE_MAX:
+        raise _malformed("there is no such inode")
 
 
 def _check_name(name: str) -> None:

@@ -10,7 +10,7 @@ from typing import Final
 
 from muniment.errors import MalformedRecord, UnknownVersion
 from muniment.ids import ID_BYTES, EntryHash, MemberId, VolumeId
-from muniment.spec.act import MEMBERS_MAX, Act, Found, pack_act, unpack_act
+from muniment.spec.act import MEMBERS_MAX, Act, Found, pack_act, statement_bytes_max, unpack_act
 from muniment.spec.canonical import dump, load
 from muniment.spec.limits import MIB
 
@@ -50,7 +50,8 @@ class Entry:
         time_ns: the author's clock, nanoseconds since the epoch.
         act: a membership act; None in a transaction.
         sealed: the encrypted transaction; empty in an act.
-        blobs: the encrypted names of the blobs it adds; empty where it adds none.
+        blobs: the encrypted names of the blobs it adds; empty where it adds none.  In an act that has one,
+            its statement, for the verify right too.
     """
 
     volume: VolumeId
@@ -72,8 +73,12 @@ class Entry:
             raise _malformed("a number out of range")
         if not 0 <= self.time_ns < _TIME_NS_MAX:
             raise _malformed("time out of range")
-        if (self.act is None) == (not self.sealed) or (self.act is not None and self.blobs):
+        if (self.act is None) == (not self.sealed):
             raise _malformed("not exactly one of act and transaction")
+        if self.act is not None:
+            statement_max = statement_bytes_max(self.act)
+            if len(self.blobs) > statement_max or bool(self.blobs) != bool(statement_max):
+                raise _malformed("an act without its statement, with one it must not have, or one too long")
         if (self.volume == NO_VOLUME) != isinstance(self.act, Found):
             raise _malformed("only the first entry names no volume")
         if (self.sequence == 0) != (self.previous == NO_ENTRY):

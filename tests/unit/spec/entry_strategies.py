@@ -57,6 +57,19 @@ _LATER_ACTS: st.SearchStrategy[acts.Act] = st.one_of(
     st.builds(acts.Rotate, ROTATIONS),
     st.builds(acts.ChangePolicy, POLICIES),
     st.builds(acts.Mend, st.integers(0, COUNT_MAX - 1), _MENDED, _MENDED),
+    st.builds(acts.Report, st.booleans()),
+    st.builds(
+        acts.Retain,
+        st.integers(1, ops.INODE_MAX - 1),
+        st.none() | st.integers(acts.FOR_EVER_S, acts.KEEP_S_MAX),
+    ),
+    st.builds(acts.Hold, st.integers(1, ops.INODE_MAX - 1), st.booleans()),
+    st.builds(
+        acts.Prune,
+        st.integers(1, LOG_SIZE_MAX),
+        st.integers(0, (1 << 63) - 1),
+        st.integers(1, acts.PRUNED_MAX),
+    ),
 )
 ACTS = _LATER_ACTS | founds()
 
@@ -77,7 +90,9 @@ def entries(draw: st.DrawFn) -> Entry:
         draw(st.integers(0, (1 << 63) - 1)),
         act,
         b"" if act is not None else draw(st.binary(min_size=1, max_size=50)),
-        b"" if act is not None else draw(st.binary(max_size=50)),
+        draw(st.binary(min_size=int(act is not None), max_size=50))
+        if act is None or acts.statement_bytes_max(act)
+        else b"",
     )
 
 

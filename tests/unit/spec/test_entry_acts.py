@@ -49,6 +49,16 @@ def test_a_damaged_act_is_an_act_or_refused(value: object) -> None:
 @pytest.mark.parametrize(
     ("value", "changes"),
     [
+        (spec.Retain(1, 0), {"inode": 0}),
+        (spec.Retain(1, 0), {"inode": 1 << 53}),
+        (spec.Retain(1, 0), {"keep_s": -2}),
+        (spec.Retain(1, 0), {"keep_s": spec.KEEP_S_MAX + 1}),
+        (spec.Hold(1, on=True), {"inode": -1}),
+        (spec.Prune(1, 0, 1), {"size": 0}),
+        (spec.Prune(1, 0, 1), {"until_ns": -1}),
+        (spec.Prune(1, 0, 1), {"until_ns": 1 << 63}),
+        (spec.Prune(1, 0, 1), {"count": 0}),
+        (spec.Prune(1, 0, 1), {"count": spec.PRUNED_MAX + 1}),
         (CARD, {"member": MemberId(b"short")}),
         (CARD, {"read_key": b""}),
         (CARD, {"verify_key": bytes(33)}),

@@ -13,10 +13,23 @@ from muniment.gateways.cli.authors import author_name
 from muniment.gateways.cli.changing import dry_run_option
 from muniment.gateways.cli.context import Context, Refusal, json_option, pass_context
 from muniment.gateways.cli.looking import looking_at
-from muniment.gateways.cli.show import bytes_text, table
+from muniment.gateways.cli.show import bytes_text, count_text, keep_text, table
 from muniment.gateways.cli.vol_paths import METAVAR, VolPath, VolPathType, names_of, path_text
 from muniment.gateways.cli.when import entry_at, maybe_at, moment_text
-from muniment.spec.act import Accept, ChangePolicy, Found, Join, Kick, Leave, Mend, Rotate
+from muniment.spec.act import (
+    Accept,
+    ChangePolicy,
+    Found,
+    Hold,
+    Join,
+    Kick,
+    Leave,
+    Mend,
+    Prune,
+    Report,
+    Retain,
+    Rotate,
+)
 from muniment.spec.operation import Kind
 
 if TYPE_CHECKING:
@@ -120,6 +133,14 @@ def _what(opened: OpenVolume, event: Event) -> str:
             return "votes for a policy"
         case Mend(epoch):
             return f"mends the way to the keys of epoch {epoch}"
+        case Report(urgent):
+            return "reports a loss" if urgent else "reports"
+        case Retain(inode, keep_s):
+            return f"lets versions of inode {inode} be kept {keep_text(keep_s)}"
+        case Hold(inode, on):
+            return f"{'lays' if on else 'lifts'} a hold on inode {inode}"
+        case Prune(count=count):
+            return f"prunes {count_text(count, 'blob')}"
     counts = {"added": event.added, "removed": event.removed, "moved": event.moved, "changed": event.changed}
     return (
         ", ".join(f"{count} {how}" for how, count in counts.items() if count) or "attributes, or a snapshot"

@@ -37,6 +37,18 @@ def count_text(count: int, one: str, many: str = "") -> str:
     return f"{count} {one if count == 1 else many or one + 's'}"
 
 
+def keep_text(keep_s: int | None) -> str:
+    """How long versions are kept: `for ever`, `0 seconds`, `3 years`, `36 hours`."""
+    if keep_s is None:
+        return "as what is above says"
+    if keep_s < 0:
+        return "for ever"
+    for unit_s, unit in ((365 * 86400, "year"), (86400, "day"), (3600, "hour"), (60, "minute")):
+        if keep_s and keep_s % unit_s == 0:
+            return count_text(keep_s // unit_s, unit)
+    return count_text(keep_s, "second")
+
+
 def table(rows: Sequence[Sequence[str]], *, right: Sequence[int] = ()) -> str:
     """Columns as wide as their widest cell; those in `right` are aligned to the right.
 

@@ -23,6 +23,11 @@ _UNITS: Final = {
 }  # fmt: skip
 _SIZE = re.compile(r"(\d{1,18}(?:\.\d{1,9})?)\s*([a-z]*)", re.IGNORECASE | re.ASCII)
 
+_KEEP: Final = re.compile(r"(\d{1,9})([smhdwy]?)", re.ASCII)
+_KEEP_UNITS: Final = {
+    "": 1, "s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400, "y": 365 * 86400,
+}  # fmt: skip
+
 CAP_HELP: Final = "CAP is the capability, or - to read it from standard input, or @FILE from a file."
 
 
@@ -49,6 +54,25 @@ class Size(click.ParamType[int]):
             return parse_size(str(value))
         except ValueError as error:
             self.fail(str(error), param, ctx)
+
+
+class Keep(click.ParamType[int]):
+    """How long, in seconds: `0`, `36h`, `30d`, `3y`; `forever`."""
+
+    name = "time"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        from muniment.spec.act import FOR_EVER_S, KEEP_S_MAX
+
+        if isinstance(value, int):
+            return value
+        text = str(value).strip().lower()
+        found = _KEEP.fullmatch(text)
+        if text == "forever":
+            return FOR_EVER_S
+        if found is None or (seconds := int(found[1]) * _KEEP_UNITS[found[2]]) > KEEP_S_MAX:
+            self.fail("give a time such as 0, 36h, 30d or 3y, or forever", param, ctx)
+        return seconds
 
 
 class ByteRange(click.ParamType[tuple[int, int | None]]):
