@@ -167,6 +167,23 @@ def test_several_files_are_one_entry(desk: Desk) -> None:
     assert "same name" in desk("put", "tree/a", "tree/../tree/sub/../a", "books:/odd", code=2).err
 
 
+def test_copies_into_another_volume(desk: Desk) -> None:
+    desk("volume", "create", "other", "--own-name", "anna")
+    desk("put", "-r", "tree", "books:/")
+    desk("mkdir", "other:/to")
+    assert "-r" in desk("cp", "books:/tree", "other:/to", code=2).err
+    assert desk("cp", "-n", "-r", "books:/tree", "other:/to").lines == ["books:/tree -> other:/to/tree"]
+    desk("cp", "-r", "books:/tree", PATTERN, "other:/to")
+    assert held(desk, "other:/to") == [*MATCHED, "tree"]
+    assert desk("cat", "other:/to/tree/sub/b").out == desk("cat", "books:/tree/sub/b").out
+    desk("cp", "books:/logs/other", "other:/new")
+    assert desk("cat", "other:/new").out == b"other"
+    assert "not a folder" in desk("cp", PATTERN, "other:/new", code=2).err
+    desk("rm", "books:/logs/other")
+    desk("cp", "books:/logs/other", "other:/again", "--at", "2")
+    assert desk("cat", "other:/again").out == b"other"
+
+
 def test_what_was_left_out_is_told_and_fails_only_if_that_is_wanted(desk: Desk) -> None:
     os.mkfifo(desk.here / "tree" / "pipe")
     (desk.here / "tree" / "a").chmod(0o4755)

@@ -1,4 +1,4 @@
-"""`muni cp`: within a volume, or between it and this machine."""
+"""`muni cp`: within a volume, from one into another, or between one and this machine."""
 
 from __future__ import annotations
 
@@ -10,7 +10,15 @@ from muniment.gateways.cli.carried import Done, owners_option, strict_option, te
 from muniment.gateways.cli.changing import inode_at
 from muniment.gateways.cli.context import Context, Refusal, json_option, pass_context
 from muniment.gateways.cli.copying import get_from, put_into
-from muniment.gateways.cli.vol_paths import METAVAR, VolPath, expanded, names_of, parse_vol_path, volume_of
+from muniment.gateways.cli.vol_paths import (
+    METAVAR,
+    VolPath,
+    expanded,
+    files_of,
+    names_of,
+    parse_vol_path,
+    volume_of,
+)
 from muniment.gateways.cli.when import at_option, maybe_at
 from muniment.spec.operation import Kind
 
@@ -35,9 +43,10 @@ def cp(
     dry_run: bool,
     when: str | None,
 ) -> int:
-    """Copy within a volume, or between it and this machine.
+    """Copy within a volume, between two, or between one and this machine.
 
-    Within a volume no content moves: the copy refers to what is stored already.
+    Within a volume no content moves: the copy refers to what is stored already.  From one volume into another
+    it is read and stored again, under the other's keys.
     """
     if len(paths) < 2:
         raise Refusal("two paths are needed", "say what to copy and where to")
@@ -74,7 +83,9 @@ def _copy_within(
     when: str | None,
     dry_run: bool,
 ) -> int:
-    volume = volume_of([*sources, target])
+    volume = volume_of(sources)
+    if volume != target.volume:
+        return _copy_across(context, sources, target, recursive, when, dry_run)
     done: list[Done] = []
     would: list[tuple[str, str, bool]] = []
 
@@ -101,6 +112,49 @@ def _copy_within(
                 size = sum(file.size for file in files)
                 took_s = time.monotonic() - started
                 done.append(Done(str(one), str(to), size, len(files), took_s, (), entry))
+
+    context.run(work)
+    if dry_run:
+        return tell_would(context, would)
+    return tell(context, "copied", done, "left out")
+
+
+def _copy_across(
+    context: Context,
+    sources: tuple[VolPath, ...],
+    target: VolPath,
+    recursive: bool,
+    when: str | None,
+    dry_run: bool,
+) -> int:
+    """From one volume into another."""
+    context.interrupted = "nothing stays reserved; what has an entry in the log stays"
+    done: list[Done] = []
+    would: list[tuple[str, str, bool]] = []
+
+    async def work() -> None:
+        async with (
+            files_of(context, volume_of(sources)) as (opened, theirs),
+            files_of(context, target.volume) as (_, files),
+        ):
+            at = await maybe_at(opened, when)
+            wanted = await expanded(theirs, sources, at)
+            inode = await inode_at(files, target.path)
+            into = inode is not None and inode.kind is Kind.FOLDER
+            if not into and len(wanted) > 1:
+                raise Refusal(f"{target} is not a folder", f"make it first: muni mkdir {target}")
+            for one in wanted:
+                started = time.monotonic()
+                to = target.joined(one.name) if into and one.name else target
+                if (await theirs.find(one.path, at=at, follow=False)).kind is Kind.FOLDER and not recursive:
+                    raise Refusal(f"{one} is a folder", "copy it with all in it with -r")
+                if dry_run:
+                    would.append((str(one), str(to), await inode_at(files, to.path) is not None))
+                    continue
+                stored = await files.copy_across(theirs, one.path, to.path, at=at)
+                took_s, entry = time.monotonic() - started, stored.committed.index
+                sizes = stored.size_bytes, stored.files
+                done.append(Done(str(one), str(to), *sizes, took_s, (), entry, stored.new_bytes))
 
     context.run(work)
     if dry_run:
