@@ -10,7 +10,7 @@ import os
 import random
 import socket
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from muniment.engine.opened import KnownVolume, OpenVolume
     from muniment.engine.policy import Policy
     from muniment.engine.volume_files import VolumeFiles
+    from muniment.node.archives import Archived, Rehosted
     from muniment.node.witnesses import Tell
     from muniment.ports import VisibleQueue
     from muniment.spec.act import Role, VolumePolicy
@@ -234,6 +235,40 @@ class Root:
         from muniment.node import volumes
 
         return volumes.rehost_volume(home, name, folder)
+
+    async def rehost_from_grid(
+        self,
+        home: Path,
+        roster: str | None,
+        text: str,
+        folder: Path,
+        passphrase: Passphrase,
+        *,
+        name: str | None,
+        incomplete: bool,
+        told: Callable[[int], None],
+    ) -> Rehosted:
+        from muniment.node import archives
+
+        return await archives.rehost_from_grid(
+            home,
+            text,
+            folder,
+            lambda account: self.grid_of(account, home, roster),
+            passphrase,
+            name=name,
+            incomplete=incomplete,
+            told=told,
+        )
+
+    async def archive_log(
+        self, home: Path, name: str, roster: str | None, passphrase: Passphrase, *, write: bool
+    ) -> Archived:
+        from muniment.node import archives
+
+        return await archives.archive_once(
+            home, name, lambda account: self.grid_of(account, home, roster), passphrase, write=write
+        )
 
     async def fetch_volume(self, home: Path, name: str, passphrase: Passphrase) -> int:
         from muniment.node import volumes

@@ -42,6 +42,7 @@ def log_words(name: str, world: FakeComposition, tmp_path: Path) -> list[str | P
         "audit": ["--offline", "books"],
         "evidence verify": [evidence_file(tmp_path)],
         "log backup": [tmp_path / "log", tmp_path / "copies"],
+        "log archive": ["books"],
         "log rehost": ["books", tmp_path / "log"],
     }
     if name == "log backup":

@@ -92,3 +92,41 @@ def test_a_replica_is_hosted_and_backed_up(world: FakeComposition, tmp_path: Pat
     assert [Path(copy).name for copy in copies] == [f"{document['volume']}.log"]
     assert len(document["volume"]) == len(id_text(bytes(32)))
     assert muni(world, "log", "backup", tmp_path / "nothing", tmp_path / "copies").code == 6
+
+
+def test_a_log_is_archived_on_the_grid_and_hosted_from_there(world: FakeComposition, tmp_path: Path) -> None:
+    words = log_words("log archive", world, tmp_path)
+    home = words[1]
+    looked = muni(world, *words, "--look", "--json").json
+    assert (looked["entries"], looked["archived"], looked["written"]) == (1, 0, 0)
+    assert "ARE NOT" in muni(world, *words, "--look").text
+    done = muni(world, *words, "--json").json
+    assert (done["entries"], done["archived"], done["tiles"], done["written"]) == (1, 1, 1, 1)
+    assert muni(world, *words).lines[0].startswith("1 of 1 entry are on the grid, in 1 tile")
+    hosted = muni(
+        world, "--home", home, "log", "rehost", "--from-grid", "books", tmp_path / "log", "--json"
+    ).json
+    assert (hosted["entries"], hosted["tiles"], hosted["missing_from"]) == (1, 1, None)
+    assert hosted["volume"] == done["volume"]
+    assert hosted["name"] is None
+    told = muni(world, "--home", home, "log", "rehost", "--from-grid", "books", tmp_path / "log")
+    assert "muni volume move" in told.err
+
+
+def test_of_an_empty_archive_a_log_is_not_hosted(world: FakeComposition, tmp_path: Path) -> None:
+    words = log_words("log archive", world, tmp_path)
+    (replica,) = Path(words[1]).glob("volumes/*/log.sqlite")
+    replica.unlink()
+    done = muni(world, "--home", words[1], "log", "rehost", "--from-grid", "books", tmp_path / "log")
+    assert done.code == 3
+    assert "lacks all entries of the log" in done.err
+    assert not list((tmp_path / "log" / "logs").iterdir())
+
+
+def test_options_of_one_way_to_host_do_not_go_with_the_other(world: FakeComposition, tmp_path: Path) -> None:
+    for option in (["--incomplete"], ["--name", "n"]):
+        done = muni(world, "log", "rehost", *option, "books", tmp_path)
+        assert done.code == 2
+        assert "--from-grid" in done.err
+    invitation = "mun:volume:invite:" + "a" * 40
+    assert muni(world, "log", "rehost", "--from-grid", invitation, tmp_path).code == 2

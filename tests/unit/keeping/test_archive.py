@@ -26,7 +26,7 @@ from muniment.engine.policy import Limits, Policy
 from muniment.engine.rehost import rehost
 from muniment.engine.volume import Volume
 from muniment.erasure.codec import Coding
-from muniment.errors import LogIncomplete, NodeUnreachable, NotHappy
+from muniment.errors import InvalidRequest, LogIncomplete, NodeUnreachable, NotHappy
 from muniment.ids import ShareKey
 from muniment.logs.memory import MemoryLog
 from muniment.queues.memory import MemoryQueue
@@ -101,14 +101,17 @@ class Archive:
         """What somebody restores who has Anna's capability and a roster, and nothing else."""
         target = MemoryLog()
         _, shelf = await self.open(ANNA)
-        return target, await LogRestorer(self.log.volume, shelf, target).run(incomplete=incomplete)
+        result = await LogRestorer(self.log.volume, shelf, target).run()
+        if result.missing and not incomplete:
+            raise result.missing
+        return target, result
 
     async def assert_whole(self) -> Restored:
         """All entries can be restored, and a new service can be made of them."""
         target, result = await self.restored()
         everything = self.log.entries()
         assert target.read(0, target.size, bytes_max=1 << 30) == everything
-        assert result.entries == result.signed_size == len(everything)
+        assert result.entries == len(everything)
         hosted = MemoryLog()
         assert rehost(target, hosted, Identity.from_seed(b"n" * 32)) == self.log.volume
         assert hosted.size == len(everything)
@@ -365,7 +368,16 @@ async def test_a_gap_says_which_entries_are_missing_and_who_may_have_them(archiv
     assert "anna, bert" in str(caught.value)
     target, result = await archive.restored(incomplete=True)
     assert target.size == result.entries == 4
-    assert result.signed_size == size
+    # A member who has not seen the end has what is missing in between, and the other way round.
+    early, late = MemoryLog(), MemoryLog()
+    for log, end in ((early, 8), (late, size)):
+        served = store_of(archive.log.volume, archive.log.entries()[:end], LOG_KEY)
+        rehost(served, log, LOG_KEY)
+    for log in (early, late):
+        filled = MemoryLog()
+        result = await LogRestorer(archive.log.volume, archive.shelf, filled, [log]).run()
+        assert (result.entries, result.missing) == (size, None)
+        assert filled.read(0, size, bytes_max=1 << 30) == archive.log.entries()
     # Whoever has the log closes it.
     assert (await archive.archiver.round(everything=True)).archived == size
     await archive.assert_whole()
@@ -380,7 +392,9 @@ async def test_what_checkpoints_tell_of_is_missed_at_the_end_too(archive: Archiv
 
 async def test_of_nothing_nothing_is_restored(archive: Archive) -> None:
     with pytest.raises(LogIncomplete, match="all entries"):
-        await archive.restored(incomplete=True)
+        await archive.restored()
+    target, result = await archive.restored(incomplete=True)
+    assert (target.size, result.name) == (0, "")
 
 
 async def test_nodes_that_are_away_are_named(archive: Archive) -> None:
@@ -451,8 +465,8 @@ async def test_tiles_of_another_volume_do_not_open_as_ours(archive: Archive) -> 
     await archive.archive(2)
     async with world() as log:
         target = MemoryLog()
-        with pytest.raises(LogIncomplete, match="lacks entries 0 to 2"):
-            await LogRestorer(log.volume, archive.shelf, target).run()
+        result = await LogRestorer(log.volume, archive.shelf, target).run()
+        assert "lacks entries 0 to 2" in str(result.missing)
         assert target.size == 0
 
 
@@ -471,8 +485,17 @@ async def test_another_member_restores_his_own_archive_only(archive: Archive) ->
     await archive.log.join("bert", Role.WRITER, archive.anna)
     await archive.archive()
     _, shelf = await archive.open(member("bert"))
-    with pytest.raises(LogIncomplete):
-        await LogRestorer(archive.log.volume, shelf, MemoryLog()).run()
+    result = await LogRestorer(archive.log.volume, shelf, MemoryLog()).run()
+    assert (result.entries, result.troubles) == (0, [])
+    assert "all entries" in str(result.missing)
+
+
+async def test_another_history_on_this_machine_is_told(archive: Archive) -> None:
+    await archive.archive(6)
+    entries = archive.log.entries()
+    other = store_of(archive.log.volume, [*entries[:3], *entries[4:]], LOG_KEY)
+    with pytest.raises(InvalidRequest, match="another history"):
+        await LogRestorer(archive.log.volume, archive.shelf, MemoryLog(), [other]).run()
 
 
 async def test_many_tiles_are_restored_one_at_a_time(archive: Archive) -> None:

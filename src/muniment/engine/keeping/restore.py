@@ -23,6 +23,7 @@ from muniment.errors import (
     EntryRefused,
     IntegrityError,
     InternalError,
+    InvalidRequest,
     LogIncomplete,
     MalformedRecord,
     TooFewShares,
@@ -31,7 +32,7 @@ from muniment.ids import BlobId, VolumeId, id_text
 from muniment.merkle.log_tree import Frontier
 from muniment.ports import LoggedEntry, LogStore
 from muniment.spec.act import Role
-from muniment.spec.archive import Tile
+from muniment.spec.archive import FORMAT, TILE_BYTES_MAX, Tile
 from muniment.spec.checkpoint import Checkpoint, origin_of
 
 _NAMED_MAX: Final = 8
@@ -45,16 +46,18 @@ class Restored:
 
     Attributes:
         entries: from the first on.
-        signed_size: entries of the largest log that a checkpoint in the archive is of.
         tiles: that were used.
+        own: entries that came from stores on this machine.
         name: of the volume; empty if not even its first entry was found.
+        missing: what is missing behind them, as far as is known; for the caller to raise.
         troubles: what was passed over, one line each.
     """
 
     entries: int = 0
-    signed_size: int = 0
     tiles: int = 0
+    own: int = 0
     name: str = ""
+    missing: LogIncomplete | None = None
     troubles: list[str] = field(default_factory=list)
 
 
@@ -65,7 +68,8 @@ class LogRestorer:
         volume: whose log it is.
         shelf: under the member's archive account.
         target: empty; gets the entries with their tree, for `engine.rehost`.
-        told: hears how many entries there are, after each tile.
+        own: what this machine has of the same log; used where no tile goes on.
+        told: hears how many entries there are, after each step.
     """
 
     def __init__(
@@ -73,51 +77,56 @@ class LogRestorer:
         volume: VolumeId,
         shelf: TileShelf,
         target: LogStore,
+        own: Sequence[LogStore] = (),
         told: Callable[[int], None] = lambda entries: None,
     ) -> None:
         if target.size:
             raise InternalError(reason="a log is restored to an empty store")
-        self._volume, self._shelf, self._target, self._told = volume, shelf, target, told
+        self._volume, self._shelf, self._target, self._own, self._told = volume, shelf, target, own, told
         self._membership, self._frontier = Membership(), Frontier()
         self._signed: dict[int, bytes] = {}  # root by size, of checkpoints beyond what is restored
         self._result = Restored()
 
-    async def run(self, *, incomplete: bool = False) -> Restored:
+    async def run(self) -> Restored:
         """Restore what there is.
 
-        Args:
-            incomplete: what lies before the first gap will do, if there is anything.
         Returns: what was done; `target` has it durably.
-        Raises: LogIncomplete: entries are missing, and `target` has those before; RosterEmpty; DiskFull,
+        Raises: InvalidRequest: what this machine has is of another history; RosterEmpty; DiskFull,
             StoreFailed.
         """
         result = self._result
         look = await self._shelf.look()
         result.troubles = look.troubles
-        # Tiles that were given up are taken where no other will do: they are there until the grace ends.
         left = _preferred(look)
-        while (tile := _next(left, self._frontier.size)) is not None:
-            left.remove(tile)
-            try:
-                opened = await self._shelf.fetch(tile.name)
-                await asyncio.to_thread(self._take, opened)
-            except (IntegrityError, EntryRefused, TooFewShares) as error:
-                where = f"entries {tile.range.start} to {tile.range.stop - 1}"
-                look.trouble(f"the tile {_short(tile.name.blob)} with {where} is passed over: {error}")
-                continue
-            result.tiles += 1
+        while True:
+            tile = _next(left, self._frontier.size)
+            if tile is not None:
+                left.remove(tile)
+                result.tiles += await self._used(tile, look)
+            elif not await asyncio.to_thread(self._fill):
+                break
             result.entries = self._frontier.size
             self._told(result.entries)
-        result.signed_size = max(self._signed, default=result.entries)
-        stop = self._missing_stop(look)
-        if self._frontier.size:
+        await asyncio.to_thread(self._check_own)
+        if result.entries:
             result.name = self._membership.name
-        if stop > result.entries and not (incomplete and result.entries):
-            known = self._largest(look)
-            raise LogIncomplete(
+        stop, known = self._missing_stop(look), self._largest(look)
+        if stop > result.entries:
+            result.missing = LogIncomplete(
                 volume=self._volume, start=result.entries, stop=stop if known else 0, who=self._who(look)
             )
         return result
+
+    async def _used(self, tile: HeldTile, look: Look) -> bool:
+        """Read a tile and add its entries; False: it is passed over."""
+        try:
+            opened = await self._shelf.fetch(tile.name)
+            await asyncio.to_thread(self._take, opened)
+        except (IntegrityError, EntryRefused, TooFewShares) as error:
+            where = f"entries {tile.range.start} to {tile.range.stop - 1}"
+            look.trouble(f"the tile {_short(tile.name.blob)} with {where} is passed over: {error}")
+            return False
+        return True
 
     def _missing_stop(self, look: Look) -> int:
         """Up to which entry some are missing; what was restored, if none is known of."""
@@ -147,7 +156,7 @@ class LogRestorer:
             parts.append("the homes of its members, and a backup of the log service")
         return ", or ".join(parts)
 
-    # --- one tile, in a thread
+    # --- adding, in a thread
 
     def _take(self, tile: Tile) -> None:
         """Verify a tile and add its entries behind those that are there; all or none.
@@ -155,28 +164,67 @@ class LogRestorer:
         Raises: MalformedRecord, UnknownVersion, EntryRefused: it is not of this log; DiskFull, StoreFailed.
         """
         checkpoint = self._note_of(tile)
+        signed = self._signed | {checkpoint.size: checkpoint.root}
+        self._add(tile.entries[self._frontier.size - tile.start :], signed, tile.note)
+
+    def _fill(self) -> bool:
+        """Add some entries from this machine; False: it has none that come next."""
+        at = self._frontier.size
+        for log in self._own:
+            if not log.start <= at < log.size or (at and not self._agrees(log)):
+                continue
+            try:
+                entries = log.read(at, log.size, bytes_max=TILE_BYTES_MAX)
+                self._add(entries, self._signed, log.checkpoint())
+            except (IntegrityError, EntryRefused) as error:
+                self._result.troubles.append(f"what this machine has from entry {at} on is no use: {error}")
+                continue
+            self._result.own += len(entries)
+            return True
+        return False
+
+    def _agrees(self, log: LogStore) -> bool:
+        """Whether a store on this machine has the same log, as far as both go."""
+        size = min(self._frontier.size, log.size)
+        return Frontier.at(size, log.node).root() == Frontier.at(size, self._target.node).root()
+
+    def _check_own(self) -> None:
+        """Raises: InvalidRequest: what this machine has is of another history."""
+        for log in self._own:
+            if log.size and log.start <= self._frontier.size and not self._agrees(log):
+                raise InvalidRequest(
+                    reason="the archive has another history than what this machine has of the log: "
+                    "'muni audit VOL' tells more, and without --from-grid the replica here is used alone"
+                )
+
+    def _add(self, signed_entries: Sequence[bytes], signed: dict[int, bytes], note: bytes) -> None:
+        """Verify entries from anybody and add them; all or none.
+
+        Args:
+            signed: roots by size that the tree must have.
+        Raises: as `_take`.
+        """
         at = self._frontier.size
         membership, fresh = self._membership.copy(), list[LoggedEntry]()
-        for index, entry in enumerate(open_entries(tile.entries[at - tile.start :]), at):
+        for index, entry in enumerate(open_entries(signed_entries), at):
             if not isinstance(entry, SignedEntry):
                 raise entry
             membership.admit(entry, index)
             fresh.append(LoggedEntry(entry.hash, entry.signed))
         if membership.volume != self._volume:
-            raise MalformedRecord(format="log tile", reason="its entries found another volume")
+            raise MalformedRecord(format=FORMAT, reason="its entries found another volume")
         frontier, nodes = self._frontier.extend(entry.hash for entry in fresh)
         known = {(node.level, node.index): node.hash for node in nodes}
         known |= {(0, at + place): entry.hash for place, entry in enumerate(fresh)}
-        signed = self._signed | {checkpoint.size: checkpoint.root}
+
+        def node(level: int, index: int) -> bytes:
+            return known.get((level, index)) or self._target.node(level, index)
+
         for size in sorted(size for size in signed if size <= frontier.size):
-            root = Frontier.at(
-                size, lambda level, index: known.get((level, index)) or self._target.node(level, index)
-            ).root()
-            if root != signed[size]:
-                raise MalformedRecord(
-                    format="log tile", reason=f"the entries are not those of the checkpoint of {size}"
-                )
-        self._target.append(fresh, nodes, tile.note)
+            if Frontier.at(size, node).root() != signed[size]:
+                reason = f"the entries are not those of the checkpoint of {size}"
+                raise MalformedRecord(format=FORMAT, reason=reason)
+        self._target.append(fresh, nodes, note)
         self._membership, self._frontier = membership, frontier
         self._signed = {size: root for size, root in signed.items() if size > frontier.size}
 
@@ -184,10 +232,10 @@ class LogRestorer:
         """The tile's checkpoint, if it is of this log, covers the tile and agrees with those seen before."""
         checkpoint = open_checkpoint(tile.note, tile.log_key, origin=origin_of(self._volume))
         if checkpoint.size < tile.range.stop:
-            raise MalformedRecord(format="log tile", reason="its checkpoint does not cover its entries")
+            raise MalformedRecord(format=FORMAT, reason="its checkpoint does not cover its entries")
         if self._signed.get(checkpoint.size, checkpoint.root) != checkpoint.root:
             reason = f"two tiles have different checkpoints of {checkpoint.size} entries"
-            raise MalformedRecord(format="log tile", reason=reason)
+            raise MalformedRecord(format=FORMAT, reason=reason)
         return checkpoint
 
 

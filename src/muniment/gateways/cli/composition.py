@@ -13,11 +13,14 @@ if TYPE_CHECKING:
     from muniment.core.keeping.job import KindCount
     from muniment.crypto.member import MemberSecret
     from muniment.engine.grid import Grid
+    from muniment.engine.keeping.archive import Standing
     from muniment.engine.keeping.keeper import Duties, Keeper
+    from muniment.engine.keeping.restore import Restored
     from muniment.engine.opened import KnownVolume, OpenVolume
     from muniment.engine.policy import Policy
     from muniment.engine.volume_files import VolumeFiles
     from muniment.engine.witness import Cosigned, Trouble
+    from muniment.ids import AccountId, VolumeId
     from muniment.ports import VisibleQueue
     from muniment.spec.act import Role, VolumePolicy
     from muniment.spec.volume_cap import Right
@@ -55,6 +58,43 @@ class NewNode:
     store: str = "posix"
     introducers: tuple[str, ...] = ()
     invited: tuple[tuple[str, int], ...] = ()
+
+
+class FromGrid(Protocol):
+    """A log that was restored from the grid into a service's folder.
+
+    Attributes:
+        volume: whose log it is.
+        entries: that are in it now.
+        restored: from what.
+        kept: the volume in this home, if it was not known before.
+    """
+
+    @property
+    def volume(self) -> VolumeId: ...
+    @property
+    def entries(self) -> int: ...
+    @property
+    def restored(self) -> Restored: ...
+    @property
+    def kept(self) -> KnownVolume | None: ...
+
+
+class LogArchive(Protocol):
+    """A volume's archive after a round.
+
+    Attributes:
+        known: the volume.
+        account: under which the tiles lie.
+        standing: how far it is.
+    """
+
+    @property
+    def known(self) -> KnownVolume: ...
+    @property
+    def account(self) -> AccountId: ...
+    @property
+    def standing(self) -> Standing: ...
 
 
 class Composition(Protocol):
@@ -195,6 +235,34 @@ class Composition(Protocol):
         """Put a home's replica into the log service of a folder; returns its entries.
 
         Raises: VolumeUnknown; FolderBusy: the service runs; InvalidRequest: it has another history.
+        """
+        ...
+
+    async def rehost_from_grid(
+        self,
+        home: Path,
+        roster: str | None,
+        text: str,
+        folder: Path,
+        passphrase: Passphrase,
+        *,
+        name: str | None,
+        incomplete: bool,
+        told: Callable[[int], None],
+    ) -> FromGrid:
+        """Put the log of a volume, or of a capability, into a service's folder from the tiles at the nodes.
+
+        Raises: LogIncomplete; InvalidCap, VolumeUnknown, NotCapable; FolderBusy: the service runs;
+            InvalidRequest: this machine has another history; GridUnknown, RosterEmpty.
+        """
+        ...
+
+    async def archive_log(
+        self, home: Path, name: str, roster: str | None, passphrase: Passphrase, *, write: bool
+    ) -> LogArchive:
+        """Archive all that is in a volume's log, or (not `write`) look how far its archive is.
+
+        Raises: VolumeUnknown, PassphraseWrong; LogForked; NotHappy; HistoryMissing; GridUnknown, RosterEmpty.
         """
         ...
 
