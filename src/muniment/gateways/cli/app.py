@@ -38,7 +38,7 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "find": ("finding:find_names", "Search a volume for names."),
     "mkdir": ("changing:mkdir", "Make folders in a volume."),
     "rmdir": ("changing:rmdir", "Remove empty folders of a volume."),
-    "cp": ("cp:cp", "Copy within a volume, between two, or between one and this machine."),
+    "cp": ("cp:cp", "Copy within or between volumes, or to and from here."),
     "mv": ("changing:mv", "Rename or move files and folders within a volume."),
     "rm": ("changing:rm", "Remove files of a volume; its history keeps them."),
     "ln": ("changing:ln", "Give a file of a volume another name, or make a symbolic link."),

@@ -43,7 +43,7 @@ def cp(
     dry_run: bool,
     when: str | None,
 ) -> int:
-    """Copy within a volume, between two, or between one and this machine.
+    """Copy within or between volumes, or to and from here.
 
     Within a volume no content moves: the copy refers to what is stored already.  From one volume into another
     it is read and stored again, under the other's keys.
