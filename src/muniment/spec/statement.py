@@ -32,6 +32,7 @@ class KeepingRecord:
     """What one keeper did since its last report; times in seconds since the epoch.
 
     Attributes:
+        lost: blobs that are unreadable though all nodes answer, at most LOST_MAX, in order.
         since_s: when that was; 0: there was none.
         until_s: when this was written.
         log_size: entries of the log that it had followed.
@@ -48,9 +49,9 @@ class KeepingRecord:
         moved: shares brought to where placement wants them.
         collected: leases given up.
         archived: entries of the log that are on the grid; 0: it does not archive.
-        lost: blobs that are unreadable though all nodes answer, at most LOST_MAX, in order.
     """
 
+    lost: tuple[BlobId, ...]
     since_s: int
     until_s: int
     log_size: int
@@ -67,7 +68,6 @@ class KeepingRecord:
     moved: int
     collected: int
     archived: int
-    lost: tuple[BlobId, ...] = ()
 
     def __post_init__(self) -> None:
         if not all(0 <= number < _NUMBER_MAX for number in self.numbers()):
@@ -79,7 +79,7 @@ class KeepingRecord:
 
     def numbers(self) -> list[int]:
         """All but the lost blobs, in order."""
-        return [getattr(self, one.name) for one in fields(self)[:-1]]
+        return [getattr(self, one.name) for one in fields(self)[1:]]
 
 
 def encode_record(record: KeepingRecord) -> bytes:
@@ -96,7 +96,7 @@ def decode_record(plain: bytes) -> KeepingRecord:
             and all(isinstance(number, int) for number in numbers)
             and all(isinstance(blob, bytes) for blob in lost)
         ):
-            return KeepingRecord(*numbers, tuple(map(BlobId, lost)))
+            return KeepingRecord(tuple(map(BlobId, lost)), *numbers)
     raise _malformed("it is no report that is known here")
 
 

@@ -28,6 +28,7 @@ from muniment.spec.act import (
     Rotate,
     Rotation,
     VolumePolicy,
+    statement_bytes_max,
 )
 from muniment.spec.entry import NO_VOLUME, Entry
 
@@ -128,6 +129,7 @@ class Volume:
             self.now_ns,
             act,
             b"" if act is not None else b"sealed",
+            b"statement" if statement_bytes_max(act) else b"",
         )
         changed = dataclasses.replace(entry, **changes)  # type: ignore[arg-type]
         return open_entry(sign_entry(key.identity, changed))

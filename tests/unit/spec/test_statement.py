@@ -34,7 +34,7 @@ from muniment.spec.statement import (
 SHAPE = BlobShape(CodecId.RS, 2, 3, 80)
 NAMES = tuple(BlobName(BlobId(bytes([at]) * 32), SHAPE) for at in (1, 2, 9))
 RECORD = KeepingRecord(
-    1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, (BlobId(b"a" * 32), BlobId(b"b" * 32))
+    (BlobId(b"a" * 32), BlobId(b"b" * 32)), 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16
 )
 PLACE = Place(VolumeId(b"v" * 32), 0, MemberId(b"m" * 32), 1, EntryHash(b"p" * 32), 3, b"r" * 32, 7)
 KEYS = EpochKeys.of_read(0, b"k" * 32)
