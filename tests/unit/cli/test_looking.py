@@ -83,6 +83,13 @@ def test_an_auditor_is_told_that_he_does_not_read(world: World, tmp_path: Path) 
     assert (refused.code, "you may check books, and not read it" in refused.err) == (2, True)
 
 
+def test_a_witness_is_told_that_he_does_not_read(world: World, tmp_path: Path) -> None:
+    anna, bert = two(world, tmp_path, "witness")
+    assert anna.muni("mkdir", "books:/of-anna").code == 0
+    refused = bert.muni("ls", "books:")
+    assert (refused.code, "you are a witness of books, and cannot read it" in refused.err) == (2, True)
+
+
 def test_who_was_removed_reads_what_was_before_and_is_told(world: World, tmp_path: Path) -> None:
     anna, bert = two(world, tmp_path, "writer")
     assert anna.muni("mkdir", "books:/before").code == 0

@@ -73,6 +73,11 @@ async def _tell_what_is_closed(context: Context, opened: OpenVolume) -> None:
             f"you wait to be accepted in {name}",
             "an owner accepts you with 'muni member accept'; give him your id: 'muni identity show'",
         )
+    if keys is None and opened.held.member in volume.membership.members:
+        raise Refusal(
+            f"you are a witness of {name}, and cannot read it",
+            "to read it, ask the owners: 'muni member join --role reader'",
+        )
     if keys is None:
         raise Refusal(f"you are no member of {name}", "ask its owners: 'muni member join'")
     if keys.read is None or isinstance(opened.held, VerifySecret):

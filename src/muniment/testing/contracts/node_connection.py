@@ -402,7 +402,14 @@ class NodeConnectionContract:
             if (await node.connection.usage()).reserved_bytes == 0:
                 break
         assert (await node.connection.usage()).reserved_bytes == 0
-        assert await store(node.connection, blob) == [Held(), Held()]
+        outcomes = await store(node.connection, blob)
+        if outcomes != [Held(), Held()]:
+            # The node came to the broken request only now, and that took the new reservation.  Who is told so
+            # asks again, as an upload does, and nothing is left that could disturb him.
+            refused = [outcome for outcome in outcomes if outcome != Held()]
+            assert all(isinstance(refusal(outcome), ReservationMissing) for outcome in refused)
+            outcomes = await store(node.connection, blob)
+        assert outcomes == [Held(), Held()]
 
     async def test_a_cancelled_get_leaves_its_buffers_alone(self, node: NodeUnderTest) -> None:
         blob = sample_blob(28, length=6 * MIB, k=1, n=1)
