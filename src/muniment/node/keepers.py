@@ -14,7 +14,6 @@ import contextlib
 import os
 import random
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -22,11 +21,10 @@ from typing import Final
 
 from muniment.books.sqlite import SqliteBlobBook
 from muniment.core.keeping.job import KindCount
-from muniment.crypto.identity import Identity
 from muniment.crypto.keeping import keeper_account
 from muniment.crypto.member import MemberSecret, ReadSecret, VerifySecret
 from muniment.engine.follower import Follower
-from muniment.engine.grid import Grid
+from muniment.engine.keeping.archive import LogArchiver
 from muniment.engine.keeping.keeper import Duties, Keeper
 from muniment.engine.keeping.named import NamedByLog
 from muniment.engine.keeping.work import Worker
@@ -36,6 +34,8 @@ from muniment.ids import AccountId
 from muniment.logs.checkpoints import FolderCheckpoints
 from muniment.logs.sqlite import SqliteLog
 from muniment.node import compose, volumes
+from muniment.node.archives import OpenGrid as OpenGrid
+from muniment.node.archives import open_archiver
 from muniment.node.clock import SystemClock
 from muniment.node.folder import FolderLock, failed
 from muniment.node.home_queue import open_queue
@@ -55,18 +55,22 @@ class Post:
     Attributes:
         known: the volume.
         keeper: does it.
-        account: whose leases it takes.
+        archiver: puts the log on the grid.
+        account: whose leases the keeper takes.
     """
 
     known: KnownVolume
     keeper: Keeper
+    archiver: LogArchiver
     account: AccountId
+
+    async def begin(self, worker: Worker) -> None:
+        """Add the jobs that go on for ever."""
+        await self.keeper.begin()
+        await self.archiver.begin(worker)
 
 
 Tell = Callable[[Post], None]
-
-OpenGrid = Callable[[Identity], AbstractAsyncContextManager[Grid]]
-"""Makes a client of the grid for an account."""
 
 
 def account_of(home: Path, name: str, passphrase: Passphrase) -> AccountId:
@@ -86,7 +90,7 @@ async def keep_once(
     async with contextlib.AsyncExitStack() as stack:
         worker, posts = await _posts(stack, home, names, open_grid, passphrase, duties)
         for post in posts:
-            await post.keeper.begin()
+            await post.begin(worker)
         await worker.flush()
         kinds = (await worker.status()).kinds
         return [(post, kinds.get(post.keeper.repairs, KindCount(0, 0))) for post in posts]
@@ -113,7 +117,7 @@ async def run_keepers(
         worker, posts = await _posts(stack, home, names, open_grid, passphrase, duties)
         for post in posts:
             post.keeper.scanned = partial(tell, post)
-            await post.keeper.begin()
+            await post.begin(worker)
         running = asyncio.create_task(worker.run(), name="keeper")
         stopped = asyncio.create_task(stopping.wait(), name="wait for the end")
         try:
@@ -168,7 +172,9 @@ async def _post(
         stack.push_async_callback(volume.aclose)
         grid = await stack.enter_async_context(open_grid(account))
         keeper = Keeper(NamedByLog(volume), grid, book, worker, SystemClock(), secret.member, duties)
-        yield Post(known, keeper, account.account)
+        archiver = await open_archiver(stack, volume, secret, open_grid)
+        archiver.register(worker)
+        yield Post(known, keeper, archiver, account.account)
 
 
 def _follower(known: KnownVolume, folder: Path, secret: VerifySecret) -> Follower:

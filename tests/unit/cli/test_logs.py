@@ -130,3 +130,16 @@ def test_options_of_one_way_to_host_do_not_go_with_the_other(world: FakeComposit
         assert "--from-grid" in done.err
     invitation = "mun:volume:invite:" + "a" * 40
     assert muni(world, "log", "rehost", "--from-grid", invitation, tmp_path).code == 2
+
+
+def test_a_keeper_archives_the_log(world: FakeComposition, tmp_path: Path) -> None:
+    home = home_with_volume(world, tmp_path)
+    assert muni(world, "--home", home, "keeper", "once", "books").code == 0
+    jobs = muni(world, "--home", home, "queue", "list", "--json").json["jobs"]
+    (job,) = (one for one in jobs if one["kind"].startswith("archive."))
+    assert (job["done"], job["total"], job["error"]) == (0, 1, "")  # one entry, which is not old enough
+    assert muni(world, "--home", home, "log", "archive", "books").code == 0
+    assert muni(world, "--home", home, "queue", "retry", str(job["id"])).code == 0
+    assert muni(world, "--home", home, "keeper", "once", "books").code == 0
+    jobs = muni(world, "--home", home, "queue", "list", "--json").json["jobs"]
+    assert [one["done"] for one in jobs if one["kind"] == job["kind"]] == [1]
