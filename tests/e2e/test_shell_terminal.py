@@ -114,7 +114,6 @@ def test_an_hour_at_the_terminal(desk: Desk) -> None:
         at.screen.type("put a" + TAB)
         at.screen.wait_for("'a file'")
         assert "a file" in at.line("")
-        at.screen.resize(12, 60)
         assert "content" in at.line("cat 'a file'")
 
         at.screen.type("get 'a file'\r")
@@ -124,6 +123,7 @@ def test_an_hour_at_the_terminal(desk: Desk) -> None:
         assert f"my books\n{desk.user.home}" in at.line("pwd")
         assert "two words" in at.line("!echo two words")
         assert "there is no /my books/nothing" in at.line("cat nothing")
+        at.screen.resize(12, 60)  # the line is drawn anew, and goes on
         assert at.end() == 2
     history = desk.user.home / "muniment" / "shell-history"
     assert stat.S_IMODE(history.stat().st_mode) == 0o600
