@@ -55,6 +55,7 @@ from muniment.engine.tree_download import TreeParts
 from muniment.engine.tree_upload import TreeUpload
 from muniment.engine.tree_writer import TreeWriter
 from muniment.engine.upload import StreamUpload
+from muniment.engine.usage import NodeUsage, account_usage
 from muniment.errors import MunimentError, NotCapable, RangeOutOfBounds
 from muniment.ports import BlobCondition, Clock, Connector, Roster
 from muniment.spec.blob import BlobName
@@ -422,6 +423,13 @@ class Grid:
     async def status(self) -> list[NodeSummary]:
         """Ask every node of the roster how it is; those that do not answer are in the list as well."""
         return await summarise(self._nodes, self._clock)
+
+    async def usage(self) -> list[NodeUsage]:
+        """What this account has on every node; those that do not answer are in the list as well.
+
+        Cost: the account's whole list of shares at each node, a page of 1000 at a time.
+        """
+        return await account_usage(self._nodes)
 
     # --- for keepers
 

@@ -37,6 +37,7 @@ from muniment.errors import (
     DiskFull,
     InternalError,
     MunimentError,
+    NodeDraining,
     NodeUnreachable,
     Overloaded,
     ProtocolViolation,
@@ -304,7 +305,9 @@ class Lane:
         if job.ended:
             return
         job.ended = True
-        if isinstance(answer, Refused) and isinstance(answer.error, CapacityFull | DiskFull | QuotaFull):
+        if isinstance(answer, Refused) and isinstance(
+            answer.error, CapacityFull | DiskFull | QuotaFull | NodeDraining
+        ):
             self.full_until_s = self._loop.time() + self._limits.trouble_s
         elif isinstance(job, SendJob | FetchJob) and isinstance(answer, Held | Got):
             self._note_latency(job)

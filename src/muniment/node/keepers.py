@@ -76,7 +76,7 @@ Tell = Callable[[Post], None]
 def account_of(home: Path, name: str, passphrase: Passphrase) -> AccountId:
     """The account under which this home keeps a volume.  Raises: VolumeUnknown, PassphraseWrong."""
     known = find_volume(home, name)
-    return keeper_account(_weakened(holding(home, known, passphrase)), known.volume).account
+    return keeper_account(weakened(holding(home, known, passphrase)), known.volume).account
 
 
 async def keep_once(
@@ -143,7 +143,7 @@ async def _posts(
     found = {known.volume: known for known in (find_volume(home, name) for name in names)}
     posts = []
     for known in found.values():
-        secret = _weakened(holding(home, known, passphrase))
+        secret = weakened(holding(home, known, passphrase))
         posts.append(await stack.enter_async_context(_post(home, known, secret, open_grid, worker, duties)))
     return worker, posts
 
@@ -195,7 +195,8 @@ def _follower(known: KnownVolume, folder: Path, secret: VerifySecret) -> Followe
         return follower
 
 
-def _weakened(held: Holding) -> VerifySecret:
+def weakened(held: Holding) -> VerifySecret:
+    """The verify right of whatever is held."""
     match held:
         case MemberSecret():
             return held.read.verify

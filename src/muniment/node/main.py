@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from muniment.engine.keeping.keeper import Duties, Keeper
     from muniment.engine.opened import KnownVolume, OpenVolume
     from muniment.engine.policy import Policy
+    from muniment.engine.usage import AccountUsages
     from muniment.engine.volume_files import VolumeFiles
     from muniment.node.archives import Archived, Rehosted
     from muniment.node.witnesses import Tell
@@ -312,6 +313,19 @@ class Root:
         from muniment.node import compose
 
         return compose.open_grid(home, roster, account=account)
+
+    async def usage(
+        self, home: Path, roster: str | None, name: str | None, passphrase: Passphrase
+    ) -> list[AccountUsages]:
+        from muniment.node import accounts
+
+        return await accounts.usage(
+            home,
+            name,
+            passphrase,
+            lambda: self.open_grid(home, roster),
+            lambda account: self.grid_of(account, home, roster),
+        )
 
     def keeper_account(self, home: Path, name: str, passphrase: Passphrase) -> str:
         from muniment.ids import id_text

@@ -47,7 +47,7 @@ def test_these_are_the_commands() -> None:
         "audit", "evidence verify", "witness run", "keeper run", "keeper once",
         "keeper account",
         "volume checkpoints", "volume compare", "volume snapshot-view", "volume fetch", "shell",
-        "queue list", "queue show", "queue retry", "queue drop",
+        "queue list", "queue show", "queue retry", "queue drop", "usage",
         "version",
     }  # fmt: skip
 

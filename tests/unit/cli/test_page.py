@@ -171,6 +171,8 @@ def test_the_documents_are_those_that_are_printed(
     if name.split()[0] in ("identity", "volume", "member", "witness", "keeper"):
         serve_log(tmp_path / "log", monkeypatch)
         words |= members_words(name, world, tmp_path)
+    if name == "usage":
+        world.home = tmp_path / "home"
     if name.startswith("queue"):
         world.home = home_with_queue(tmp_path / "home")
         words |= {"queue show": ["3"], "queue retry": ["2"], "queue drop": ["2"]}

@@ -24,6 +24,7 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "get": ("get:get", "Read a file or folder back, to standard output or a new place."),
     "check": ("check:check", "Ask the nodes how safe a file or folder is."),
     "repair": ("repair:repair", "Rebuild what is missing of a file or folder."),
+    "usage": ("usage:usage", "Show what your account uses on each node, and until when."),
     "keeper": ("keeper:keeper", "Keep the content of volumes alive: check, repair, renew, move."),
     "cap": ("caps:cap", "Weaken or describe a capability."),
     "grid": ("grid:grid", "Choose the grid you use, and see its nodes."),

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from muniment.engine.keeping.restore import Restored
     from muniment.engine.opened import KnownVolume, OpenVolume
     from muniment.engine.policy import Policy
+    from muniment.engine.usage import AccountUsages
     from muniment.engine.volume_files import VolumeFiles
     from muniment.engine.witness import Cosigned, Trouble
     from muniment.ids import AccountId, VolumeId
@@ -303,6 +304,15 @@ class Composition(Protocol):
         self, home: Path, name: str, roster: str | None, passphrase: Passphrase
     ) -> AbstractAsyncContextManager[tuple[OpenVolume, VolumeFiles]]:
         """The same with the grid that has its content."""
+        ...
+
+    async def usage(
+        self, home: Path, roster: str | None, name: str | None, passphrase: Passphrase
+    ) -> list[AccountUsages]:
+        """What the home's account uses on each node, and those of a volume if one is named.
+
+        Raises: VolumeUnknown, PassphraseWrong; GridUnknown, RosterEmpty.
+        """
         ...
 
     def keeper_account(self, home: Path, name: str, passphrase: Passphrase) -> str:

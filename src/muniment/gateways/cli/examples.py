@@ -12,6 +12,7 @@ EXAMPLES: Final[dict[str, str]] = {
     "get": "muni get @letter.cap letter.pdf;  muni get -r books:/2026 back --at yesterday",
     "check": "muni check --verify @letter.cap",
     "repair": "muni repair --below 6 @letter.cap",
+    "usage": "muni usage;  muni usage books",
     "cap verify": "muni cap verify @letter.cap > letter.verify-cap",
     "cap show": "muni cap show @letter.cap",
     "grid join": "muni grid join mun:introducer:ID@HOST:PORT",

@@ -16,7 +16,7 @@ _OWN: Final = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime"
 
 
 class JsonLines(logging.Formatter):
-    """`time`, `level`, `logger`, `message`, and `fields`: the error told of, and what was given as `extra`."""
+    """`time`, `level`, `logger`, `message`, and `fields`: the error told of, what was given as `extra`."""
 
     def format(self, record: logging.LogRecord) -> str:
         """One line without line ends in it."""
