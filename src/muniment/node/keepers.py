@@ -28,7 +28,7 @@ from muniment.engine.keeping.archive import LogArchiver
 from muniment.engine.keeping.keeper import Duties, Keeper
 from muniment.engine.keeping.named import NamedByLog
 from muniment.engine.keeping.work import Worker
-from muniment.engine.opened import Holding, KnownVolume
+from muniment.engine.opened import LOCAL, Holding, KnownVolume
 from muniment.engine.volume import Volume
 from muniment.ids import AccountId
 from muniment.logs.checkpoints import FolderCheckpoints
@@ -39,7 +39,9 @@ from muniment.node.archives import open_archiver
 from muniment.node.clock import SystemClock
 from muniment.node.folder import FolderLock, failed
 from muniment.node.home_queue import open_queue
+from muniment.node.shared_log import SharedLocalLog
 from muniment.node.volume_home import Passphrase, find_volume, holding, keep_evidence, refused
+from muniment.ports import LogClient
 from muniment.views.memory import MemoryView
 
 KEEPER_FOLDER: Final = "keeper"
@@ -166,9 +168,12 @@ async def _post(
     async with contextlib.AsyncExitStack() as stack:
         stack.callback(FolderLock(folder).close)
         book = stack.enter_context(contextlib.closing(SqliteBlobBook(folder / _BOOK_FILE)))
-        service = await stack.enter_async_context(volumes.log_service(home, known.log))
+        log: LogClient = SharedLocalLog(home, known)
+        if known.log != LOCAL:
+            service = await stack.enter_async_context(volumes.log_service(home, known.log))
+            log = service.client(known.volume)
         follower = await asyncio.to_thread(_follower, known, folder, secret)
-        volume = Volume(follower, None, service.client(known.volume), SystemClock(), os.urandom)
+        volume = Volume(follower, None, log, SystemClock(), os.urandom)
         stack.push_async_callback(volume.aclose)
         grid = await stack.enter_async_context(open_grid(account))
         keeper = Keeper(NamedByLog(volume), grid, book, worker, SystemClock(), secret.member, duties)

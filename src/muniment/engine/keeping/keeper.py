@@ -28,7 +28,7 @@ from muniment.engine.health import BlobHealth, ShareState
 from muniment.engine.keeping.named import LogHead
 from muniment.engine.keeping.repair import RepairResult
 from muniment.engine.keeping.throttle import Throttle
-from muniment.engine.keeping.work import Work, Worker
+from muniment.engine.keeping.work import Patience, Work, Worker
 from muniment.errors import CallerError, LocalError, NodeUnreachable, PeerError, UnavailableError
 from muniment.ids import BlobId, MemberId, NodeId, ShareKey, ShareNumber, VolumeId, id_from_text, id_text
 from muniment.ports import BlobBook, Clock, NamedBlobs, NodeAccount, Sighting
@@ -42,6 +42,9 @@ _PAGE: Final = 1024
 _DAY_S: Final = 86400.0
 _SCAN_PRIORITY: Final = 1000
 """Behind every repair: those have the shares that a blob can still lose."""
+
+_ENDLESS: Final = Patience(tries=1 << 30)
+"""For what goes on as long as the keeper: a log or node that is away for days must not end it."""
 
 _log = logging.getLogger(__name__)
 
@@ -140,10 +143,10 @@ class Keeper:
         )
         self.tally = KeeperTally()
         self.scanned: Callable[[], None] = lambda: None
-        worker.register(self._kind("follow"), self._follow)
-        worker.register(self._kind("scan"), self._scan)
+        worker.register(self._kind("follow"), self._follow, _ENDLESS)
+        worker.register(self._kind("scan"), self._scan, _ENDLESS)
         worker.register(self._kind("repair"), self._repair)
-        worker.register(self._kind("collect"), self._collect)
+        worker.register(self._kind("collect"), self._collect, _ENDLESS)
 
     @property
     def repairs(self) -> str:
@@ -157,7 +160,7 @@ class Keeper:
 
     async def begin(self) -> None:
         """Add the jobs that go on for ever; those that wait already go on as they were."""
-        jobs = [new_job(self._kind("follow"), "log"), self._new_scan(0.0)]
+        jobs = [new_job(self._kind("follow"), "log", again=True), self._new_scan(0.0)]
         jobs += [self._new_collect(lane.node, 0.0) for lane in self._grid.lanes()]
         await self._worker.add(*jobs)
 
@@ -363,10 +366,11 @@ class Keeper:
         return f"{what}.{id_text(self._source.volume)}"
 
     def _new_scan(self, due_s: float) -> NewJob:
-        return new_job(self._kind("scan"), "blobs", priority=_SCAN_PRIORITY, due_s=due_s)
+        return new_job(self._kind("scan"), "blobs", priority=_SCAN_PRIORITY, due_s=due_s, again=True)
 
     def _new_collect(self, node: NodeId, due_s: float) -> NewJob:
-        return new_job(self._kind("collect"), id_text(node), priority=_SCAN_PRIORITY, due_s=due_s)
+        kind = self._kind("collect")
+        return new_job(kind, id_text(node), priority=_SCAN_PRIORITY, due_s=due_s, again=True)
 
     def _new_repair(self, name: BlobName, needed: Plan) -> NewJob:
         """The fewer shares a blob can still lose, the sooner."""
