@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import os
 import signal
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -150,3 +151,18 @@ def test_a_file_is_written_as_it_is(tmp_path: Path) -> None:
         with StandardOutput() as out:
             assert out.write(memoryview(b"content")) == 7
     assert (tmp_path / "file").read_text() == "before content"
+
+
+def test_ctrl_c_while_the_program_is_loaded_ends_it_without_a_word() -> None:
+    program = (
+        "import os, signal, sys\n"
+        "class Loaded:\n"
+        "    def find_spec(self, name, path, target=None):\n"
+        "        if name == 'muniment.node.main':\n"
+        "            os.kill(os.getpid(), signal.SIGINT)\n"
+        "sys.meta_path.insert(0, Loaded())\n"
+        "from muniment.__main__ import main\n"
+        "main()\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (-signal.SIGINT, "", "")
