@@ -48,6 +48,10 @@ class Finding:
     what: str
     consequence: str
 
+    def lines(self) -> list[str]:
+        """For people."""
+        return [f"{self.severity.value.upper()} {self.place}: {self.what}", f"    {self.consequence}"]
+
     def to_json(self) -> dict[str, str]:
         """For `--json`."""
         return {
@@ -178,7 +182,7 @@ class AuditReport:
         unchecked = (("content", self.content), ("view", self.view), ("blobs", self.blobs))
         lines += [f"not checked: {what}: {why}" for what, why in unchecked if why is not None]
         for one in self.findings[:_SHOWN]:
-            lines += [f"{one.severity.value.upper()} {one.place}: {one.what}", f"    {one.consequence}"]
+            lines += one.lines()
         if more := self.found.total() - _SHOWN:
             lines += [f"and {more} more"] if more > 0 else []
         return "\n".join(lines)

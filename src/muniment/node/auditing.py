@@ -15,8 +15,8 @@ from muniment.audit.report import AuditReport, Finding, Severity
 from muniment.audit.volume import audit_volume
 from muniment.crypto.member import MemberSecret, ReadSecret, VerifySecret
 from muniment.engine.opened import LOCAL, KnownVolume
-from muniment.errors import ConfigInvalid, IntegrityError, InvalidCap
-from muniment.ids import ID_BYTES, MemberId, id_text
+from muniment.errors import ConfigInvalid, IntegrityError, InvalidCap, VolumeUnknown
+from muniment.ids import ID_BYTES, MemberId, VolumeId, id_text
 from muniment.logs.checkpoints import FolderCheckpoints
 from muniment.logs.sqlite import SqliteLog
 from muniment.node.folder import FolderLock, read_identity
@@ -28,6 +28,7 @@ from muniment.node.volume_home import (
     REPLICA_FILE,
     VIEW_FILE,
     Passphrase,
+    damaged_settings,
     find_volume,
     holding,
     secret_file,
@@ -37,16 +38,29 @@ from muniment.views.sqlite import SqliteView
 
 
 async def audit(
-    home: Path, name: str, passphrase: Passphrase, nodes: BlobChecker | None, *, deep: bool
+    home: Path,
+    name: str,
+    passphrase: Passphrase,
+    nodes: BlobChecker | None,
+    *,
+    deep: bool,
+    unasked: str = "",
 ) -> AuditReport:
     """Audit what a home has of a volume; nothing is changed.
 
     Args:
         nodes: asked for blobs; None: nobody is asked.
+        unasked: why nobody is, for the report.
         deep: every share is read.
     Raises: VolumeUnknown, PassphraseWrong, FileFailed, RosterEmpty.
     """
-    known = find_volume(home, name)
+    try:
+        known = find_volume(home, name, damaged=True)
+    except VolumeUnknown:
+        damaged = damaged_settings(home, name)
+        if damaged is None:
+            raise
+        return _without_settings(*damaged)
     found: list[Finding] = []
     secret = _secret(home, known, passphrase, found)
     lock = await asyncio.to_thread(FolderLock, known.folder, wait=True)
@@ -54,7 +68,7 @@ async def audit(
         notes = _notes(known, found)
         if known.log == LOCAL:
             await _audit_service(home, known, notes, found)
-        return await audit_volume(
+        report = await audit_volume(
             known.volume,
             secret or _outsider(),
             known.log_key,
@@ -66,8 +80,22 @@ async def audit(
             former_log_keys=known.former_log_keys,
             found=found,
         )
+        if nodes is None and unasked:
+            report.blobs = unasked
+        return report
     finally:
         lock.close()
+
+
+def _without_settings(volume: VolumeId, error: ConfigInvalid) -> AuditReport:
+    """Which key signs the log is in the settings, so without them nothing else can be judged."""
+    unchecked = "not before the settings of the volume are whole"
+    report = AuditReport(volume, content=unchecked, view=unchecked, blobs=unchecked)
+    consequence = (
+        "this home cannot use the volume, and nothing else of it was audited; no entry is lost by it"
+    )
+    report.damaged(error.where, error.reason, consequence)
+    return report
 
 
 def _secret(

@@ -11,16 +11,17 @@ import random
 import socket
 import sys
 from collections.abc import Callable, Sequence
-from contextlib import AbstractAsyncContextManager, AbstractContextManager
+from contextlib import AbstractAsyncContextManager, AbstractContextManager, AsyncExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from muniment.errors import ConfigInvalid
+from muniment.errors import ConfigInvalid, GridUnknown, UnavailableError
 from muniment.gateways.cli.app import run
 from muniment.gateways.cli.composition import NewNode, Passphrase, Ready
 
 if TYPE_CHECKING:
     from muniment.audit.report import AuditReport
+    from muniment.audit.service_report import ServiceReport
     from muniment.core.keeping.job import KindCount
     from muniment.crypto.identity import Identity
     from muniment.crypto.member import MemberSecret
@@ -220,10 +221,20 @@ class Root:
     ) -> AuditReport:
         from muniment.node import auditing
 
-        if not ask_nodes:
-            return await auditing.audit(home, name, passphrase, None, deep=deep)
-        async with self.open_grid(home, roster) as grid:
-            return await auditing.audit(home, name, passphrase, grid, deep=deep)
+        unasked = ""
+        async with AsyncExitStack() as stack:
+            grid = None
+            if ask_nodes:
+                try:
+                    grid = await stack.enter_async_context(self.open_grid(home, roster))
+                except (GridUnknown, ConfigInvalid, UnavailableError) as error:
+                    unasked = f"{error}; {error.hint}" if error.hint else str(error)
+            return await auditing.audit(home, name, passphrase, grid, deep=deep, unasked=unasked)
+
+    async def audit_logs(self, folder: Path) -> ServiceReport:
+        from muniment.node import log_auditing
+
+        return await log_auditing.audit_logs(folder)
 
     def backup_logs(self, folder: Path, target: Path) -> list[Path]:
         from muniment.node import config

@@ -2,7 +2,7 @@
 
 identity.key                 his seed, locked by a passphrase (docs/spec/key_file.md)
 volumes/<VolumeId>/
-volume.json                name, log service, what the secret grants
+volume.json                name, log service and its key, with a checksum over all of it
 secret                     a capability's text, mode 0600; missing where the identity is the member
 log.sqlite                 replica of the log: as precious as the log service's own copy
 view.sqlite                what the log folds to; may be deleted
@@ -12,6 +12,7 @@ logs/, log.key               logs that this machine itself orders, and the key t
 from __future__ import annotations
 
 import hashlib
+import hmac
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -19,6 +20,7 @@ from typing import Final, Literal
 
 import msgspec
 
+from muniment.crypto.hashing import derive
 from muniment.crypto.key_file import is_locked, lock_seed, unlock_seed
 from muniment.crypto.member import MemberSecret, ReadSecret, VerifySecret
 from muniment.engine.opened import LOCAL, Holding, KnownVolume, OpenVolume
@@ -33,6 +35,7 @@ from muniment.errors import (
 )
 from muniment.ids import MemberId, VolumeId, id_from_text, id_text
 from muniment.node.folder import failed, flush_folder, write_whole
+from muniment.spec import tags
 from muniment.spec.address import PeerKind, parse_address
 from muniment.spec.volume_cap import Invitation, Right, VolumeCap, parse_volume_cap, volume_cap_text
 from muniment.spec.wire import IdText
@@ -50,6 +53,7 @@ LOCAL_LOGS_FOLDER: Final = "logs"
 
 _REFUSED_FILE: Final = "refused"
 _PREFIX_CHARS_MIN: Final = 6
+_CHECK_BYTES: Final = 8
 _NOT_IN_NAMES: Final = frozenset(":/")
 """A command line has VOL:/path."""
 
@@ -64,6 +68,7 @@ class _Settings(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
         log: `mun:log:...`, or `local`.
         log_key: Ed25519, hex; signs the checkpoints that are accepted.
         former_log_keys: of the services that had the log before, hex; theirs are kept, and audited.
+        check: of all the others, hex; empty in files of homes that were made before there was one.
     """
 
     format: Literal[1]
@@ -72,6 +77,11 @@ class _Settings(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
     log: str
     log_key: str
     former_log_keys: list[str] = []
+    check: str = ""
+
+    def checksum(self) -> str:
+        plain = msgspec.json.encode(msgspec.structs.replace(self, check=""))
+        return derive(tags.VOLUME_SETTINGS, plain)[:_CHECK_BYTES].hex()
 
 
 # --- identity -------------------------------------------------------------------------------------
@@ -139,20 +149,38 @@ def _write_identity(home: Path, seed: bytes, passphrase: str) -> None:
 # --- volumes --------------------------------------------------------------------------------------
 
 
-def volumes(home: Path) -> list[KnownVolume]:
-    """All volumes of a home, by name."""
-    folder = home / VOLUMES_FOLDER
-    folders = folder.iterdir() if folder.exists() else iter(())
-    found = [_known(one) for one in folders if (one / SETTINGS_FILE).exists()]
+def volumes(home: Path, *, damaged: bool = False) -> list[KnownVolume]:
+    """All volumes of a home, by name.
+
+    Args:
+        damaged: leave out those whose settings are damaged.
+    Raises: ConfigInvalid: some are.
+    """
+    found = []
+    for folder in _folders(home):
+        try:
+            found.append(_known(folder))
+        except ConfigInvalid:
+            if not damaged:
+                raise
     return sorted(found, key=lambda one: (one.name, one.volume))
 
 
-def find_volume(home: Path, text: str) -> KnownVolume:
+def _folders(home: Path) -> list[Path]:
+    folder = home / VOLUMES_FOLDER
+    return (
+        sorted(one for one in folder.iterdir() if (one / SETTINGS_FILE).exists()) if folder.exists() else []
+    )
+
+
+def find_volume(home: Path, text: str, *, damaged: bool = False) -> KnownVolume:
     """The volume of this name, or whose id begins so.
 
-    Raises: VolumeUnknown; InvalidRequest: several have the name.
+    Args:
+        damaged: look for it though the settings of another one are damaged.
+    Raises: VolumeUnknown; InvalidRequest: several have the name; ConfigInvalid.
     """
-    known = volumes(home)
+    known = volumes(home, damaged=damaged)
     found = [one for one in known if one.name == text] or [
         one for one in known if len(text) >= _PREFIX_CHARS_MIN and id_text(one.volume).startswith(text)
     ]
@@ -192,7 +220,7 @@ def keep_volume(
         else:
             (folder / SECRET_FILE).unlink(missing_ok=True)
         settings = _Settings(1, id_text(volume), name, log, log_key.hex())
-        write_whole(folder / SETTINGS_FILE, msgspec.json.format(msgspec.json.encode(settings)))
+        _write_settings(folder, settings)
         flush_folder(folder.parent)
     except OSError as error:
         raise failed(folder, error) from error
@@ -204,7 +232,7 @@ def move_kept(known: KnownVolume, log: str, log_key: bytes) -> KnownVolume:
     former = [key for key in (*known.former_log_keys, known.log_key) if key != log_key]
     former_texts = [key.hex() for key in dict.fromkeys(former)]
     settings = _Settings(1, id_text(known.volume), known.name, log, log_key.hex(), former_texts)
-    write_whole(known.folder / SETTINGS_FILE, msgspec.json.format(msgspec.json.encode(settings)))
+    _write_settings(known.folder, settings)
     (known.folder / _REFUSED_FILE).unlink(missing_ok=True)
     return _known(known.folder)
 
@@ -301,6 +329,30 @@ def refused(known: KnownVolume) -> str:
         raise StoreFailed(where=str(path), reason=str(error)) from error
 
 
+def damaged_settings(home: Path, text: str) -> tuple[VolumeId, ConfigInvalid] | None:
+    """The volume that may be meant by a name or the beginning of an id, and whose settings are damaged.
+
+    Returns: its id, as its folder says, and what is wrong; None if no settings are damaged.
+    """
+    found: list[tuple[bool, VolumeId, ConfigInvalid]] = []
+    for one in _folders(home):
+        try:
+            _known(one)
+        except ConfigInvalid as error:
+            try:
+                said = msgspec.json.decode((one / SETTINGS_FILE).read_bytes(), type=_Settings).name
+            except (OSError, msgspec.DecodeError):
+                said = ""  # the name itself may be what is damaged
+            meant = said == text or (len(text) >= _PREFIX_CHARS_MIN and one.name.startswith(text))
+            found.append((not meant, VolumeId(id_from_text(one.name)), error))
+    return min(found, key=lambda one: one[:2])[1:] if found else None
+
+
+def _write_settings(folder: Path, settings: _Settings) -> None:
+    checked = msgspec.structs.replace(settings, check=settings.checksum())
+    write_whole(folder / SETTINGS_FILE, msgspec.json.format(msgspec.json.encode(checked)))
+
+
 def _known(folder: Path) -> KnownVolume:
     path = folder / SETTINGS_FILE
     try:
@@ -309,6 +361,12 @@ def _known(folder: Path) -> KnownVolume:
         former = tuple(map(bytes.fromhex, settings.former_log_keys))
     except (OSError, msgspec.DecodeError, ValueError, MunimentError) as error:
         raise ConfigInvalid(where=str(path), reason=str(error)) from error
+    if settings.check and not hmac.compare_digest(settings.check, settings.checksum()):
+        reason = (
+            "its checksum is another one: it is damaged, or was changed by hand; restore it from a backup, "
+            "or move its folder away and use 'muni volume join'"
+        )
+        raise ConfigInvalid(where=str(path), reason=reason)
     if folder.name != id_text(volume):
         raise ConfigInvalid(where=str(path), reason="it is of another volume than its folder")
     return KnownVolume(volume, settings.name, settings.log, key, folder, former)

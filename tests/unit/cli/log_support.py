@@ -41,10 +41,11 @@ def log_words(name: str, world: FakeComposition, tmp_path: Path) -> list[str | P
     arguments: dict[str, list[str | Path]] = {
         "audit": ["--offline", "books"],
         "evidence verify": [evidence_file(tmp_path)],
+        "log audit": [tmp_path / "log"],
         "log backup": [tmp_path / "log", tmp_path / "copies"],
         "log archive": ["books"],
         "log rehost": ["books", tmp_path / "log"],
     }
-    if name == "log backup":
+    if name in ("log backup", "log audit"):
         assert muni(world, "--home", home, "log", "rehost", "books", tmp_path / "log").code == 0
     return ["--home", home, *name.split(), *arguments[name]]

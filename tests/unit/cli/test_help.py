@@ -43,7 +43,7 @@ def test_these_are_the_commands() -> None:
         "history", "diff", "restore", "snapshot", "share",
         "node init", "node run", "node status", "node drain", "introducer init", "introducer run",
         "log init", "log run",
-        "log backup", "log rehost", "log archive",
+        "log backup", "log rehost", "log archive", "log audit",
         "audit", "evidence verify", "witness run", "keeper run", "keeper once",
         "keeper account",
         "volume checkpoints", "volume compare", "volume snapshot-view", "volume fetch", "shell",

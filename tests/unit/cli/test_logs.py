@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 from tests.unit.cli.log_support import LIAR, evidence_file, home_with_volume, log_words
 from tests.unit.cli.support import FakeComposition, muni
 
+from muniment.errors import GridUnknown
 from muniment.ids import id_text
 
 
@@ -41,6 +43,10 @@ PLACES: dict[str, tuple[str, int | bytes, str]] = {
     "key file, its kind": ("identity.key", 2, "identity.key"),
     "key file, the seed": ("identity.key", 60, "identity.key"),
     "key of the log": ("log.key", 20, "log.key"),
+    "settings, the name": ("volumes/*/volume.json", b"books", "volume.json"),
+    "settings, the key": ("volumes/*/volume.json", b"log_key", "volume.json"),
+    "settings, the log": ("volumes/*/volume.json", b"local", "volume.json"),
+    "settings, a key's digit": ("volumes/*/volume.json", b'",\n  "check"', "volume.json"),
 }
 
 
@@ -64,8 +70,47 @@ def test_settings_of_another_volume_are_no_forgery(world: FakeComposition, tmp_p
     (file,) = home.glob("volumes/*/volume.json")
     file.write_text(file.read_text().replace(file.parent.name, file.parent.name[::-1][:-1] + "a"))
     done = muni(world, "--home", home, "audit", "--offline", "books")
-    assert done.code == 6
-    assert "volume.json" in done.err
+    assert done.code == 12
+    assert "volume.json" in done.text
+    assert muni(world, "--home", home, "ls", "books:").code == 6
+    assert muni(world, "--home", home, "audit", "--offline", "letters").code == 12  # it may be what it was
+    assert muni(world, "--home", home, "volume", "create", "letters").code == 6
+
+
+def test_a_volume_is_audited_though_the_settings_of_another_are_damaged(
+    world: FakeComposition, tmp_path: Path
+) -> None:
+    home = home_with_volume(world, tmp_path)
+    (file,) = home.glob("volumes/*/volume.json")
+    assert muni(world, "--home", home, "volume", "create", "letters").code == 0
+    file.write_text(file.read_text().replace("books", "boots"))
+    assert muni(world, "--home", home, "audit", "--offline", "letters").code == 0
+    assert muni(world, "--home", home, "audit", "--offline", "books").code == 12
+
+
+def test_settings_without_a_checksum_are_those_of_an_older_home(
+    world: FakeComposition, tmp_path: Path
+) -> None:
+    home = home_with_volume(world, tmp_path)
+    (file,) = home.glob("volumes/*/volume.json")
+    settings = json.loads(file.read_text())
+    assert len(settings.pop("check")) == 16
+    file.write_text(json.dumps(settings))
+    assert muni(world, "--home", home, "audit", "--offline", "books").code == 0
+
+
+def test_without_a_grid_all_is_audited_but_the_blobs(world: FakeComposition, tmp_path: Path) -> None:
+    home = home_with_volume(world, tmp_path)
+    world.fails = GridUnknown(home=str(home))
+    done = muni(world, "--home", home, "audit", "books", "--json")
+    assert (done.code, done.json["verdict"]) == (0, "clean")
+    assert done.json["blobs_checked"] == 0
+    assert "muni grid join" in done.json["blobs_unchecked"]
+    assert done.json["content_unchecked"] is None
+    assert muni(world, "--home", home, "audit", "--deep", "books").code == 0
+    (log,) = home.glob("logs/*.log")
+    log.write_bytes(log.read_bytes().replace(b"books", b"bOoks"))
+    assert muni(world, "--home", home, "audit", "books").code == 12
 
 
 def test_an_audit_of_nothing(world: FakeComposition, tmp_path: Path) -> None:

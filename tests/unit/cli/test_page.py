@@ -99,7 +99,7 @@ def files_world(world: FakeComposition, tree: Path, home: Path) -> None:
         assert muni(world, *words).code in (0, 6), words
 
 
-LOG_WORDS = ("audit", "evidence verify", "log archive", "log backup", "log rehost")
+LOG_WORDS = ("audit", "evidence verify", "log archive", "log audit", "log backup", "log rehost")
 
 
 def shape(value: Any) -> Any:

@@ -12,7 +12,7 @@ from muniment.gateways.cli import exit_codes
 from muniment.gateways.cli.context import Context, json_option, pass_context
 from muniment.gateways.cli.passphrases import passphrase_of
 
-_EXIT: Final = {
+EXIT: Final = {
     Verdict.CLEAN: exit_codes.OK,
     Verdict.DAMAGED: exit_codes.DAMAGED,
     Verdict.FORGED: exit_codes.FORGED,
@@ -51,4 +51,4 @@ def audit(context: Context, volume: str, deep: bool, offline: bool) -> int:
 
     report = context.run(run)
     context.emit(report.to_json(), report.text())
-    return _EXIT[report.verdict]
+    return EXIT[report.verdict]

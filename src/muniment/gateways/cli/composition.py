@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from muniment.audit.report import AuditReport
+    from muniment.audit.service_report import ServiceReport
     from muniment.core.keeping.job import KindCount
     from muniment.crypto.member import MemberSecret
     from muniment.engine.grid import Grid
@@ -222,10 +223,14 @@ class Composition(Protocol):
         ask_nodes: bool,
         deep: bool,
     ) -> AuditReport:
-        """Audit what the home has of a volume, and with `ask_nodes` its blobs on the grid.
+        """Audit what the home has of a volume, and with `ask_nodes` its blobs on the grid, if there is one.
 
-        Raises: VolumeUnknown, PassphraseWrong; GridUnknown, RosterEmpty.
+        Raises: VolumeUnknown, PassphraseWrong.
         """
+        ...
+
+    async def audit_logs(self, folder: Path) -> ServiceReport:
+        """Audit all logs of a service's folder.  Raises: ConfigInvalid: it is none; DiskFull, StoreFailed."""
         ...
 
     def backup_logs(self, folder: Path, target: Path) -> list[Path]:

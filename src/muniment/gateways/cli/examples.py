@@ -77,6 +77,7 @@ EXAMPLES: Final[dict[str, str]] = {
     "log backup": "muni log backup log /backup/log",
     "log rehost": "muni log rehost books log2; muni log rehost --from-grid @books.cap log2",
     "log archive": "muni log archive books",
+    "log audit": "muni log audit log --json",
     "audit": "muni audit --deep books",
     "evidence verify": "muni evidence verify evidence-1f0c52b0a8d14e73",
     "witness run": "muni witness run --once books",

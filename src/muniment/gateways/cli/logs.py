@@ -11,6 +11,7 @@ from typing import Any
 
 import click
 
+from muniment.gateways.cli.audit import EXIT
 from muniment.gateways.cli.context import Context, Refusal, json_option, pass_context
 from muniment.gateways.cli.passphrases import passphrase_of
 from muniment.gateways.cli.processes import ADVERTISE, FOLDER, HOST, PORT, serving
@@ -75,6 +76,21 @@ def log_backup(context: Context, folder: Path, target: Path) -> None:
     copies = context.composition.backup_logs(folder, target)
     context.emit({"copies": [str(copy) for copy in copies]}, "\n".join(map(str, copies)))
     context.remark(f"{count_text(len(copies), 'log')} copied")
+
+
+@log.command("audit")
+@FOLDER
+@json_option
+@pass_context
+def log_audit(context: Context, folder: Path) -> int:
+    """Verify all logs of a service again; it may run meanwhile.
+
+    Everything that needs no key of a volume: every signature, right, hash and checkpoint, the databases, the
+    service's key.  Content is for members to audit ('muni audit').
+    """
+    report = context.run(lambda: context.composition.audit_logs(folder))
+    context.emit(report.to_json(), report.text())
+    return EXIT[report.verdict]
 
 
 @log.command("rehost", epilog=CAP_HELP)
