@@ -68,11 +68,10 @@ class BufferPool(Generic[_K, _B]):
             try:
                 await turn
             except asyncio.CancelledError:
-                if turn.done() and not turn.cancelled():
-                    self._give_back(size)  # it was granted in the same moment
+                if turn.cancelled():
+                    self._grant()  # who comes after it may fit
                 else:
-                    self._waiting.remove((size, turn))
-                    self._grant()
+                    self._give_back(size)  # it was granted in the same moment
                 raise
         else:
             self.used_bytes += size
@@ -116,6 +115,9 @@ class BufferPool(Generic[_K, _B]):
         self._grant()
 
     def _grant(self) -> None:
+        # A turn is cancelled at once, and who waited for it learns so a moment later: buffers that come back
+        # in between are for the next.
+        self._waiting = deque(waiting for waiting in self._waiting if not waiting[1].cancelled())
         while self._waiting and self._fits(self._waiting[0][0]):
             size, turn = self._waiting.popleft()
             self.used_bytes += size

@@ -116,6 +116,20 @@ async def test_a_wait_cancelled_in_the_moment_it_was_granted_gives_back() -> Non
     assert pool.used_bytes == 0
 
 
+async def test_a_buffer_that_comes_back_in_the_moment_of_a_cancellation_is_for_the_next() -> None:
+    pool = pool_of(100)
+    first = await pool.acquire(60)
+    gone, next_one = (asyncio.ensure_future(pool.acquire(80)) for _ in range(2))
+    await asyncio.sleep(0)
+    gone.cancel()
+    pool.release(60, first)  # before the cancelled one has run
+    with pytest.raises(asyncio.CancelledError):
+        await gone
+    pool.release(80, await next_one)
+    assert not pool.contended
+    assert pool.used_bytes == 0
+
+
 async def test_somebody_is_told_that_memory_is_short() -> None:
     told: list[int] = []
     pool: BufferPool[int, bytearray] = BufferPool(
