@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ssl
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable
 from dataclasses import dataclass
 
 import msgspec
@@ -26,6 +26,9 @@ class NoBody:
     """A request body that is never read."""
 
     def __aiter__(self) -> AsyncIterator[bytes]:
+        raise AssertionError
+
+    def __call__(self) -> Awaitable[bytes]:
         raise AssertionError
 
 
