@@ -4,7 +4,7 @@
     +-- CallerError        you asked for something that cannot be granted
     |   +-- InvalidCap, NotCapable, InvalidCoding, InvalidRequest, RangeOutOfBounds
     |   +-- TokenRejected, ClockSkewed, AccountRefused, ReservationMissing, BodyTooLarge, ShareUnknown
-    |   +-- OperationRejected
+    |   +-- OperationRejected, ContentPruned
     |   +-- VolumeUnknown, PathUnknown, PassphraseWrong, JobUnknown
     |   +-- EntryRefused   an entry may not follow in its log
     |       +-- EntryMisplaced, AuthorChainBroken, EpochPassed, EntryTimeWrong, RotationDue
@@ -239,6 +239,26 @@ class JobUnknown(CallerError):
     code = "job-unknown"
     says = "there is no job {job} in the queue"
     hint = "'muni queue list' shows what there is; a job that is done is gone"
+
+
+@dataclass(eq=False)
+class ContentPruned(CallerError):
+    """An owner let content of the past go that was asked for.
+
+    Attributes:
+        entry: the prune.
+        rule: the entry with the rule that allowed it; -1: none did.
+        keep_s: how long that keeps versions, in seconds.
+    """
+
+    entry: int
+    rule: int
+    keep_s: int
+    code = "pruned"
+    says = (
+        "pruned: by entry {entry} under the rule of entry {rule}, by which versions are kept for {keep_s} s"
+    )
+    hint = "nobody has that content any more; 'muni history' shows which versions there are"
 
 
 @dataclass(eq=False)

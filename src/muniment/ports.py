@@ -628,7 +628,15 @@ class ViewStart(Protocol):
         ...
 
 
-class VolumeView(View, ViewHistory, ViewStart, Protocol):
+class ViewRows(Protocol):
+    """All that a view ever knew, row by row; as `View` in all else."""
+
+    def row_versions(self) -> Iterator[RowVersion]:
+        """Every row that is or was, but for the counter, in no order.  Raises: StoreFailed."""
+        ...
+
+
+class VolumeView(View, ViewHistory, ViewStart, ViewRows, Protocol):
     """A view with all its faces; what drivers implement."""
 
 
@@ -712,10 +720,12 @@ class NamedBlobs:
     Attributes:
         added: that the entry refers to.
         pruned: that nothing kept refers to any more, as a prune states.
+        pruned_size: how many entries that prune looked at: what later ones name is kept; None: all before it.
     """
 
     added: tuple[BlobName, ...] = ()
     pruned: tuple[BlobName, ...] = ()
+    pruned_size: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -754,7 +764,8 @@ class BlobBook(Protocol):
     def kept(self, after: BlobId | None, limit: int) -> Sequence[BlobName]:
         """A page of the blobs that are referred to, in the order of BlobIds: those behind `after`.
 
-        A blob is referred to if an entry names it and no prune since does.  Fewer than `limit` are the last.
+        A blob is referred to if an entry names it and no prune that looked at that entry does.  Fewer than
+        `limit` are the last.
         """
         ...
 
@@ -848,10 +859,6 @@ class ViewEntry:
 class AuditedView(VolumeView, Inspectable, Protocol):
     """A view that can be audited: it shows all that it keeps, not only what a question asks for."""
 
-    def row_versions(self) -> Iterator[RowVersion]:
-        """Every row that is or was, but for the counter, in no order.  Raises: StoreFailed."""
-        ...
-
     def entry_rows(self, start: int, stop: int) -> Sequence[ViewEntry]:
         """Entries from `start` to `stop` - 1, as far as they are folded.
 
@@ -870,6 +877,7 @@ class BlobCondition:
         damaged: copies of shares that were read and do not verify.
         missing: shares of which no node has a copy, though all nodes answer.
         offline: shares that only nodes can have that do not answer.
+        consistent: False: every share verifies alone, and they are not of one content.
     """
 
     name: BlobName
@@ -877,6 +885,7 @@ class BlobCondition:
     damaged: int
     missing: int
     offline: int
+    consistent: bool = True
 
 
 class BlobChecker(Protocol):

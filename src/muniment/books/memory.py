@@ -20,7 +20,7 @@ class MemoryBlobBook:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._size = 0
-        self._blobs: dict[BlobId, tuple[BlobName, bool]] = {}
+        self._blobs: dict[BlobId, tuple[BlobName, int, int]] = {}  # the last entries that name and prune it
         self._sightings: dict[BlobId, dict[Slot, Sighting]] = {}
         self._answers: dict[NodeId, float] = {}
 
@@ -32,26 +32,34 @@ class MemoryBlobBook:
         with self._lock:
             if start != self._size:
                 raise InternalError(reason=f"entries from {start} on do not follow in the blob book")
-            for entry in entries:
-                self._blobs.update((name.blob, (name, True)) for name in entry.added)
-                self._blobs.update(
-                    (name.blob, (name, False)) for name in entry.pruned if name.blob in self._blobs
-                )
+            for at, entry in enumerate(entries, start):
+                for name in entry.added:
+                    pruned = self._blobs[name.blob][2] if name.blob in self._blobs else -1
+                    self._blobs[name.blob] = name, at, pruned
+                last = at if entry.pruned_size is None else entry.pruned_size - 1
+                for name in entry.pruned:
+                    if name.blob in self._blobs:
+                        known, named, pruned = self._blobs[name.blob]
+                        self._blobs[name.blob] = known, named, max(last, pruned)
             self._size += len(entries)
 
     def kept(self, after: BlobId | None, limit: int) -> list[BlobName]:
         with self._lock:
             order = sorted(self._blobs)
             behind = order[bisect_right(order, after) :] if after else order
-            return [self._blobs[blob][0] for blob in behind if self._blobs[blob][1]][:limit]
+            return [self._blobs[blob][0] for blob in behind if self._kept(blob)][:limit]
 
     def is_kept(self, blobs: Iterable[BlobId]) -> list[bool]:
         with self._lock:
-            return [blob in self._blobs and self._blobs[blob][1] for blob in blobs]
+            return [blob in self._blobs and self._kept(blob) for blob in blobs]
 
     def count(self) -> tuple[int, int]:
         with self._lock:
-            return len(self._blobs), sum(kept for _, kept in self._blobs.values())
+            return len(self._blobs), sum(map(self._kept, self._blobs))
+
+    def _kept(self, blob: BlobId) -> bool:
+        _, named, pruned = self._blobs[blob]
+        return pruned < named
 
     def note(
         self,

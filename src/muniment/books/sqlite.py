@@ -31,7 +31,7 @@ CREATE TABLE blobs (
     blob BLOB PRIMARY KEY,                 -- BlobId, 32 bytes
     shape BLOB NOT NULL,                   -- codec, k, n, length as in the BlobId, 13 bytes
     named INTEGER NOT NULL,                -- index of the last entry that names it
-    pruned INTEGER NOT NULL DEFAULT -1     -- of the last prune that does; -1: none.  Smaller than named: kept
+    pruned INTEGER NOT NULL DEFAULT -1     -- last entry that a prune of it saw; -1: none.  Kept: < named
 ) STRICT, WITHOUT ROWID;
 
 -- What was last seen of each share at each node; a row goes when the node says it has it not.
@@ -77,7 +77,11 @@ class SqliteBlobBook:
             for at, entry in enumerate(entries)
             for name in entry.added
         ]
-        pruned = [(start + at, name.blob) for at, entry in enumerate(entries) for name in entry.pruned]
+        pruned = [
+            (start + at if entry.pruned_size is None else entry.pruned_size - 1, name.blob)
+            for at, entry in enumerate(entries)
+            for name in entry.pruned
+        ]
         with self._file.transaction() as sqlite:
             if sqlite.execute("SELECT size FROM head").fetchone()[0] != start:
                 raise InternalError(reason=f"entries from {start} on do not follow in the blob book")
@@ -86,7 +90,7 @@ class SqliteBlobBook:
                 " ON CONFLICT DO UPDATE SET named = excluded.named",
                 added,
             )
-            sqlite.executemany("UPDATE blobs SET pruned = ? WHERE blob = ?", pruned)
+            sqlite.executemany("UPDATE blobs SET pruned = max(pruned, ?) WHERE blob = ?", pruned)
             sqlite.execute("UPDATE head SET size = ?", (start + len(entries),))
 
     def kept(self, after: BlobId | None, limit: int) -> list[BlobName]:

@@ -168,11 +168,13 @@ class Pruned:
         index: of the entry.
         author: whose it is.
         act: what it says in clear.
+        rules: that were in force.
     """
 
     index: int
     author: MemberId
     act: Prune
+    rules: Mapping[int, Rule]
 
 
 @dataclass(frozen=True, slots=True)
@@ -619,7 +621,7 @@ class Membership:
             case Report(urgent):
                 self._reports[author, urgent] = Reported(index, author, self.time_ns, urgent)
             case Prune():
-                self._prunes += (Pruned(index, author, act),)
+                self._prunes += (Pruned(index, author, act, dict(self._rules)),)
             case Retain(inode, keep_s):
                 self.ruled = index + 1
                 self._rules.pop(inode, None)

@@ -20,7 +20,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Final, TypeVar
 
-from muniment.core.entries import Place, seal_transaction
+from muniment.core.entries import Place, seal_statement, seal_transaction
 from muniment.core.keys import EpochKeys, mend, rotation
 from muniment.core.membership import Membership
 from muniment.core.tree_state import TreeReading
@@ -59,6 +59,8 @@ BlobPlan = Callable[[TreeReading, tuple[BlobRef, ...]], Transaction]
 """Makes a transaction for a state, and for the blobs as they are stored now; called again like a `Plan`."""
 
 ActPlan = Callable[[Membership], Act]
+StatementPlan = Callable[[Membership], tuple[Act, bytes]]
+"""An act that has a statement, and that statement."""
 
 _log = logging.getLogger(__name__)
 _TRIES: Final = 8
@@ -303,6 +305,16 @@ class Volume:
         """Make one membership act.  Raises: as `commit`."""
         async with self._turn:
             return await self._append(lambda place: place.entry(plan(self.membership)))
+
+    async def declare(self, plan: StatementPlan) -> Committed:
+        """Make one act that says something to the verify right.  Raises: as `commit`."""
+
+        def make(place: Place) -> Entry:
+            act, statement = plan(self.membership)
+            return seal_statement(place, act, statement, self._keys(place.epoch), self._entropy)
+
+        async with self._turn:
+            return await self._append(make)
 
     async def _append(self, make: Callable[[Place], Entry]) -> Committed:
         """Sign, order and follow; what changed under us is planned anew, what was lost is sent again."""

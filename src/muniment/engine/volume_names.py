@@ -16,6 +16,7 @@ from typing import Final, TypeVar
 from muniment.core.fold import apply
 from muniment.core.history import FileVersion
 from muniment.core.tree_state import Inode, TreeReading
+from muniment.engine.pruning import past_reading
 from muniment.engine.volume import Committed, Plan, Volume
 from muniment.engine.volume_plans import (
     NewFacts,
@@ -70,8 +71,14 @@ class VolumeNames:
     # --- looking ------------------------------------------------------------------------------
 
     async def look(self, look: Callable[[TreeReading], _T], *, at: int | None = None) -> _T:
-        """What `look` finds in the present state, or after the entry `at`; in the volume's thread."""
-        return await self._volume.run(lambda: look(self._volume.view.reading(at)))
+        """What `look` finds in the present state, or after the entry `at`; in the volume's thread.
+
+        Raises: ContentPruned: it looks at content of the past that is gone.
+        """
+        return await self._volume.run(lambda: look(self._reading(at)))
+
+    def _reading(self, at: int | None) -> TreeReading:
+        return self._volume.view.reading() if at is None else past_reading(self._volume, at)
 
     async def find(self, path: bytes, *, at: int | None = None, follow: bool = True) -> Inode:
         """What stands under a path, now or after the entry `at`.  Raises: PathUnknown, InvalidRequest."""
@@ -202,7 +209,7 @@ class VolumeNames:
         """Copy a file, link or folder within the volume: names and references only, no content moves."""
 
         def plan(state: TreeReading) -> Transaction:
-            past = state if at is None else self._volume.view.reading(at)
+            past = state if at is None else self._reading(at)
             old = named(locate(past, path, follow=False), path)
             assert old.inode is not None
             new = into(state, _target(state, new_path), old.name)
@@ -217,11 +224,12 @@ class VolumeNames:
     async def restore(self, path: bytes, at: int, *, message: str = "") -> Committed:
         """Bring a file or folder back to what it was after the entry `at`, in one transaction.
 
-        What stands there now is replaced, and stays in the history.  Raises: PathUnknown: it was not there.
+        What stands there now is replaced, and stays in the history.
+        Raises: PathUnknown: it was not there; ContentPruned.
         """
 
         def plan(state: TreeReading) -> Transaction:
-            past = self._volume.view.reading(at)
+            past = self._reading(at)
             old = locate(past, path, follow=False)
             if old.inode is None:
                 raise PathUnknown(path=path_text(path))

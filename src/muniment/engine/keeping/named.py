@@ -5,13 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from muniment.core.entries import open_names
+from muniment.core.entries import open_names, open_pruned
 from muniment.core.key_ring import KeyRing
 from muniment.crypto.entries import known_entry
 from muniment.engine.volume import Volume
 from muniment.errors import MalformedRecord
 from muniment.ids import VolumeId
 from muniment.ports import LogStore, NamedBlobs
+from muniment.spec.act import Prune
 from muniment.spec.limits import MIB
 
 _READ_BYTES: Final = 4 * MIB
@@ -61,6 +62,9 @@ def _named(replica: LogStore, ring: KeyRing, start: int) -> list[NamedBlobs]:
     found = []
     for signed in replica.read(start, replica.size, bytes_max=_READ_BYTES):
         entry = known_entry(signed).entry
+        if isinstance(entry.act, Prune):
+            found.append(NamedBlobs(pruned=open_pruned(entry, ring), pruned_size=entry.act.size))
+            continue
         if entry.act is not None:
             found.append(NamedBlobs())
             continue

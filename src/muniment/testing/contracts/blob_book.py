@@ -64,6 +64,18 @@ class BlobBookContract:
         book.take_in(3, [prunes(2), adds(1)])
         assert list(book.kept(None, 10)) == [blob(1), blob(3)]
 
+    def test_what_was_named_behind_what_a_prune_looked_at_is_kept(self, opened: OpenBook) -> None:
+        book = opened()
+        gone = (blob(1), blob(2), blob(3))
+        book.take_in(0, [adds(1, 2, 3), adds(2), NamedBlobs(pruned=gone, pruned_size=1)])
+        assert list(book.kept(None, 10)) == [blob(2)]
+        book.take_in(
+            3, [NamedBlobs(pruned=(blob(2),), pruned_size=3), NamedBlobs(pruned=gone, pruned_size=1)]
+        )
+        assert list(book.kept(None, 10)) == []
+        book.take_in(5, [adds(3)])
+        assert list(book.kept(None, 10)) == [blob(3)]
+
     def test_entries_are_taken_in_once_and_in_order(self, opened: OpenBook) -> None:
         book = opened()
         book.take_in(0, [adds(1)])

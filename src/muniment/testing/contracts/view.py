@@ -15,7 +15,7 @@ import pytest
 
 from muniment.core.fold import apply
 from muniment.core.history import FileVersion, InodeDifference, NameDifference
-from muniment.core.state_hash import StateHash, initial
+from muniment.core.state_hash import EMPTY, StateHash, initial
 from muniment.core.tree_state import ROOT_INODE, Inode, Name, Rejection, StoredExtent
 from muniment.errors import HistoryMissing, InternalError, InvalidRequest, MalformedRecord
 from muniment.ids import MemberId
@@ -39,6 +39,7 @@ from muniment.spec.operation import (
     Write,
 )
 from muniment.spec.transaction import Transaction
+from muniment.spec.view_row import next_inode_row
 from muniment.testing.sample_volume import (
     EPOCH_NS,
     RandomVolume,
@@ -506,6 +507,17 @@ class ViewContract:
         assert names(view, at=dict(view.snapshots())[b"a second"]) == [b"a", b"b"]
         assert [view.reading(at).has_snapshot(b"first") for at in range(-1, 3)] == [False, False, True, True]
         assert view.reading().has_snapshot(b"a second")
+
+    def test_all_rows_that_ever_were_are_told_with_their_times(self, view: VolumeView) -> None:
+        trees = fold_random(view, 4, 40, 8)
+        versions = list(view.row_versions())
+        assert len(versions) == len({(one.row, one.since) for one in versions})
+        names = dict(view.snapshots())
+        for at, tree in enumerate(trees):
+            valid = [one.row for one in versions if one.since <= at and (one.until is None or at < one.until)]
+            snapshots = {name: then + 1 for name, then in names.items() if then < at}
+            rows = [*valid, next_inode_row(tree.next_inode)]
+            assert EMPTY.changed((), rows) == tree.state_hash(snapshots)
 
     def test_every_blob_that_content_refers_to(self, view: VolumeView) -> None:
         lying = BlobRef(A.name, B.key, A.plain_bytes, A.compression)  # the same blob under another key
