@@ -69,6 +69,13 @@ class BlobAudit:
         shape = one.name.shape
         self._report.shares_offline += one.offline
         self._report.blobs_out_of_reach += one.live < shape.k <= one.live + one.offline
+        if not one.consistent:
+            self._report.damaged(
+                f"blob {id_text(one.name.blob)}",
+                "each of its shares verifies, and they are not of one content",
+                "whoever stored it made it so: it reads as one thing or not at all, as nodes answer; "
+                "have its file written again",
+            )
         wrong = []
         if one.damaged:
             wrong.append(f"{one.damaged} copies of shares do not verify")

@@ -69,3 +69,25 @@ def rebuild(
         if tree_root(leaves[number]) != roots[number * HASH_BYTES : (number + 1) * HASH_BYTES]:
             raise BlobInconsistent(blob=name.blob)
     return RebuiltShares(name, roots, leaves, shares)
+
+
+def check_fit(name: BlobName, numbers: Sequence[int], given: OpenBuffers) -> None:
+    """Whether all n shares that the name commits to are of one content, whichever k of them are at hand.
+
+    Args:
+        name: the blob.
+        numbers: the k shares in `given` that were checked.
+    Raises: BlobInconsistent: each share verifies, and yet other k give something else.
+    Cost: O(k * (n - k) * share), BLAKE3 over n - k shares, and memory for one.
+    """
+    shape = name.shape
+    roots = decode_header(given.head(numbers[0])).roots
+    if shape.codec is CodecId.REP:
+        if roots != roots[:HASH_BYTES] * shape.n:
+            raise BlobInconsistent(blob=name.blob)
+        return
+    sources, room = given.checked(numbers), memoryview(bytearray(shape.share_bytes))
+    for number in set(range(shape.n)) - set(numbers):
+        codec_for(coding_of(shape)).decode(sources, numbers, [(number, room)])
+        if tree_root(leaf_hashes(room)) != roots[number * HASH_BYTES : (number + 1) * HASH_BYTES]:
+            raise BlobInconsistent(blob=name.blob)

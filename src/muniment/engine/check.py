@@ -27,11 +27,14 @@ from muniment.engine.kernels import Kernels
 from muniment.engine.lane import Lane
 from muniment.engine.nodes import Nodes
 from muniment.engine.policy import PlacementName
+from muniment.engine.results import DownloadTally
 from muniment.errors import (
+    BlobInconsistent,
     MunimentError,
     NodeUnreachable,
     ShareCorrupt,
     ShareUnknown,
+    TooFewShares,
 )
 from muniment.ids import NodeId, ShareNumber, id_text
 from muniment.merkle.share_tree import check_proof, check_share
@@ -60,7 +63,7 @@ class Depth(enum.Enum):
     """Every byte is read and verified."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Target:
     """A blob to check, and what was found of it.
 
@@ -68,11 +71,13 @@ class _Target:
         name: the blob.
         manifest: whether it is one.
         states: of every (share, node) that a node says it holds.
+        consistent: its shares are of one content, as far as that was looked at.
     """
 
     name: BlobName
     manifest: bool
     states: dict[Slot, ShareState] = field(default_factory=dict)
+    consistent: bool = True
 
 
 class Check:
@@ -85,6 +90,7 @@ class Check:
         placement: says where shares should be.
         depth: how much nodes are believed.
         seed: of the challenge, 32 bytes that no node could know before; for PROVEN.
+        fit: whether shares are of one content is looked at too, which takes k shares of each blob once more.
     """
 
     def __init__(
@@ -96,7 +102,9 @@ class Check:
         depth: Depth,
         *,
         seed: bytes = b"",
+        fit: bool = False,
     ) -> None:
+        self._fit = fit
         self._nodes = nodes
         self._fetcher = fetcher
         self._kernels = kernels
@@ -162,6 +170,8 @@ class Check:
                 await asyncio.gather(*(self._prove_all(lane, batch) for lane in lanes))
             case Depth.READ:
                 await self._verify_all(batch)
+        if self._fit:
+            await self._fit_all(batch)
         return [self._blob(target) for target in batch]
 
     async def _locate(self, lane: Lane, batch: Sequence[_Target]) -> list[frozenset[ShareNumber]] | None:
@@ -193,7 +203,30 @@ class Check:
             ShareHealth(ShareNumber(at), tuple(sorted(found.items(), key=lambda item: item[0])))
             for at, found in enumerate(nodes)
         )
-        return BlobHealth(target.name, target.manifest, shares)
+        return BlobHealth(target.name, target.manifest, shares, target.consistent)
+
+    # --- fitting
+
+    async def _fit_all(self, batch: Sequence[_Target]) -> None:
+        """Put down which blobs are of more than one content; the fetcher bounds how many are read at once."""
+        try:
+            async with asyncio.TaskGroup() as group:
+                for target in batch:
+                    group.create_task(self._fit_one(target))
+        except BaseExceptionGroup as errors:
+            error = first_error(errors)
+            raise error from error.__cause__
+
+    async def _fit_one(self, target: _Target) -> None:
+        live = {slot.share for slot, state in target.states.items() if state is ShareState.HELD}
+        if len(live) < target.name.shape.k:
+            return
+        try:
+            await self._fetcher.check_fit(target.name, DownloadTally())
+        except BlobInconsistent:
+            target.consistent = False
+        except TooFewShares:
+            return  # what is missing, damaged or offline was told before
 
     # --- proving
 

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from muniment.core.rebuilding import RebuiltShares, rebuild
+from muniment.core.rebuilding import RebuiltShares, check_fit, rebuild
 from muniment.core.sealing import BlobBuffers, OpenBuffers, open_blob, open_manifest, open_verify_half
 from muniment.crypto.cipher import TAG_BYTES
 from muniment.engine.buffers import BufferPool, size_class
@@ -141,6 +141,18 @@ class Fetcher:
         rebuilt, lease = await self._fetch(name, name.shape.length, opener, tally)
         self._leave(lease)
         return rebuilt
+
+    async def check_fit(self, name: BlobName, tally: DownloadTally) -> None:
+        """Fetch and check k shares, and hold all others against what they must be then.
+
+        Raises: TooFewShares; BlobInconsistent: the shares are not those of one content.
+        """
+
+        def opener(numbers: Sequence[int], buffers: OpenBuffers) -> None:
+            check_fit(name, numbers, buffers)
+
+        _, lease = await self._fetch(name, name.shape.length, opener, tally)
+        self._leave(lease)
 
     async def aclose(self) -> None:
         """Break off every fetch."""

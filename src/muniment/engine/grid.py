@@ -416,7 +416,7 @@ class Grid:
         A share that nobody shows counts as missing only if every node of the roster answers.
         """
         self._nodes.require_nodes()
-        check = self.checker(Depth.READ if verify else Depth.ASKED)
+        check = self.checker(Depth.READ if verify else Depth.ASKED, fit=verify)
         found = await check.blobs(names)
         return [_condition(health, everybody=not check.somebody_offline) for health in found]
 
@@ -433,14 +433,15 @@ class Grid:
 
     # --- for keepers
 
-    def checker(self, depth: Depth, seed: bytes = b"") -> Check:
+    def checker(self, depth: Depth, seed: bytes = b"", *, fit: bool = False) -> Check:
         """What looks for blobs; one for each round, since it remembers who did not answer.
 
         Args:
             seed: of the challenges, for PROVEN.
+            fit: whether a blob's shares are of one content is looked at too.
         """
         placement = self._policy.placement
-        return Check(self._nodes, self._fetcher, self._kernels, placement, depth, seed=seed)
+        return Check(self._nodes, self._fetcher, self._kernels, placement, depth, seed=seed, fit=fit)
 
     def repairer(self, throttle: Throttle, *, below: int | None = None, move: bool = False) -> Repairer:
         """What carries out plans; see `repair`."""
@@ -500,7 +501,7 @@ def _condition(health: BlobHealth, *, everybody: bool) -> BlobCondition:
     missing, offline = states[ShareState.MISSING], states[ShareState.OFFLINE]
     if not everybody:
         missing, offline = 0, missing + offline
-    return BlobCondition(health.name, health.live, damaged, missing, offline)
+    return BlobCondition(health.name, health.live, damaged, missing, offline, health.consistent)
 
 
 def _kind(cap: Cap) -> str:

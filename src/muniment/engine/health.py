@@ -60,11 +60,13 @@ class BlobHealth:
         name: the blob.
         manifest: whether it is a manifest; without it nothing below can be read.
         shares: all n, in order.
+        consistent: False: every share verifies alone, and they are not of one content.
     """
 
     name: BlobName
     manifest: bool
     shares: tuple[ShareHealth, ...]
+    consistent: bool = True
 
     @property
     def live(self) -> int:
