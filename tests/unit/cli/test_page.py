@@ -81,12 +81,16 @@ FILES_WORDS: dict[str, list[str | Path]] = {
     "mv": ["b:/tree/file", "b:/moved"], "rm": ["b:/tree/file"], "ln": ["b:/tree/file", "b:/linked"],
     "chmod": ["600", "b:/tree/file"], "touch": ["b:/tree/file"], "history": ["b:"], "diff": ["b:", "1"],
     "restore": ["b:/was", "--at", "5"], "snapshot": ["b:"], "share": ["b:/tree/file"],
+    "retention set": ["b:/tree", "--keep", "3y"], "retention show": ["b:/tree"],
+    "hold on": ["b:/tree", "--reason", "case 7"], "hold off": ["b:/empty", "--reason", "closed"],
+    "prune": ["-y", "b"],
 }  # fmt: skip
 
 
 def files_world(world: FakeComposition, tree: Path, home: Path) -> None:
     """A volume `b` with a folder, a snapshot, and what entry 5 made and entry 6 removed."""
     world.home = home
+    (tree.parent / "longer").write_bytes(CONTENT * 5)
     for words in (
         ["identity", "new", "--unlocked"],
         ["volume", "create", "b"],
@@ -95,6 +99,10 @@ def files_world(world: FakeComposition, tree: Path, home: Path) -> None:
         ["snapshot", "b:", "named"],
         ["mkdir", "b:/was"],
         ["rmdir", "b:/was"],
+        ["retention", "set", "b:", "--keep", "0"],
+        ["hold", "on", "b:/empty", "--reason", "a test"],
+        ["put", tree.parent / "longer", "b:/twice"],
+        ["put", tree / "file", "b:/twice"],
     ):
         assert muni(world, *words).code in (0, 6), words
 

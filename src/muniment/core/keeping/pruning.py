@@ -36,6 +36,7 @@ class RowTime(Protocol):
 class _Place:
     """A name that an inode had."""
 
+    name: bytes
     parent: int
     since: int
     until: int
@@ -57,11 +58,13 @@ class FilePruned:
 
     Attributes:
         inode: of the file.
+        path: where it is, or was last; one of several.
         rule: that lets them go.
         ends: entries that took their place, in order.
     """
 
     inode: int
+    path: bytes
     rule: Rule
     ends: tuple[int, ...]
 
@@ -84,6 +87,11 @@ class PrunePlan:
     blobs: tuple[BlobName, ...]
     held: int
 
+    @property
+    def stored_bytes(self) -> int:
+        """What the nodes get back if all shares are in place."""
+        return sum(name.shape.n * name.shape.record_bytes for name in self.blobs)
+
 
 class TreePast:
     """Names and content of a volume over all of its history.
@@ -101,8 +109,8 @@ class TreePast:
         for one in rows:
             until = _OPEN if one.until is None else one.until
             if one.row[0] == NAME_TAG:
-                parent, _, inode, _ = name_fields(one.row)
-                self._places[inode].append(_Place(parent, one.since, until))
+                parent, name, inode, _ = name_fields(one.row)
+                self._places[inode].append(_Place(name, parent, one.since, until))
             elif one.row[0] == EXTENT_TAG:
                 inode, _, _, source, _ = extent_fields(one.row)
                 if isinstance(source, BlobRef):
@@ -131,32 +139,43 @@ class TreePast:
 
         With several names it is the one that keeps longest.  None: it is kept for ever, as nothing says else.
         """
-        places = self._places.get(inode, [])
-        last = max((place.until for place in places), default=0)
-        at = self.size - 1 if last >= self.size else last - 1
-        found = None
-        for place in places:
-            if place.since <= at < place.until:
-                rule = rules.get(inode) or self._rule_above(place.parent, at, rules)
-                if rule is None:
-                    return None
-                found = rule if found is None else max(found, rule, key=_length)
+        at, found = self._last(inode), None
+        for place in self._placed(inode, at):
+            rule = rules.get(inode) or self._rule_above(place.parent, at, rules)
+            if rule is None:
+                return None
+            found = rule if found is None else max(found, rule, key=_length)
         return found
 
-    def _rule_above(self, folder: int, at: int, rules: Mapping[int, Rule]) -> Rule | None:
-        for one in self._way_up(folder, at):
-            if one in rules:
-                return rules[one]
-        return None
+    def path_of(self, inode: int) -> bytes:
+        """Where a file is, or was last; with several names any of them."""
+        at = self._last(inode)
+        place = next(self._placed(inode, at), None)
+        if place is None:
+            return b""
+        above = [one.name for one in self._way_up(place.parent, at)]
+        return b"/".join([*reversed(above), place.name])
 
-    def _way_up(self, folder: int, at: int) -> Iterator[int]:
-        seen: set[int] = set()
-        while folder not in seen:  # the root stands under no name; a damaged view may have a circle
+    def _last(self, inode: int) -> int:
+        """The newest entry after which it has a name."""
+        last = max((place.until for place in self._places.get(inode, ())), default=0)
+        return self.size - 1 if last >= self.size else last - 1
+
+    def _placed(self, inode: int, at: int) -> Iterator[_Place]:
+        return (place for place in self._places.get(inode, ()) if place.since <= at < place.until)
+
+    def _rule_above(self, folder: int, at: int, rules: Mapping[int, Rule]) -> Rule | None:
+        if folder in rules:
+            return rules[folder]
+        return next((rules[one.parent] for one in self._way_up(folder, at) if one.parent in rules), None)
+
+    def _way_up(self, folder: int, at: int) -> Iterator[_Place]:
+        """The names of a folder and of those above it; the root stands under none."""
+        seen: set[int] = set()  # a damaged view may have a circle
+        while folder not in seen and (place := next(self._placed(folder, at), None)) is not None:
             seen.add(folder)
-            yield folder
-            for place in self._places.get(folder, ()):
-                if place.since <= at < place.until:
-                    folder = place.parent
+            yield place
+            folder = place.parent
 
     def plan(
         self,
@@ -201,7 +220,7 @@ class TreePast:
                 names[blob] = use.name
                 ends[use.inode].add(use.until)
         files = [
-            FilePruned(inode, rule, tuple(sorted(ends[inode])))
+            FilePruned(inode, self.path_of(inode), rule, tuple(sorted(ends[inode])))
             for inode in sorted(ends)
             if (rule := own[inode]) is not None
         ]
