@@ -7,12 +7,11 @@ from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 
 from muniment.crypto.identity import Identity
-from muniment.crypto.keeping import archive_account, keeper_account
 from muniment.engine.grid import Grid
 from muniment.engine.usage import AccountUsages
 from muniment.node.home import account_identity
-from muniment.node.keepers import weakened
-from muniment.node.volume_home import Passphrase, find_volume, holding
+from muniment.node.keepers import accounts_of
+from muniment.node.volume_home import Passphrase
 
 
 async def usage(
@@ -26,14 +25,7 @@ async def usage(
 
     Raises: VolumeUnknown, PassphraseWrong: before any node is asked; GridUnknown, RosterEmpty.
     """
-    of_volume: list[tuple[str, Identity]] = []
-    if name is not None:
-        known = find_volume(home, name)
-        secret = weakened(holding(home, known, passphrase))
-        of_volume = [
-            ("keeper", keeper_account(secret, known.volume)),
-            ("archive", archive_account(secret, known.volume)),
-        ]
+    of_volume = [] if name is None else accounts_of(home, name, passphrase)
     async with own_grid() as grid:
         found = [AccountUsages("own", account_identity(home).account, await grid.usage())]
     for kind, account in of_volume:

@@ -21,10 +21,11 @@ from typing import Final
 
 from muniment.books.sqlite import SqliteBlobBook
 from muniment.core.keeping.job import KindCount
-from muniment.crypto.keeping import keeper_account
+from muniment.crypto.identity import Identity
+from muniment.crypto.keeping import archive_account, keeper_account
 from muniment.crypto.member import MemberSecret, ReadSecret, VerifySecret
 from muniment.engine.follower import Follower
-from muniment.engine.keeping.archive import LogArchiver
+from muniment.engine.keeping.archive import ArchiveDuties, LogArchiver
 from muniment.engine.keeping.keeper import Duties, Keeper
 from muniment.engine.keeping.named import NamedByLog
 from muniment.engine.keeping.work import Worker
@@ -75,6 +76,19 @@ class Post:
 Tell = Callable[[Post], None]
 
 
+def accounts_of(home: Path, name: str, passphrase: Passphrase) -> list[tuple[str, Identity]]:
+    """The accounts under which this home keeps a volume: of its content, and of its log's archive.
+
+    Raises: VolumeUnknown, PassphraseWrong.
+    """
+    known = find_volume(home, name)
+    secret = weakened(holding(home, known, passphrase))
+    return [
+        ("keeper", keeper_account(secret, known.volume)),
+        ("archive", archive_account(secret, known.volume)),
+    ]
+
+
 def account_of(home: Path, name: str, passphrase: Passphrase) -> AccountId:
     """The account under which this home keeps a volume.  Raises: VolumeUnknown, PassphraseWrong."""
     known = find_volume(home, name)
@@ -86,11 +100,14 @@ async def keep_once(
 ) -> list[tuple[Post, KindCount]]:
     """Scan each volume once, and do all that is due; returns what was done, and the repairs still open.
 
+    Of the log everything is archived, whatever its age.
+
     Raises: VolumeUnknown, PassphraseWrong; LogForked; RosterEmpty; FolderBusy: another keeper of this home
         has one of them; StoreFailed, DiskFull.
     """
     async with contextlib.AsyncExitStack() as stack:
-        worker, posts = await _posts(stack, home, names, open_grid, passphrase, duties)
+        at_once = ArchiveDuties(interval_s=0.0)
+        worker, posts = await _posts(stack, home, names, open_grid, passphrase, duties, at_once)
         for post in posts:
             await post.begin(worker)
         await worker.flush()
@@ -139,6 +156,7 @@ async def _posts(
     open_grid: OpenGrid,
     passphrase: Passphrase,
     duties: Duties,
+    archive: ArchiveDuties | None = None,
 ) -> tuple[Worker, list[Post]]:
     queue = stack.enter_context(open_queue(home, make=True))
     worker = Worker(queue, clock=SystemClock(), chance=random.SystemRandom().random)
@@ -146,7 +164,8 @@ async def _posts(
     posts = []
     for known in found.values():
         secret = weakened(holding(home, known, passphrase))
-        posts.append(await stack.enter_async_context(_post(home, known, secret, open_grid, worker, duties)))
+        post = _post(home, known, secret, open_grid, worker, duties, archive)
+        posts.append(await stack.enter_async_context(post))
     return worker, posts
 
 
@@ -158,6 +177,7 @@ async def _post(
     open_grid: OpenGrid,
     worker: Worker,
     duties: Duties,
+    archive: ArchiveDuties | None,
 ) -> AsyncIterator[Post]:
     folder = known.folder / KEEPER_FOLDER
     try:
@@ -177,7 +197,7 @@ async def _post(
         stack.push_async_callback(volume.aclose)
         grid = await stack.enter_async_context(open_grid(account))
         keeper = Keeper(NamedByLog(volume), grid, book, worker, SystemClock(), secret.member, duties)
-        archiver = await open_archiver(stack, volume, secret, open_grid)
+        archiver = await open_archiver(stack, volume, secret, open_grid, archive)
         archiver.register(worker)
         yield Post(known, keeper, archiver, account.account)
 

@@ -26,12 +26,13 @@ if TYPE_CHECKING:
     from muniment.crypto.identity import Identity
     from muniment.crypto.member import MemberSecret
     from muniment.engine.grid import Grid
-    from muniment.engine.keeping.keeper import Duties, Keeper
+    from muniment.engine.keeping.keeper import Duties
     from muniment.engine.opened import KnownVolume, OpenVolume
     from muniment.engine.policy import Policy
     from muniment.engine.usage import AccountUsages
     from muniment.engine.volume_files import VolumeFiles
     from muniment.node.archives import Archived, Rehosted
+    from muniment.node.keepers import Post
     from muniment.node.witnesses import Tell
     from muniment.ports import VisibleQueue
     from muniment.spec.act import Role, VolumePolicy
@@ -338,21 +339,21 @@ class Root:
             lambda account: self.grid_of(account, home, roster),
         )
 
-    def keeper_account(self, home: Path, name: str, passphrase: Passphrase) -> str:
+    def keeper_accounts(self, home: Path, name: str, passphrase: Passphrase) -> dict[str, str]:
         from muniment.ids import id_text
         from muniment.node import keepers
 
-        return id_text(keepers.account_of(home, name, passphrase))
+        accounts = keepers.accounts_of(home, name, passphrase)
+        return {kind: id_text(identity.account) for kind, identity in accounts}
 
     async def keep_once(
         self, home: Path, names: Sequence[str], roster: str | None, passphrase: Passphrase, duties: Duties
-    ) -> list[tuple[KnownVolume, Keeper, KindCount]]:
+    ) -> list[tuple[Post, KindCount]]:
         from muniment.node import keepers
 
-        done = await keepers.keep_once(
+        return await keepers.keep_once(
             home, names, lambda account: self.grid_of(account, home, roster), passphrase, duties
         )
-        return [(post.known, post.keeper, left) for post, left in done]
 
     def run_keepers(
         self,
@@ -361,7 +362,7 @@ class Root:
         roster: str | None,
         passphrase: Passphrase,
         duties: Duties,
-        tell: Callable[[KnownVolume, Keeper], None],
+        tell: Callable[[Post], None],
     ) -> None:
         import asyncio
 
@@ -377,7 +378,7 @@ class Root:
                     lambda account: self.grid_of(account, home, roster),
                     passphrase,
                     duties,
-                    lambda post: tell(post.known, post.keeper),
+                    tell,
                 )
             )
 

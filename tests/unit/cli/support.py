@@ -17,13 +17,14 @@ from click.testing import CliRunner
 from muniment.crypto.identity import Identity
 from muniment.crypto.records import record_text, sign_record
 from muniment.engine.grid import Grid
-from muniment.engine.keeping.keeper import Duties, Keeper
-from muniment.engine.opened import KnownVolume, OpenVolume
+from muniment.engine.keeping.keeper import Duties
+from muniment.engine.opened import OpenVolume
 from muniment.engine.policy import Policy
 from muniment.engine.volume_files import VolumeFiles
 from muniment.errors import GridUnknown, MunimentError
 from muniment.gateways.cli.app import run
 from muniment.gateways.cli.composition import NewNode, Passphrase, Ready
+from muniment.node.keepers import Post
 from muniment.node.main import Root
 from muniment.spec.wire import NodeStatus, ScrubStatus
 from muniment.testing.fake_grid import FakeGrid
@@ -123,11 +124,11 @@ class FakeComposition(Root):
         roster: str | None,
         passphrase: Passphrase,
         duties: Duties,
-        tell: Callable[[KnownVolume, Keeper], None],
+        tell: Callable[[Post], None],
     ) -> None:
         """One scan, as if SIGTERM came then."""
-        for known, keeper, _ in asyncio.run(self.keep_once(home, names, roster, passphrase, duties)):
-            tell(known, keeper)
+        for post, _ in asyncio.run(self.keep_once(home, names, roster, passphrase, duties)):
+            tell(post)
 
     def default_home(self) -> Path:
         return self.home

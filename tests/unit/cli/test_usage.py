@@ -54,7 +54,12 @@ def test_a_volume_is_shown_by_the_account_that_keeps_it(
     assert anna.muni("keeper", "once", "books").code == 0
     accounts = {one["kind"]: one for one in anna.muni("usage", "books:", "--json").json["accounts"]}
     assert set(accounts) == {"own", "keeper", "archive"}
-    assert accounts["keeper"]["account"] == anna.muni("keeper", "account", "books").text.strip()
+    printed = anna.muni("keeper", "account", "books", "--json").json
+    assert printed == {kind: accounts[kind]["account"] for kind in ("keeper", "archive")}
+    assert anna.muni("keeper", "account", "books").lines == [
+        f"keeper   {printed['keeper']}",
+        f"archive  {printed['archive']}",
+    ]
     assert accounts["keeper"]["total"]["share_count"] >= 6
     assert accounts["own"]["total"]["share_count"] >= 6
     assert "the volume's content, as your keeper leases it" in anna.muni("usage", "books").text

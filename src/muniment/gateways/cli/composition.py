@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from muniment.core.keeping.job import KindCount
     from muniment.crypto.member import MemberSecret
     from muniment.engine.grid import Grid
-    from muniment.engine.keeping.archive import Standing
+    from muniment.engine.keeping.archive import LogArchiver, Standing
     from muniment.engine.keeping.keeper import Duties, Keeper
     from muniment.engine.keeping.restore import Restored
     from muniment.engine.opened import KnownVolume, OpenVolume
@@ -97,6 +97,23 @@ class LogArchive(Protocol):
     def account(self) -> AccountId: ...
     @property
     def standing(self) -> Standing: ...
+
+
+class KeeperPost(Protocol):
+    """A keeper at its volume.
+
+    Attributes:
+        known: the volume.
+        keeper: keeps its content.
+        archiver: keeps its log.
+    """
+
+    @property
+    def known(self) -> KnownVolume: ...
+    @property
+    def keeper(self) -> Keeper: ...
+    @property
+    def archiver(self) -> LogArchiver: ...
 
 
 class Composition(Protocol):
@@ -320,13 +337,16 @@ class Composition(Protocol):
         """
         ...
 
-    def keeper_account(self, home: Path, name: str, passphrase: Passphrase) -> str:
-        """The account under which this home keeps a volume.  Raises: VolumeUnknown, PassphraseWrong."""
+    def keeper_accounts(self, home: Path, name: str, passphrase: Passphrase) -> dict[str, str]:
+        """The accounts under which this home keeps a volume: `keeper` its content, `archive` its log.
+
+        Raises: VolumeUnknown, PassphraseWrong.
+        """
         ...
 
     async def keep_once(
         self, home: Path, names: Sequence[str], roster: str | None, passphrase: Passphrase, duties: Duties
-    ) -> list[tuple[KnownVolume, Keeper, KindCount]]:
+    ) -> Sequence[tuple[KeeperPost, KindCount]]:
         """Scan these volumes once and do what is due; returns what was done, and the repairs still open.
 
         Raises: VolumeUnknown, PassphraseWrong; LogForked; RosterEmpty; FolderBusy: another keeper of this
@@ -341,7 +361,7 @@ class Composition(Protocol):
         roster: str | None,
         passphrase: Passphrase,
         duties: Duties,
-        tell: Callable[[KnownVolume, Keeper], None],
+        tell: Callable[[KeeperPost], None],
     ) -> None:
         """Keep these volumes until SIGTERM or SIGINT, telling of each scan.  Raises: as `keep_once`."""
         ...

@@ -11,16 +11,20 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from muniment.core.keeping.repair import Condition
-from muniment.engine.opened import KnownVolume
 from muniment.gateways.cli import exit_codes
 from muniment.gateways.cli.context import Context, json_option, pass_context, printable
 from muniment.gateways.cli.passphrases import passphrase_of
-from muniment.gateways.cli.show import bytes_text, count_text
+from muniment.gateways.cli.show import bytes_text, count_text, table
 from muniment.gateways.cli.values import Size
 from muniment.ids import id_text
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from muniment.core.keeping.job import KindCount
+    from muniment.engine.keeping.archive import Standing
     from muniment.engine.keeping.keeper import Duties, Keeper
+    from muniment.gateways.cli.composition import KeeperPost
 
 _HOUR_S = 3600.0
 
@@ -99,12 +103,12 @@ def keeper_run(context: Context, /, volumes: tuple[str, ...], every: float, **op
     What is under way then goes on at the next start; 'muni queue' shows what there is to do.
     """
 
-    def tell(known: KnownVolume, one: Keeper) -> None:
+    def tell(post: KeeperPost) -> None:
         if context.json:
-            click.echo(json.dumps(_document(known, one)))
+            click.echo(json.dumps(_document(post)))
         else:
             moment = dt.datetime.now(dt.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-            click.echo(printable(f"{moment}  {_line(known, one)}"))
+            click.echo(printable(f"{moment}  {_line(post)}"))
 
     context.composition.run_keepers(
         context.home, volumes, context.grid, passphrase_of(context), _duties(every=every, **options), tell
@@ -117,32 +121,35 @@ def keeper_run(context: Context, /, volumes: tuple[str, ...], every: float, **op
 @json_option
 @pass_context
 def keeper_once(context: Context, /, volumes: tuple[str, ...], **options: Any) -> int:
-    """Scan volumes once, do all that is due, and end: for cron.
+    """Scan volumes once, do all that is due, archive their logs, and end: for cron.
 
     The exit code tells: 0 all shares are in place, 10 readable but something is still missing, 11 something
     is not readable at present.
     """
 
-    async def work() -> list[tuple[KnownVolume, Keeper, Any]]:
+    async def work() -> Sequence[tuple[KeeperPost, KindCount]]:
         return await context.composition.keep_once(
             context.home, volumes, context.grid, passphrase_of(context), _duties(**options)
         )
 
     done = context.run(work)
-    documents = [
-        _document(known, one) | {"open_repairs": left.waiting + left.aside} for known, one, left in done
-    ]
+    documents = [_document(post) | {"open_repairs": left.waiting + left.aside} for post, left in done]
     lines = []
-    for known, one, left in done:
-        lines.append(_line(known, one))
+    for post, left in done:
+        lines.append(_line(post))
         if left.waiting + left.aside:
             repairs = count_text(left.waiting + left.aside, "repair")
             lines.append(f"      {repairs} could not be done yet: see 'muni queue list', and run this again")
+        if not _archived(post.archiver.standing):
+            lines.append("      the log is not whole on the grid: see 'muni queue list', and run this again")
     context.emit({"kept": documents}, printable("\n".join(lines)))
-    if any(_lost(one) for _, one, _ in done):
+    if any(_lost(post.keeper) for post, _ in done):
         return exit_codes.UNRECOVERABLE
     missing = any(
-        left.waiting + left.aside or one.tally.conditions[Condition.DEGRADED] for _, one, left in done
+        left.waiting + left.aside
+        or post.keeper.tally.conditions[Condition.DEGRADED]
+        or not _archived(post.archiver.standing)
+        for post, left in done
     )
     return exit_codes.DEGRADED if missing else exit_codes.OK
 
@@ -152,19 +159,26 @@ def keeper_once(context: Context, /, volumes: tuple[str, ...], **options: Any) -
 @json_option
 @pass_context
 def keeper_account(context: Context, volume: str) -> None:
-    """Print the account under which this home keeps a volume.
+    """Print the accounts under which this home keeps a volume.
 
-    Nodes that serve invited accounts only must admit it ('muni node init --invite').
+    One is for its content, one for the archive of its log.  Nodes that serve invited accounts only must admit
+    both ('muni node init --invite').
     """
-    account = context.composition.keeper_account(context.home, volume, passphrase_of(context))
-    context.emit({"account": account}, account)
+    accounts = context.composition.keeper_accounts(context.home, volume, passphrase_of(context))
+    context.emit(accounts, table(list(accounts.items())))
 
 
 def _lost(one: Keeper) -> int:
     return one.tally.conditions[Condition.LOST] + one.tally.conditions[Condition.OUT_OF_REACH]
 
 
-def _line(known: KnownVolume, one: Keeper) -> str:
+def _archived(standing: Standing | None) -> bool:
+    """Whether all of a log is on the grid, with shares on enough nodes."""
+    return standing is not None and standing.archived == standing.size and not standing.weak
+
+
+def _line(post: KeeperPost) -> str:
+    known, one = post.known, post.keeper
     tally, repaired = one.tally, one.repaired
     blobs = count_text(tally.conditions.total(), "blob")
     parts = [f"{known.name}  {blobs}: {tally.conditions[Condition.WHOLE]} whole"]
@@ -184,10 +198,15 @@ def _line(known: KnownVolume, one: Keeper) -> str:
         parts.append(f"{tally.collected} given up")
     for reason, count in tally.unpaid.items():
         parts.append(f"{count} without a lease ({reason})")
+    if (standing := post.archiver.standing) is not None:
+        entries = count_text(standing.size, "entry", "entries")
+        weak = f" ({count_text(standing.weak, 'tile')} weak)" if standing.weak else ""
+        parts.append(f"log: {standing.archived} of {entries} archived{weak}")
     return ", ".join(parts)
 
 
-def _document(known: KnownVolume, one: Keeper) -> dict[str, Any]:
+def _document(post: KeeperPost) -> dict[str, Any]:
+    known, one, standing = post.known, post.keeper, post.archiver.standing
     tally, repaired = one.tally, one.repaired
     return {
         "volume": id_text(known.volume),
@@ -202,4 +221,14 @@ def _document(known: KnownVolume, one: Keeper) -> dict[str, Any]:
         "rebuilt_bytes": repaired.rebuilt_bytes,
         "moved_shares": repaired.moved,
         "read_bytes": repaired.read_bytes,
+        "archive": standing
+        and {
+            "entries": standing.size,
+            "archived": standing.archived,
+            "tiles": standing.tiles,
+            "tiles_bytes": standing.tiles_bytes,
+            "weak_tiles": standing.weak,
+            "silent_nodes": standing.silent,
+            "troubles": list(standing.troubles),
+        },
     }
