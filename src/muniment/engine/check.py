@@ -72,12 +72,14 @@ class _Target:
         manifest: whether it is one.
         states: of every (share, node) that a node says it holds.
         consistent: its shares are of one content, as far as that was looked at.
+        liars: nodes that sent what does not verify.
     """
 
     name: BlobName
     manifest: bool
     states: dict[Slot, ShareState] = field(default_factory=dict)
     consistent: bool = True
+    liars: set[NodeId] = field(default_factory=set)
 
 
 class Check:
@@ -203,7 +205,7 @@ class Check:
             ShareHealth(ShareNumber(at), tuple(sorted(found.items(), key=lambda item: item[0])))
             for at, found in enumerate(nodes)
         )
-        return BlobHealth(target.name, target.manifest, shares, target.consistent)
+        return BlobHealth(target.name, target.manifest, shares, target.consistent, frozenset(target.liars))
 
     # --- fitting
 
@@ -254,6 +256,8 @@ class Check:
             return
         for (target, slot, leaf), proof in zip(asked, proofs, strict=True):
             target.states[slot] = _proven(target.name, slot, leaf, proof)
+            if target.states[slot] is ShareState.DAMAGED:
+                target.liars.add(node)
 
     # --- verifying
 
@@ -283,6 +287,8 @@ class Check:
         try:
             heard = await asyncio.shield(answer)
             target.states[slot] = await self._state(name, slot.share, head, data, heard)
+            if isinstance(heard, Got) and target.states[slot] is ShareState.DAMAGED:
+                target.liars.add(slot.node)
         finally:
             if lane is not None:
                 lane.withdraw(job)

@@ -61,12 +61,14 @@ class BlobHealth:
         manifest: whether it is a manifest; without it nothing below can be read.
         shares: all n, in order.
         consistent: False: every share verifies alone, and they are not of one content.
+        liars: nodes that sent what does not verify instead of saying that they do not have it.
     """
 
     name: BlobName
     manifest: bool
     shares: tuple[ShareHealth, ...]
     consistent: bool = True
+    liars: frozenset[NodeId] = frozenset()
 
     @property
     def live(self) -> int:

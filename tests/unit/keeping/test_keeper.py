@@ -155,6 +155,32 @@ def test_lost_shares_come_back_and_are_leased() -> None:
     run_virtual(main())
 
 
+def test_a_node_that_lies_gets_nothing_of_what_it_lied_about() -> None:
+    """It says that it holds whatever is brought to it: a repair that believed that would never end."""
+
+    def last_byte(_: object, record: bytearray) -> bytearray:
+        record[-1] ^= 1
+        return record
+
+    async def main() -> None:
+        async with world(7) as w:
+            for seed in range(6):
+                await w.put(5000, seed)  # one leaf for each share: every challenge hits it
+            liar = max(w.grid.nodes, key=lambda node: len(node.shares))
+            lied_about = {key.blob for key in liar.shares}
+            liar.faults.tamper = last_byte
+            await w.keeper.begin()
+            await w.work(days=2.1)
+            assert w.keeper.tally.conditions == {Condition.WHOLE: 6}
+            assert w.keeper.repaired.rebuilt == len(lied_about)
+            assert w.keeper.repaired.moved == 0
+            honest = {key for node in w.grid.nodes if node is not liar for key in node.shares}
+            assert {key.blob for key in honest} >= lied_about
+            assert all(sum(key.blob == blob for key in honest) == 6 for blob in lied_about)
+
+    run_virtual(main())
+
+
 def test_a_node_that_is_away_for_an_hour_costs_nothing_and_for_days_its_shares() -> None:
     async def main() -> None:
         async with world(scan_s=DAY_S / 24) as w:

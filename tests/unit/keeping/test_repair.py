@@ -50,6 +50,19 @@ def test_missing_shares_alone_are_rebuilt_on_nodes_that_have_none() -> None:
     assert len({one.node for one in found.rebuild} | busy) == 6
 
 
+def test_a_node_that_lied_about_a_blob_gets_nothing_of_it_and_gives_away_what_it_has() -> None:
+    seen = placed(grid(9))
+    first, second, *_ = seen
+    seen[first] = Seen.DAMAGED
+    found = plan(BLOB, SHAPE, seen, grid(9), repair_below=6, avoid={first.node})
+    assert [one.share for one in found.rebuild] == [first.share]
+    assert first.node not in {one.node for one in found.rebuild}
+    assert found.avoid == {first.node}
+    seen[first] = Seen.HELD
+    found = plan(BLOB, SHAPE, seen, grid(9), repair_below=6, avoid={second.node})
+    assert [(one.share, one.source) for one in found.moves] == [(second.share, second.node)]
+
+
 def test_above_the_threshold_missing_shares_wait() -> None:
     seen = placed(grid(9))
     seen[next(iter(seen))] = Seen.DAMAGED

@@ -63,6 +63,7 @@ class Plan:
         rebuild: missing shares and the node for each; empty unless due.
         moves: shares that lie where placement does not want them, or two at one node.
         surplus: further copies of shares that are held.
+        avoid: nodes that get nothing of this blob.
     """
 
     condition: Condition
@@ -72,6 +73,7 @@ class Plan:
     rebuild: tuple[Slot, ...] = ()
     moves: tuple[Move, ...] = ()
     surplus: tuple[Slot, ...] = ()
+    avoid: frozenset[NodeId] = frozenset()
 
 
 def plan(
@@ -82,6 +84,7 @@ def plan(
     *,
     repair_below: int,
     waited_for: Set[NodeId] = frozenset(),
+    avoid: Set[NodeId] = frozenset(),
 ) -> Plan:
     """What a blob needs.
 
@@ -91,27 +94,30 @@ def plan(
             here is gone.
         repair_below: missing shares are rebuilt when fewer distinct ones are live.
         waited_for: nodes that are offline for so short that their shares count as live.
+        avoid: nodes that sent of this blob what does not verify.  They would say that they hold whatever is
+            brought to them, so they get none of it, and what is held there is moved away.
     Cost: O(nodes log nodes) for the ranking, O(n * nodes) at worst for the choice of nodes.
     """
     held = sorted(slot for slot, what in seen.items() if what is Seen.HELD)
     away = {slot for slot, what in seen.items() if what is Seen.OFFLINE}
     waiting = {slot for slot in away if slot.node in waited_for}
-    board = _Board(blob, candidates)
+    board = _Board(blob, [candidate for candidate in candidates if candidate.node not in avoid])
     sources = _first_of_each(held, board)
     surplus = tuple(slot for slot in held if slot not in set(sources))
     live = {slot.share for slot in sources} | {slot.share for slot in waiting}
-    spare = len(sources) - shape.k
+    spare, shunned = len(sources) - shape.k, frozenset(avoid)
     if spare < 0:
         known = {slot.share for slot in sources} | {slot.share for slot in away}
         condition = Condition.OUT_OF_REACH if len(known) >= shape.k else Condition.LOST
-        return Plan(condition, len(live), spare, sources)
+        return Plan(condition, len(live), spare, sources, avoid=shunned)
     for slot in {*sources, *waiting}:
         board.occupy(slot.node)
     if len(live) < min(repair_below, shape.n):
         rebuild = _rebuild([number for number in range(shape.n) if number not in live], board)
-        return Plan(Condition.DUE, len(live), spare, sources, rebuild, (), surplus)
+        return Plan(Condition.DUE, len(live), spare, sources, rebuild, (), surplus, shunned)
     condition = Condition.WHOLE if len(live) == shape.n else Condition.DEGRADED
-    return Plan(condition, len(live), spare, sources, (), _moves(sources, shape.n, board), surplus)
+    moves = _moves(sources, shape.n, board)
+    return Plan(condition, len(live), spare, sources, (), moves, surplus, shunned)
 
 
 def _rebuild(missing: Sequence[int], board: _Board) -> tuple[Slot, ...]:

@@ -211,6 +211,7 @@ class Repairer:
             self._nodes.candidates,
             repair_below=below,
             waited_for=waited_for,
+            avoid=health.liars,
         )
 
     def due(self, needed: Plan) -> bool:
@@ -229,7 +230,7 @@ class Repairer:
         """Compute what is missing and bring it to its nodes, or to others that have none of the blob."""
         record_bytes = name.shape.record_bytes
         await self._throttle.take((name.shape.k + len(needed.rebuild)) * record_bytes)
-        busy = {slot.node for slot in (*needed.sources, *needed.rebuild)}
+        busy = {slot.node for slot in (*needed.sources, *needed.rebuild)} | needed.avoid
         ranked = self._nodes.placement(name.blob, name.shape.n, "rendezvous")
         spares = [node for node in dict.fromkeys(slot.node for slot in ranked.slots) if node not in busy]
         spares += [node for node in ranked.spares if node not in busy and node not in spares]
