@@ -1,12 +1,13 @@
 """The audit of blobs: every one that an entry names, asked for at the nodes (docs/audit.md section 5).
 
 The names come from the entries themselves, so a holder of the verify right checks as much as a reader.  They
-are asked for in batches while the log is read; one that is named again soon after is asked for once.
+are asked for in batches while the log is read; one that is named again soon after is asked for once.  What is
+wrong is judged at the end, when it is known which were pruned.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Sequence, Set
 from typing import Final
 
 from muniment.audit.report import AuditReport
@@ -37,6 +38,7 @@ class BlobAudit:
         self._asked: dict[BlobId, None] = {}
         self._waiting: list[BlobName] = []
         self._failed = False
+        self._suspected: list[BlobCondition] = []
         report.blobs = None
 
     def note(self, names: Iterable[BlobName]) -> None:
@@ -62,8 +64,20 @@ class BlobAudit:
             self._report.blobs = f"behind {self._report.blobs_checked} of them: {error}"
             return
         self._report.blobs_checked += len(found)
-        for one in found:
-            self._judge(one)
+        self._suspected += (
+            one for one in found if one.live < one.name.shape.n or one.damaged or not one.consistent
+        )
+
+    def settle(self, gone: Set[BlobId]) -> None:
+        """Judge what was found, when all is asked for.
+
+        Args:
+            gone: blobs that may be missing, as prunes have given them up.
+        """
+        for one in self._suspected:
+            if one.name.blob not in gone:
+                self._judge(one)
+        self._suspected.clear()
 
     def _judge(self, one: BlobCondition) -> None:
         shape = one.name.shape

@@ -71,6 +71,7 @@ class AuditReport:
         content: None if all transactions were opened and folded, else why not and from where on.
         view: None if the stored view was compared as far as it goes, else why not.
         blobs: None if all blobs were asked for, else why not.
+        prune_rules: None if every prune was held against the rules and holds in force, else which were not.
         entries: in the log.
         signatures: of entries that verify.
         judged: entries whose author had the right to write them there.
@@ -79,6 +80,8 @@ class AuditReport:
         cosignatures: of members on them that verify.
         transactions: folded; `rejected` of them changed nothing.
         snapshots: view snapshots whose state was held against that of the log.
+        prunes: in the log.
+        pruned_blobs: that they name.
         state_hash: after the last one folded.
         view_entries: compared with the fold.
         view_rows: versions of rows compared with the fold.
@@ -94,6 +97,7 @@ class AuditReport:
     content: str | None = None
     view: str | None = "no view was given"
     blobs: str | None = "the nodes were not asked"
+    prune_rules: str | None = None
     entries: int = 0
     signatures: int = 0
     judged: int = 0
@@ -103,6 +107,8 @@ class AuditReport:
     transactions: int = 0
     rejected: int = 0
     snapshots: int = 0
+    prunes: int = 0
+    pruned_blobs: int = 0
     state_hash: bytes = b""
     view_entries: int = 0
     view_rows: int = 0
@@ -150,6 +156,9 @@ class AuditReport:
             "transactions": self.transactions,
             "rejected": self.rejected,
             "view_snapshots": self.snapshots,
+            "prunes": self.prunes,
+            "pruned_blobs": self.pruned_blobs,
+            "prunes_unchecked": self.prune_rules,
             "state_hash": self.state_hash.hex(),
             "content_unchecked": self.content,
             "view_entries": self.view_entries,
@@ -179,7 +188,14 @@ class AuditReport:
             f"blobs     {self.blobs_checked} checked, {self.shares_offline} shares offline, "
             f"{self.blobs_out_of_reach} out of reach",
         ]
-        unchecked = (("content", self.content), ("view", self.view), ("blobs", self.blobs))
+        if self.prunes:
+            lines.insert(3, f"prunes    {self.prunes}, of {self.pruned_blobs} blobs together")
+        unchecked = (
+            ("content", self.content),
+            ("prunes", self.prune_rules),
+            ("view", self.view),
+            ("blobs", self.blobs),
+        )
         lines += [f"not checked: {what}: {why}" for what, why in unchecked if why is not None]
         for one in self.findings[:_SHOWN]:
             lines += one.lines()

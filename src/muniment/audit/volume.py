@@ -17,6 +17,7 @@ from typing import Final, TypeVar
 
 from muniment.audit.blob_check import BlobAudit
 from muniment.audit.log_check import LogAudit
+from muniment.audit.prunes import PruneAudit
 from muniment.audit.report import AuditReport, Finding
 from muniment.audit.view_check import Refold, ViewAudit
 from muniment.core.entries import open_names
@@ -24,7 +25,7 @@ from muniment.core.key_ring import KeyRing
 from muniment.crypto.entries import SignedEntry, known_entry
 from muniment.crypto.member import ReadSecret, VerifySecret
 from muniment.errors import HistoryMissing, IntegrityError, MalformedRecord, NotCapable, StoreFailed
-from muniment.ids import VolumeId
+from muniment.ids import BlobId, VolumeId
 from muniment.ports import AuditedLog, AuditedView, BlobChecker, RowVersion
 from muniment.spec.blob import BlobName
 from muniment.spec.limits import MIB
@@ -93,6 +94,7 @@ async def audit_volume(
                     await asked.ask()
             if asked is not None:
                 await asked.ask(least=1)
+                asked.settle(audit.gone)
         finally:
             await asyncio.shield(loop.run_in_executor(thread, turns.close))
             thread.shutdown()
@@ -113,6 +115,8 @@ class _Audit:
     samples: int
     executor: Executor | None
     entropy: Callable[[int], bytes]
+    gone: frozenset[BlobId] = frozenset()
+    """Blobs that may be missing; known in the end."""
 
     def run(
         self, open_log: Callable[[], AuditedLog], open_view: Callable[[], AuditedView] | None
@@ -149,6 +153,7 @@ class _Audit:
         report, ring = self.report, KeyRing(self.secret)
         walk = LogAudit(log, self.volume, self.log_keys, self.notes, report, self.executor)
         refold = Refold(ring, report)
+        prunes = PruneAudit(report)
         compared = None
         if view is not None:
             compared = ViewAudit(view, report, self.entropy(_KEY_BYTES), self.samples)
@@ -156,6 +161,7 @@ class _Audit:
         named: list[BlobName] = []
         for at, signed in enumerate(self._in_turn(walk, log, ring), 1):
             if signed is not None:
+                prunes.take(signed, ring)
                 done = refold.take(signed)
                 if done is None:
                     named += _names(signed, ring)
@@ -171,6 +177,10 @@ class _Audit:
         if compared is not None:
             compared.end(refold.size, whole=walk.whole)
             compared.differing_rows(lambda size: _versions(log, ring, size))
+        if prunes.any:
+            prunes.judge(lambda: _versions(log, ring, refold.size), refold.size)
+            judged = enumerate(_read(log, 0, report.judged))
+            self.gone = prunes.accepted((at, _names(signed, ring)) for at, signed in judged)
         yield named
 
     def _in_turn(self, walk: LogAudit, log: AuditedLog, ring: KeyRing) -> Iterator[SignedEntry | None]:
