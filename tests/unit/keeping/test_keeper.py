@@ -254,6 +254,26 @@ def test_what_nothing_refers_to_any_more_is_given_up_and_nothing_else() -> None:
     run_virtual(main())
 
 
+def test_a_second_copy_is_given_up_though_nobody_noted_its_lease() -> None:
+    """As after a repair, or a keeper that was killed between taking the lease and writing it down."""
+
+    async def main() -> None:
+        async with world() as w:
+            await w.put(5000)
+            await w.keeper.begin()
+            await w.work()
+            (key, record) = next(iter(next(node for node in w.grid.nodes if node.shares).shares.items()))
+            other = next(node for node in w.grid.nodes if not node.shares)
+            other.shares[key] = record
+            assert other.lease_share(KEEPER, key, 31 * int(DAY_S))
+            assert w.leases() == 7
+            await w.work(days=3.1)
+            assert w.leases() == 6
+            assert w.live() == {6}
+
+    run_virtual(main())
+
+
 def test_a_node_that_gives_no_lease_is_told_and_tried_again() -> None:
     async def main() -> None:
         async with world() as w:

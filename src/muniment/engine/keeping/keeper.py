@@ -244,6 +244,12 @@ class Keeper:
         rows = await account.shares(after=behind, limit=LIST_SHARES_MAX)
         keys = [ShareKey(BlobId(id_from_text(row.blob)), ShareNumber(row.number)) for row in rows]
         kept = await asyncio.to_thread(self._book.is_kept, [key.blob for key in keys])
+        leased = {
+            key: row.expires_s
+            for key, row, keep in zip(keys, rows, kept, strict=True)
+            if keep and not row.trashed
+        }
+        await asyncio.to_thread(self._learn, node, leased)
         given_up = [
             key for key, row, keep in zip(keys, rows, kept, strict=True) if not keep and not row.trashed
         ]
@@ -251,6 +257,23 @@ class Keeper:
             done = await account.trash(given_up[at : at + BATCH_SHARES_MAX])
             self.tally.collected += sum(done)
         return keys[-1] if len(rows) == LIST_SHARES_MAX else None
+
+    def _learn(self, node: NodeId, leased: Mapping[ShareKey, float]) -> None:
+        """In a thread: note leases of this account that the book does not know of.
+
+        A repair took them with the share it brought, or a keeper that was killed before it noted them; what is
+        one copy too many is given up only where a lease is known.
+        """
+        blobs = sorted({key.blob for key in leased})
+        unknown = [
+            (blob, one.slot)
+            for blob, seen in zip(blobs, self._book.sightings(blobs), strict=True)
+            for one in seen
+            if one.slot.node == node and not one.leased_s and ShareKey(blob, one.slot.share) in leased
+        ]
+        if unknown:
+            until_s = min(leased[ShareKey(blob, slot.share)] for blob, slot in unknown)
+            self._book.leased(unknown, until_s)
 
     # --- what is seen
 
