@@ -24,6 +24,11 @@ class Damage:
         return all(_content(path) != content for path, content in self.files.items())
 
 
+def has_shares(node: Path) -> bool:
+    """Whether there is something to damage."""
+    return len(_shares(node)) >= _FLIPPED
+
+
 def flip_bits(node: Path, chance: random.Random) -> Damage:
     """One bit in each of a few shares."""
     damage = Damage()

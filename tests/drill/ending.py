@@ -74,6 +74,7 @@ class End:
         await self._audits()
         await self._reservations()
         await self._give_up()
+        await self._settled()
         for service in (place.keeper, *place.nodes.values(), place.log, place.introducer):
             if code := await service.end():
                 found.problems.append(f"{service.name} ended with {code} when it was asked to end")
@@ -191,21 +192,43 @@ class End:
                             break
                         behind = keys[-1]
 
+    async def _settled(self) -> None:
+        """Until the keeper has given up what there is twice; a node that was away is asked again later."""
+        until_s = time.monotonic() + self._place.shape.heal_s
+        while time.monotonic() < until_s:
+            self.found.shares.clear()
+            lacking, extra = await asyncio.to_thread(self._kept_shares)
+            if not (lacking or extra):
+                return
+            await asyncio.sleep(_LOOK_S)
+
     def _count_shares(self) -> None:
         """The nodes hold what the log needs, once, and besides that only what is in the trash."""
+        self.found.shares.clear()
+        lacking, extra = self._kept_shares()
+        if lacking or extra or self.found.shares["of others"]:
+            self.found.problems.append(
+                f"of the shares that the log needs {lacking} are not leased, {extra} are leased twice,"
+                f" and {self.found.shares['of others']} are kept for others"
+            )
+        for name in self._place.nodes:
+            folder = self._place.node_folder(name)
+            files = {path.name for path in (folder / "store" / "shares").glob("*/*")}
+            held = {
+                str(ShareKey(BlobId(blob), ShareNumber(number))) for _, blob, number, _ in _leases(folder)
+            }
+            if files != held:
+                lost, stray = len(held - files), len(files - held)
+                self.found.problems.append(f"{name} has {stray} shares without a lease, and lacks {lost}")
+
+    def _kept_shares(self) -> tuple[int, int]:
+        """Count what nodes keep; returns how many that are needed are not kept, and how many twice."""
         keeper = keepers.account_of(self._place.folder / "keeper", VOLUME, lambda: "")
         needed = self._needed()
         have: Counter[tuple[bytes, int]] = Counter()
         for name in self._place.nodes:
-            folder = self._place.node_folder(name)
-            leases = _leases(folder)
-            files = {path.name for path in (folder / "store" / "shares").glob("*/*")}
-            held = {str(ShareKey(BlobId(blob), ShareNumber(number))) for _, blob, number, _ in leases}
-            if files != held:
-                lost, stray = len(held - files), len(files - held)
-                self.found.problems.append(f"{name} has {stray} shares without a lease, and lacks {lost}")
             wanted: dict[tuple[bytes, int], set[str]] = {}
-            for account, blob, number, trashed_s in leases:
+            for account, blob, number, trashed_s in _leases(self._place.node_folder(name)):
                 why = "in the trash" if trashed_s else _whose(account, keeper)
                 wanted.setdefault((blob, number), set()).add(why)
             for share, reasons in wanted.items():
@@ -213,13 +236,8 @@ class End:
                 self.found.shares[reason] += 1
                 have[share] += reason == "needed"
         self.found.blobs = len({blob for blob, _ in needed})
-        lacking = [share for share in needed if have[share] < 1]
-        extra = sum(count - (share in needed) for share, count in have.items() if count > (share in needed))
-        if lacking or extra or self.found.shares["of others"]:
-            self.found.problems.append(
-                f"of {len(needed)} shares that the log needs {len(lacking)} are not leased,"
-                f" {extra} are too many, and {self.found.shares['of others']} are kept for others"
-            )
+        lacking = sum(not have[share] for share in needed)
+        return lacking, sum(max(0, count - (share in needed)) for share, count in have.items())
 
     def _needed(self) -> set[tuple[bytes, int]]:
         """Every share of every blob that the log refers to, as the keeper knows it."""

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from tests.drill.client import OPERATION_S
-from tests.drill.damage import Damage, delete_shares, delete_store, flip_bits, put_back
+from tests.drill.damage import Damage, delete_shares, delete_store, flip_bits, has_shares, put_back
 from tests.drill.disks import set_capacity, used_bytes
 from tests.drill.journal import Journal, read_journal
 from tests.drill.place import CAPACITY_BYTES, LIAR, Place
@@ -98,6 +98,9 @@ class Faults:
 
     async def _damage(self, fault: Fault) -> None:
         """Do it, and wait until the node has noticed, and the keeper has made everything whole."""
+        while not await asyncio.to_thread(has_shares, self._place.node_folder(fault.target)):
+            if await self._hold(_LOOK_S):
+                return
         damage = await self._damaged(fault)
         begun_s = time.monotonic()
         self._journal.add("damaged", kind=fault.kind, target=fault.target, shares=damage.count)

@@ -261,8 +261,8 @@ class Keeper:
     def _learn(self, node: NodeId, leased: Mapping[ShareKey, float]) -> None:
         """In a thread: note leases of this account that the book does not know of.
 
-        A repair took them with the share it brought, or a keeper that was killed before it noted them; what is
-        one copy too many is given up only where a lease is known.
+        A repair took them with the share it brought, or a keeper that was killed before it noted them; what
+        is one copy too many is given up only where a lease is known.
         """
         blobs = sorted({key.blob for key in leased})
         unknown = [
