@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, cast
 
+from tests.e2e import nursery
+
 ROOT: Final = Path(__file__).parents[2]
 VENV: Final = Path(sys.prefix)
 PATIENCE_S: Final = 30.0
@@ -73,9 +75,9 @@ class User:
 
     def muni(self, *words: str | Path, stdin: bytes = b"") -> Done:
         """Run `muni` to its end."""
-        with self.starting(*words) as process:
-            out, err = process.communicate(stdin, PATIENCE_S)
-            return Done(process.returncode, out, err.decode())
+        line = [str(VENV / "bin" / "muni"), *(os.fspath(word) for word in words)]
+        code, out, err = nursery.run(line, self.environment, self.home, stdin, PATIENCE_S)
+        return Done(code, out, err.decode())
 
     def shell(self, line: str) -> Done:
         """Run a line as a person would type it."""

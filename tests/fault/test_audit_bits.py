@@ -66,7 +66,7 @@ def flip(path: Path, at: int, mask: int) -> bool:
     """Flip bits of one byte; whether the file says something else then."""
     data = bytearray(path.read_bytes())
     data[at] ^= mask
-    return rewrite(path, data)
+    return rewrite(path, bytes(data))
 
 
 def rewrite(path: Path, data: bytes) -> bool:
