@@ -179,6 +179,7 @@ async def main() -> None:
     journal.add("start")
     stopping = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stopping.set)
+    print("serving", flush=True)
     chance = random.Random(f"{seed} {name} {starts}")
     every = registers(writers.split(","))
     scratch = Path(home).parent / f"{name}.scratch"

@@ -55,4 +55,4 @@ class KeeperWatch:
 
 
 def _is_whole(scan: Scan) -> bool:
-    return all((count > 0) is (name == "whole") for name, count in scan["conditions"].items())
+    return all(name == "whole" or not count for name, count in scan["conditions"].items())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import random
 import socket
@@ -10,6 +11,7 @@ from typing import Final
 
 from tests.drill.client import VOLUME
 from tests.drill.disks import SmallDisk
+from tests.drill.journal import read_journal
 from tests.drill.keeper_watch import KeeperWatch
 from tests.drill.schedule import SMALL_DISKS
 from tests.drill.service import Service
@@ -27,6 +29,7 @@ LIAR: Final = ["-m", "muniment.testing.lying_node"]
 CAPACITY_BYTES: Final = 64 << 30
 TRASH_S: Final = 30
 RESERVATION_S: Final = 20
+_LOOK_S: Final = 0.05
 
 
 class Place:
@@ -85,8 +88,14 @@ class Place:
         await self._make_members()
 
     async def begin_clients(self) -> None:
+        """Start them and the keeper; on return each has written or read."""
         for service in (self.keeper, *self.members.values()):
             await service.start()
+        for name in self.members:
+            while not any(
+                "result" in line for line in await asyncio.to_thread(read_journal, self.journal(name))
+            ):
+                await asyncio.sleep(_LOOK_S)
 
     def turn(self, link: str, mode: str, value: float = 0) -> None:
         """Tell the relay how a link behaves from now on."""
@@ -203,7 +212,7 @@ class Place:
             role = "writer" if name in shape.writers else "reader"
             facts = [role, name, str(self.home(name)), self.roster, str(self.journal(name)), str(shape.seed)]
             facts += [",".join(shape.writers), str(shape.write_pause_s)]
-            self.members[name] = self._service(name, ["-m", "tests.drill.client", *facts], says="")
+            self.members[name] = self._service(name, ["-m", "tests.drill.client", *facts])
 
 
 def _unlocked() -> str:
