@@ -223,13 +223,14 @@ class End:
 
     def _kept_shares(self) -> tuple[int, int]:
         """Count what nodes keep; returns how many that are needed are not kept, and how many twice."""
-        keeper = keepers.account_of(self._place.folder / "keeper", VOLUME, lambda: "")
+        own = keepers.accounts_of(self._place.folder / "keeper", VOLUME, lambda: "")
+        whose = {identity.account: _KEPT_FOR[what] for what, identity in own}
         needed = self._needed()
         have: Counter[tuple[bytes, int]] = Counter()
         for name in self._place.nodes:
             wanted: dict[tuple[bytes, int], set[str]] = {}
             for account, blob, number, trashed_s in _leases(self._place.node_folder(name)):
-                why = "in the trash" if trashed_s else _whose(account, keeper)
+                why = "in the trash" if trashed_s else whose.get(AccountId(account), _OTHERS[any(account)])
                 wanted.setdefault((blob, number), set()).add(why)
             for share, reasons in wanted.items():
                 reason = min(reasons, key=_REASONS.index)
@@ -267,11 +268,9 @@ def _state(view: VolumeView) -> tuple[int, str]:
 _REASONS: Final = ("needed", "archive of the log", "of others", "found again", "in the trash")
 """Why a node keeps a share; the first counts."""
 
-
-def _whose(account: bytes, keeper: AccountId) -> str:
-    if account == keeper:
-        return "needed"
-    return "of others" if any(account) else "found again"
+_KEPT_FOR: Final = {"keeper": "needed", "archive": "archive of the log"}
+_OTHERS: Final = ("found again", "of others")
+"""Of nobody, as it was found in the store; and of an account."""
 
 
 def _leases(folder: Path) -> list[tuple[bytes, bytes, int, float]]:

@@ -92,10 +92,15 @@ class Place:
         for service in (self.keeper, *self.members.values()):
             await service.start()
         for name in self.members:
-            while not any(
-                "result" in line for line in await asyncio.to_thread(read_journal, self.journal(name))
-            ):
-                await asyncio.sleep(_LOOK_S)
+            await self._worked(name)
+
+    async def _worked(self, member: str) -> None:
+        """Until a client has written or read something."""
+        while True:
+            lines = await asyncio.to_thread(read_journal, self.journal(member))
+            if any("result" in line for line in lines):
+                return
+            await asyncio.sleep(_LOOK_S)
 
     def turn(self, link: str, mode: str, value: float = 0) -> None:
         """Tell the relay how a link behaves from now on."""
