@@ -4,7 +4,8 @@ volumes/<VolumeId>/keeper/     a replica of the log, checkpoints and the blob bo
 queue.sqlite                   what all keepers of the home have to do
 
 A keeper has a replica of its own, so that other commands on the same volume go on meanwhile, and the verify
-right only: whatever the home holds is weakened before anything is opened with it.
+right only: whatever the home holds is weakened before anything is opened with it.  Where the home holds a
+member's key, that key signs reports, and nothing else.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from muniment.engine.follower import Follower
 from muniment.engine.keeping.archive import ArchiveDuties, LogArchiver
 from muniment.engine.keeping.keeper import Duties, Keeper
 from muniment.engine.keeping.named import NamedByLog
+from muniment.engine.keeping.reports import Reporter
 from muniment.engine.keeping.work import Worker
 from muniment.engine.opened import LOCAL, Holding, KnownVolume
 from muniment.engine.volume import Volume
@@ -60,12 +62,14 @@ class Post:
         keeper: does it.
         archiver: puts the log on the grid.
         account: whose leases the keeper takes.
+        reporter: writes on the log what was done; None: the home holds no key that could sign it.
     """
 
     known: KnownVolume
     keeper: Keeper
     archiver: LogArchiver
     account: AccountId
+    reporter: Reporter | None
 
     async def begin(self, worker: Worker) -> None:
         """Add the jobs that go on for ever."""
@@ -163,8 +167,8 @@ async def _posts(
     found = {known.volume: known for known in (find_volume(home, name) for name in names)}
     posts = []
     for known in found.values():
-        secret = weakened(holding(home, known, passphrase))
-        post = _post(home, known, secret, open_grid, worker, duties, archive)
+        held = holding(home, known, passphrase)
+        post = _post(home, known, held, open_grid, worker, duties, archive)
         posts.append(await stack.enter_async_context(post))
     return worker, posts
 
@@ -173,7 +177,7 @@ async def _posts(
 async def _post(
     home: Path,
     known: KnownVolume,
-    secret: VerifySecret,
+    held: Holding,
     open_grid: OpenGrid,
     worker: Worker,
     duties: Duties,
@@ -184,14 +188,17 @@ async def _post(
         folder.mkdir(mode=0o700, exist_ok=True)
     except OSError as error:
         raise failed(folder, error) from error
+    secret = weakened(held)
     account = keeper_account(secret, known.volume)
     async with contextlib.AsyncExitStack() as stack:
         stack.callback(FolderLock(folder).close)
         book = stack.enter_context(contextlib.closing(SqliteBlobBook(folder / _BOOK_FILE)))
-        log: LogClient = SharedLocalLog(home, known)
+        logs: list[LogClient] = [SharedLocalLog(home, known), SharedLocalLog(home, known)]
         if known.log != LOCAL:
             service = await stack.enter_async_context(volumes.log_service(home, known.log))
-            log = service.client(known.volume)
+            logs = [service.client(known.volume) for _ in logs]
+        log, reports_log = logs
+        stack.push_async_callback(reports_log.aclose)
         follower = await asyncio.to_thread(_follower, known, folder, secret)
         volume = Volume(follower, None, log, SystemClock(), os.urandom)
         stack.push_async_callback(volume.aclose)
@@ -199,7 +206,20 @@ async def _post(
         keeper = Keeper(NamedByLog(volume), grid, book, worker, SystemClock(), secret.member, duties)
         archiver = await open_archiver(stack, volume, secret, open_grid, archive)
         archiver.register(worker)
-        yield Post(known, keeper, archiver, account.account)
+        reporter = None
+        if isinstance(held, MemberSecret):
+            reporter = Reporter(
+                keeper,
+                book,
+                volume,
+                held,
+                reports_log,
+                SystemClock(),
+                os.urandom,
+                archived=lambda: 0 if archiver.standing is None else archiver.standing.archived,
+            )
+            reporter.register(worker)
+        yield Post(known, keeper, archiver, account.account, reporter)
 
 
 def _follower(known: KnownVolume, folder: Path, secret: VerifySecret) -> Follower:

@@ -32,7 +32,7 @@ class KeepingRecord:
     """What one keeper did since its last report; times in seconds since the epoch.
 
     Attributes:
-        lost: blobs that are unreadable though all nodes answer, at most LOST_MAX, in order.
+        lost: blobs of which fewer than k shares are left, whoever comes back; at most LOST_MAX, in order.
         since_s: when that was; 0: there was none.
         until_s: when this was written.
         log_size: entries of the log that it had followed.
@@ -43,7 +43,7 @@ class KeepingRecord:
         proofs: shares that were proven.
         leased: leases taken or renewed.
         unpaid: shares that a node holds and gave no lease on.
-        leases_until_s: when the first lease ends of those that this keeper has; 0: it has none.
+        leases_until_s: so long this keeper has leases on k shares or more of every blob that is not lost.
         rebuilt: shares.
         rebuilt_bytes: of them.
         moved: shares brought to where placement wants them.

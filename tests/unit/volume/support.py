@@ -23,7 +23,7 @@ from muniment.engine.volume import Volume
 from muniment.ids import VolumeId
 from muniment.logs.checkpoints import MemoryCheckpoints
 from muniment.logs.memory import MemoryLog
-from muniment.ports import LogClient, LogStore
+from muniment.ports import Clock, LogClient, LogStore
 from muniment.spec.act import Accept, Act, Join, Kick, Quorum, Role, VolumePolicy
 from muniment.spec.operation import ROOT, Kind, Make, Operation
 from muniment.spec.transaction import Transaction
@@ -77,6 +77,7 @@ class World:
     volume: VolumeId
     log: LogClient
     stack: contextlib.AsyncExitStack
+    clock: Clock = field(default_factory=Now)
     open: dict[str, Volume] = field(default_factory=dict)
 
     async def member(
@@ -99,7 +100,7 @@ class World:
             checkpoints=MemoryCheckpoints(),
             evidence_sink=sink,
         )
-        volume = kind(follower, secret, log or self.log, Now(), os.urandom)
+        volume = kind(follower, secret, log or self.log, self.clock, os.urandom)
         self.stack.push_async_callback(volume.aclose)
         if sync:
             await volume.sync()
@@ -137,13 +138,14 @@ def kick(state: Membership, by: Volume, whom: MemberSecret) -> Act:
 
 
 @contextlib.asynccontextmanager
-async def world(policy: VolumePolicy = POLICY) -> AsyncIterator[World]:
-    signed, store = founding_entry(member("anna"), "books", "anna", policy, Now(), os.urandom), MemoryLog()
+async def world(policy: VolumePolicy = POLICY, clock: Clock | None = None) -> AsyncIterator[World]:
+    clock, store = clock or Now(), MemoryLog()
+    signed = founding_entry(member("anna"), "books", "anna", policy, clock, os.urandom)
     volume = found(signed, store, LOG_KEY)
     assert volume == volume_id(signed)
     async with contextlib.AsyncExitStack() as stack:
         thread = ThreadPoolExecutor(1)
         stack.callback(thread.shutdown)
-        sequencer = Sequencer(volume, store, LOG_KEY, Now(), thread)
+        sequencer = Sequencer(volume, store, LOG_KEY, clock, thread)
         stack.push_async_callback(sequencer.aclose)
-        yield World(sequencer, store, volume, LocalLog(_always(sequencer)), stack)
+        yield World(sequencer, store, volume, LocalLog(_always(sequencer)), stack, clock)

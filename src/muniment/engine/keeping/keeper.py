@@ -120,6 +120,7 @@ class Keeper:
     Attributes:
         tally: what was done.
         scanned: called after each scan.
+        then: gives the jobs that follow each scan.
     """
 
     def __init__(
@@ -143,6 +144,7 @@ class Keeper:
         )
         self.tally = KeeperTally()
         self.scanned: Callable[[], None] = lambda: None
+        self.then: Callable[[], Iterable[NewJob]] = tuple
         worker.register(self._kind("follow"), self._follow, _ENDLESS)
         worker.register(self._kind("scan"), self._scan, _ENDLESS)
         worker.register(self._kind("repair"), self._repair)
@@ -205,7 +207,7 @@ class Keeper:
         self._scanning = None
         self.tally.scans += 1
         self.scanned()
-        work.add(self._new_scan(self._clock.now_s() + self._duties.scan_s))
+        work.add(self._new_scan(self._clock.now_s() + self._duties.scan_s), *self.then())
 
     async def _repair(self, work: Work) -> None:
         """Look at one blob once more and do what it needs now; then look again, to lease what was brought."""
