@@ -12,10 +12,12 @@ not committed then: their content is read back and stored under the new secret, 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Sequence
+import contextlib
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from typing import Final
 
 from muniment.core.keys import EpochKeys
+from muniment.core.tree_state import TreeReading
 from muniment.engine.blobs import BlobWriter, Expect
 from muniment.engine.download import Part
 from muniment.engine.grid import Grid
@@ -26,9 +28,10 @@ from muniment.engine.spans import Span
 from muniment.engine.threads import Threads
 from muniment.engine.volume import BlobPlan, Committed, Volume
 from muniment.erasure.codec import Coding
-from muniment.errors import EpochPassed
+from muniment.errors import CallerError, EpochPassed, NotHappy
 from muniment.spec.blob import BlobRef
 from muniment.spec.manifest import Manifest
+from muniment.spec.transaction import Transaction
 
 _TRIES: Final = 8
 _AT_ONCE: Final = 4
@@ -97,15 +100,39 @@ class EpochWriter:
             and again meanwhile.
         """
         current = tuple(blobs)
-        for _ in range(_TRIES):
-            current = await self._under_present_keys(current)
-            epoch = self._epoch if current else None
-            try:
-                return await self._volume.commit(lambda state, c=current: plan(state, c), epoch=epoch)  # type: ignore[misc]
-            except EpochPassed as error:
-                passed = error
-                self._take(await self._volume.sealing_keys())
-        raise passed
+        planned: list[tuple[BlobRef, ...]] = []
+
+        def make(state: TreeReading, named: tuple[BlobRef, ...]) -> Transaction:
+            transaction = plan(state, named)
+            planned.append(named)
+            return transaction
+
+        try:
+            for _ in range(_TRIES):
+                current = await self._under_present_keys(current)
+                epoch = self._epoch if current else None
+                try:
+                    return await self._volume.commit(lambda state, c=current: make(state, c), epoch=epoch)  # type: ignore[misc]
+                except EpochPassed as error:
+                    passed = error
+                    self._take(await self._volume.sealing_keys())
+            raise passed
+        finally:
+            # What was planned is sent next: from then on the log may refer to these, whatever comes back.
+            self.tally.fresh.keep(ref.name.blob for named in planned for ref in named)
+
+    @contextlib.asynccontextmanager
+    async def taking_back(self) -> AsyncIterator[None]:
+        """If this fails for good, give up what was newly stored and that no transaction has named.
+
+        For good is: too little space, too few nodes, or a refusal before anything was sent to the log.
+        Broken off by anything else, what is stored is found by the next attempt.
+        """
+        try:
+            yield
+        except (NotHappy, CallerError):
+            await self._grid.take_back(self.tally)
+            raise
 
     async def _under_present_keys(self, blobs: tuple[BlobRef, ...]) -> tuple[BlobRef, ...]:
         """The same content in blobs of the present epoch."""

@@ -13,12 +13,14 @@ share memory, connections and what is known of the nodes.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import math
 from collections import Counter
-from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Iterable, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Final, Self
 
 from muniment.core.capabilities import weaken
 from muniment.core.manifesting import content_row, nested_row
@@ -56,7 +58,8 @@ from muniment.engine.tree_upload import TreeUpload
 from muniment.engine.tree_writer import TreeWriter
 from muniment.engine.upload import StreamUpload
 from muniment.engine.usage import NodeUsage, account_usage
-from muniment.errors import MunimentError, NotCapable, RangeOutOfBounds
+from muniment.errors import MunimentError, NotCapable, NotHappy, RangeOutOfBounds
+from muniment.ids import BlobId
 from muniment.ports import BlobCondition, Clock, Connector, Roster
 from muniment.spec.blob import BlobName
 from muniment.spec.cap import (
@@ -74,6 +77,11 @@ from muniment.spec.share import BlobShape
 
 FILE_THREADS = 2
 
+Alone = Callable[[], AbstractContextManager[bool]]
+"""Entered, tells whether nobody else has used the account since this client began, and holds others up."""
+
+_ALONE: Final[Alone] = lambda: contextlib.nullcontext(True)  # noqa: E731
+
 
 class Grid:
     """A client of the nodes a roster knows.
@@ -86,6 +94,8 @@ class Grid:
             nobody without it can test guesses.
         policy: for uploads that bring none, and where downloads look first.
         limits: memory, batches and patience.
+        alone: asked before anything is given up that a failed upload has stored; whoever gives none sees to
+            it that no other client of the account stores the same content at the same time.
     """
 
     def __init__(
@@ -97,7 +107,9 @@ class Grid:
         policy: Policy | None = None,
         *,
         limits: Limits | None = None,
+        alone: Alone = _ALONE,
     ) -> None:
+        self._alone = alone
         self._roster = roster
         self._connector = connector
         self._clock = clock
@@ -168,7 +180,7 @@ class Grid:
             `policy.happy` nodes; shares of slow nodes may still be finished in the background.
 
         Cancelled or failed, nothing stays reserved on any node.  Putting the same content again sends only
-        what is missing.
+        what is missing.  What it has newly stored is given up again if it fails with NotHappy, else it stays.
 
         Raises: NotHappy: too few nodes take shares; RosterEmpty; InvalidCoding: the grid does not fit the
             policy; FileFailed: the path cannot be read; InvalidRequest: it is a folder, or no source.
@@ -177,7 +189,7 @@ class Grid:
         policy = policy or self._policy
         tally = UploadTally()
         writer = BlobWriter(self._kernels, self._sender, policy, tally)
-        async with self._streams:
+        async with self._streams, self._taking_back(tally):
             opened = open_source(source, policy.chunk_bytes, self._clock)
             try:
                 cap, size_bytes = await StreamUpload(opened, writer, progress).run()
@@ -261,7 +273,10 @@ class Grid:
 
         thread = Threads("read", 1, self._clock)
         try:
-            many = ManyUpload(self._kernels, self._sender, chosen, thread, stream, told, UploadTally())
+            tally = UploadTally()
+            many = ManyUpload(
+                self._kernels, self._sender, chosen, thread, stream, told, tally, self.take_back
+            )
             return await many.run(paths)
         finally:
             thread.close()
@@ -285,7 +300,7 @@ class Grid:
         self._nodes.require_nodes()
         tally = UploadTally()
         writer = BlobWriter(self._kernels, self._sender, policy or self._policy, tally)
-        async with self._streams:
+        async with self._streams, self._taking_back(tally):
             upload = TreeUpload(folder, writer, self._clock, progress)
             cap = await upload.run()
         tally.stages.read_s += upload.read_s
@@ -330,6 +345,26 @@ class Grid:
                 finally:
                     thread.close()
         return get_result(writer.size_bytes, tally, files=writer.files, skipped=tuple(writer.skipped))
+
+    # --- what has failed
+
+    async def take_back(self, tally: UploadTally, only: Collection[BlobId] | None = None) -> None:
+        """Give up what an operation has newly stored: nothing will refer to it.
+
+        Not what anything else of this client has asked for meanwhile, and nothing at all where another client
+        of the account might have.  Best effort, in `Limits.cleanup_s`.
+        """
+        with self._alone() as alone:
+            if alone:
+                await self._sender.take_back(tally.fresh, only)
+
+    @contextlib.asynccontextmanager
+    async def _taking_back(self, tally: UploadTally) -> AsyncIterator[None]:
+        try:
+            yield
+        except NotHappy:
+            await self.take_back(tally)
+            raise
 
     # --- for volumes
 

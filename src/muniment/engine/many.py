@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import io
 import os
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -22,7 +22,8 @@ from muniment.engine.results import FilePut, UploadTally
 from muniment.engine.sender import SealBuffers, Sender
 from muniment.engine.target import local_error
 from muniment.engine.threads import Threads
-from muniment.errors import InvalidRequest, MunimentError
+from muniment.errors import InvalidRequest, MunimentError, NotHappy
+from muniment.ids import BlobId
 from muniment.spec.cap import BlobFile, LiteralFile
 from muniment.spec.limits import LITERAL_BYTES_MAX, MIB
 
@@ -30,6 +31,8 @@ _BATCH_FILES: Final = 64
 _BATCH_BYTES: Final = 4 * MIB
 _BATCHES: Final = 6
 """Batches under way: one being read, one sealed, the others sent."""
+
+TakeBack = Callable[[UploadTally, Collection[BlobId]], Awaitable[None]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +56,7 @@ class ManyUpload:
         stream: stores one large file.
         told: hears of each file as it is done.
         tally: counts.
+        take_back: gives up what a file has newly stored that could not be stored whole.
     """
 
     def __init__(
@@ -64,7 +68,9 @@ class ManyUpload:
         stream: Callable[[Path], Awaitable[FilePut]],
         told: Callable[[FilePut], None] | None,
         tally: UploadTally,
+        take_back: TakeBack,
     ) -> None:
+        self._take_back = take_back
         self._kernels = kernels
         self._sender = sender
         self._policy = policy
@@ -176,8 +182,11 @@ class ManyUpload:
         try:
             await self._sender.send(blob, buffers, self._policy, self._tally)
         except MunimentError as error:
+            if isinstance(error, NotHappy):
+                await self._take_back(self._tally, (blob.name.blob,))
             self._finish(content, FilePut(str(content.path), None, size_bytes, error))
         else:
+            self._tally.fresh.keep((blob.name.blob,))
             self._finish(content, FilePut(str(content.path), BlobFile(blob.ref), size_bytes))
 
     def _finish(self, content: _Content, result: FilePut) -> None:

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from muniment.engine.new_shares import NewShares
 from muniment.ids import NodeId
 from muniment.spec.cap import FileReadCap, ReadCap
 
@@ -69,6 +70,7 @@ class UploadTally:
         new_bytes: share records sent.
         present_bytes: share records that nodes had already.
         missing: shares without a node when their blob was done; late ones may still arrive.
+        fresh: shares sent, to be given up if nothing will refer to them.
     """
 
     placed: int | None = None
@@ -77,6 +79,7 @@ class UploadTally:
     present_bytes: int = 0
     missing: int = 0
     stages: Stages = field(default_factory=Stages)
+    fresh: NewShares = field(default_factory=NewShares)
 
 
 @dataclass(frozen=True, slots=True)

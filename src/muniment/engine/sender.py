@@ -1,29 +1,36 @@
 """All blobs on their way out, of all operations of one grid client.
 
 Bounds their memory, joins equal blobs that are under way at the same time, keeps those whose last shares are
-finished in the background, and sees that a cancelled or failed upload leaves nothing reserved.
+finished in the background, and sees that a cancelled or failed upload leaves nothing reserved, and one that
+failed for good nothing stored that it stored itself.
 """
 
 from __future__ import annotations
 
 import asyncio
+import logging
+import weakref
+from collections import defaultdict
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from functools import partial
 
-from muniment.core.placement import Placement
+from muniment.core.placement import Placement, Slot
 from muniment.core.sealing import BlobBuffers, coding_of
 from muniment.engine.buffers import BufferPool, size_class
+from muniment.engine.new_shares import NewShares
 from muniment.engine.nodes import Nodes
 from muniment.engine.policy import Limits, Policy
 from muniment.engine.results import UploadTally
 from muniment.engine.sending import OutgoingShares, Sending, Sent
 from muniment.erasure.codec import Coding
-from muniment.errors import NotHappy
-from muniment.ids import BlobId
-from muniment.spec.limits import SEALED_BYTES_MAX
+from muniment.errors import MunimentError, NotHappy
+from muniment.ids import BlobId, NodeId, ShareKey, id_text
+from muniment.spec.limits import BATCH_SHARES_MAX, SEALED_BYTES_MAX
 from muniment.spec.share import BlobShape, CodecId
 
 _Kind = tuple[Coding, int]
+_log = logging.getLogger(__name__)
 
 
 @dataclass(slots=True)
@@ -56,6 +63,8 @@ class Sender:
         self._sendings: dict[BlobId, Sending] = {}
         self._memory: dict[Sending, int] = {}
         self._background: dict[Sending, int] = {}
+        self._fresh: weakref.WeakSet[NewShares] = weakref.WeakSet()
+        self._leaving: dict[BlobId, asyncio.Future[None]] = {}
 
     @property
     def pool(self) -> BufferPool[_Kind, BlobBuffers]:
@@ -98,7 +107,9 @@ class Sender:
             if sending is None:
                 name = sealed.name
                 plan = self._nodes.upload_plan(name.blob, name.shape.n, policy.placement)
-                sending = self._begin(sealed, buffers, plan, policy.happy)
+                sending = self._begin(sealed, buffers, plan, policy.happy, tally.fresh)
+            else:
+                self._uses(sealed.name.blob, tally.fresh)
         except BaseException:
             self.give_back(buffers)
             raise
@@ -121,13 +132,58 @@ class Sender:
         Raises: NotHappy: some are not; what landed stays.
         """
         try:
-            while (other := self._sendings.get(shares.name.blob)) is not None:
-                await asyncio.shield(other.settled)
-            sending = self._begin(shares, buffers, plan, len(plan.slots))
+            blob = shares.name.blob
+            while (other := self._sendings.get(blob)) is not None or blob in self._leaving:
+                await asyncio.shield(self._leaving[blob] if other is None else other.settled)
+            sending = self._begin(shares, buffers, plan, len(plan.slots), NewShares())
         except BaseException:
             self.give_back(buffers)
             raise
         return await self._outcome(sending)
+
+    async def take_back(self, fresh: NewShares, only: Collection[BlobId] | None = None) -> None:
+        """Give up shares that an operation has newly stored and that nothing will refer to.
+
+        Best effort, `Limits.cleanup_s` at most: what nodes do not hear of stays until its lease ends.
+
+        Args:
+            only: of these blobs; None: of all.
+        """
+        wanted = {blob for blob, _ in fresh if only is None or blob in only}
+        ending = [self._sendings[blob] for blob in wanted if blob in self._sendings]
+        gone: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._leaving |= dict.fromkeys(wanted, gone)  # who wants one now waits, and stores it again
+        for sending in ending:
+            sending.give_up()
+        try:
+            async with asyncio.timeout(self._limits.cleanup_s):
+                for sending in ending:
+                    await asyncio.shield(sending.settled)
+                by_node: defaultdict[NodeId, list[ShareKey]] = defaultdict(list)
+                for blob, slots in fresh:
+                    for slot in slots if blob in wanted else ():
+                        by_node[slot.node].append(ShareKey(blob, slot.share))
+                await asyncio.gather(*(self._trash(node, keys) for node, keys in by_node.items()))
+        except TimeoutError:
+            _log.warning("some shares of an upload that failed stay at their nodes until their leases end")
+        finally:
+            fresh.keep(wanted)
+            for blob in wanted:
+                del self._leaving[blob]
+            gone.set_result(None)
+
+    async def _trash(self, node: NodeId, keys: Sequence[ShareKey]) -> None:
+        lane = self._nodes.lane(node)
+        if lane is None:
+            return
+        try:
+            for at in range(0, len(keys), BATCH_SHARES_MAX):
+                await lane.connection.trash(keys[at : at + BATCH_SHARES_MAX])
+        except MunimentError as error:
+            _log.warning(
+                "node %s: %d shares of an upload that failed stay until their leases end: %s",
+                id_text(node)[:12], len(keys) - at, error,
+            )  # fmt: skip
 
     async def aclose(self) -> None:
         """Let the background finish for `linger_s`, then release everything; nothing is left after it."""
@@ -143,17 +199,33 @@ class Sender:
 
         Two uploads of one blob at once would release each other's reservations.
         """
-        while (other := self._sendings.get(sealed.name.blob)) is not None:
+        blob = sealed.name.blob
+        while (other := self._sendings.get(blob)) is not None or blob in self._leaving:
+            if blob in self._leaving:
+                await asyncio.shield(self._leaving[blob])
+                continue
+            assert other is not None
             hopeful = other.succeeded or not (other.done.done() or other.given_up)
             if hopeful and other.happy >= policy.happy:
                 return other
             await asyncio.shield(other.settled)
         return None
 
-    def _begin(self, shares: OutgoingShares, buffers: SealBuffers, plan: Placement, happy: int) -> Sending:
+    def _uses(self, blob: BlobId, fresh: NewShares) -> None:
+        """An operation asks for this blob: no other one may take it back any more."""
+        for other in self._fresh:
+            if other is not fresh:
+                other.keep((blob,))
+        self._fresh.add(fresh)
+
+    def _begin(
+        self, shares: OutgoingShares, buffers: SealBuffers, plan: Placement, happy: int, fresh: NewShares
+    ) -> Sending:
         blob = shares.name.blob
+        self._uses(blob, fresh)
+        slots: list[Slot] = fresh.of(blob)
         sending = Sending(
-            shares, plan, happy, self._nodes, self._limits, lambda: self._free(sending, buffers)
+            shares, plan, happy, self._nodes, self._limits, lambda: self._free(sending, buffers), slots
         )
         self._memory[sending] = _measure(buffers.kind)
         sending.settled.add_done_callback(partial(self._settled, blob))

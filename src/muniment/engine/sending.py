@@ -86,6 +86,7 @@ class Sending:
         nodes: the lanes.
         limits: how patient to be.
         free: called once, when nothing reads the buffers any more.
+        fresh: where shares are written down that were sent and taken.
 
     Attributes:
         happy: as given.
@@ -104,6 +105,7 @@ class Sending:
         nodes: Nodes,
         limits: Limits,
         free: Callable[[], None],
+        fresh: list[Slot],
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._sealed = sealed
@@ -113,6 +115,7 @@ class Sending:
         self._nodes = nodes
         self._limits = limits
         self._free = free
+        self._fresh = fresh
         self._jobs: dict[Slot, Job] = {}
         self._releases = 0
         self._lateness = Lateness(len(plan.slots), limits.put_patience_s, self._patience_s, self._late)
@@ -200,6 +203,7 @@ class Sending:
     def _sent(self, slot: Slot, answer: Answer) -> None:
         if isinstance(answer, Held):
             self._new += self._size_bytes
+            self._fresh.append(slot)
             self._land(slot)
         else:
             self._feed(_refusal(slot, answer))

@@ -6,13 +6,14 @@
 
 Content goes to the nodes first, under the present epoch's convergence secret (`EpochWriter`); what then goes
 into the log is one transaction for each leaf of a folder (up to 8192 entries), or one in all for everything
-else.  What was stored for a change that is then rejected is found again by the next attempt, and collected
-later otherwise.
+else.  What was stored for a change that fails for good is given up again, unless the log may refer to it
+(docs/transfer.md section 7).
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import stat
 from collections.abc import AsyncGenerator, Mapping
@@ -128,11 +129,6 @@ class VolumeFiles(VolumeNames):
         else:
             when_ns = int(self._grid.clock.now_s() * 1e9) if mtime_ns is None else mtime_ns
             facts = NewFacts(mode, when_ns)
-        opened = self._open(source, writer.policy.chunk_bytes)
-        try:
-            stored = await store_stream(opened, writer, progress)
-        finally:
-            await opened.aclose()
 
         def plan(state: TreeReading, blobs: tuple[BlobRef, ...]) -> Transaction:
             place = locate(state, path)
@@ -142,7 +138,13 @@ class VolumeFiles(VolumeNames):
             ops = written(state, place, stored, wanted, if_version)
             return Transaction(tuple(ops), blobs, message)
 
-        committed = await writer.commit(stored.blobs, plan)
+        opened = self._open(source, writer.policy.chunk_bytes)
+        async with writer.taking_back():
+            try:
+                stored = await store_stream(opened, writer, progress)
+            finally:
+                await opened.aclose()
+            committed = await writer.commit(stored.blobs, plan)
         return Stored(committed, stored.size, 1, tally.new_bytes, left_out=left_out)
 
     def _open(self, source: SourceLike, chunk_bytes: int) -> Source:
@@ -158,22 +160,23 @@ class VolumeFiles(VolumeNames):
         """
         tally = UploadTally()
         writer = await self._writer(tally)
-        opened = open_source(source, writer.policy.chunk_bytes, self._grid.clock)
-        try:
-            stored = await store_stream(opened, writer, None)
-        finally:
-            await opened.aclose()
-        if not stored.size:
-            raise InvalidRequest(reason="there is nothing to write")
-        content = tuple(replace(extent, offset=extent.offset + offset) for extent in stored.extents)
 
         def plan(state: TreeReading, blobs: tuple[BlobRef, ...]) -> Transaction:
             inode = find(state, path)
             if inode.kind is not Kind.FILE:
                 raise InvalidRequest(reason=f"{path_text(path)} is not a file")
+            content = tuple(replace(extent, offset=extent.offset + offset) for extent in stored.extents)
             return Transaction((Write(inode.inode, if_version, content),), blobs)
 
-        committed = await writer.commit(stored.blobs, plan)
+        opened = open_source(source, writer.policy.chunk_bytes, self._grid.clock)
+        async with writer.taking_back():
+            try:
+                stored = await store_stream(opened, writer, None)
+            finally:
+                await opened.aclose()
+            if not stored.size:
+                raise InvalidRequest(reason="there is nothing to write")
+            committed = await writer.commit(stored.blobs, plan)
         return Stored(committed, stored.size, 1, tally.new_bytes)
 
     async def put_tree(
@@ -273,7 +276,7 @@ class VolumeFiles(VolumeNames):
         committed: Committed | None,
     ) -> Committed | None:
         """Commit leaves as they come; returns the last entry."""
-        try:
+        async with writer.taking_back(), contextlib.aclosing(leaves):
             async for leaf in leaves:
                 if leaf.entries:
                     merge.take(leaf)
@@ -281,8 +284,6 @@ class VolumeFiles(VolumeNames):
                         leaf.blobs,
                         lambda state, blobs, of=leaf: merge.plan(replace(of, blobs=blobs), state),  # type: ignore[misc]
                     )
-        finally:
-            await leaves.aclose()
         return committed
 
     async def _writer(self, tally: UploadTally, progress: ProgressCallback | None = None) -> EpochWriter:

@@ -73,7 +73,6 @@ if TYPE_CHECKING:
     from muniment.engine.grid import Grid
     from muniment.engine.policy import Policy
     from muniment.engine.sync import SyncGrid
-    from muniment.net.http_client import HttpConnector
     from muniment.net.metrics import Metrics
     from muniment.net.reading import Reading
 
@@ -382,10 +381,10 @@ def open_sync_grid(
     """As `open_grid`, for programs without an event loop."""
     from muniment.engine.sync import SyncGrid
 
-    connectors: list[HttpConnector] = []
+    connectors: list[contextlib.ExitStack] = []
 
     def make() -> Grid:
-        grid, connector = _client(home, roster, policy)
+        grid, connector = _client(home, roster, policy, None)
         connectors.append(connector)
         return grid
 
@@ -399,13 +398,14 @@ def open_sync_grid(
 
 def _client(
     home: Path | None, roster: str | None, policy: Policy | None, account: Identity | None
-) -> tuple[Grid, HttpConnector]:
+) -> tuple[Grid, contextlib.ExitStack]:
     """A grid that is not started, and what must be closed after it."""
     # A node process must not load the engine (NumPy, the erasure kernels): it has 80 MB.
     from muniment.discovery.introducer import IntroducerRoster
     from muniment.discovery.roster_file import FileRoster
     from muniment.engine.grid import Grid
     from muniment.net.http_client import HttpConnector
+    from muniment.node.beside import Beside
 
     home = home or default_home()
     where = roster or chosen_roster(home)
@@ -426,7 +426,17 @@ def _client(
         source = IntroducerRoster(where, HttpIntroducer(address), resolve, clock, cache=cache, chance=chance)
     else:
         source = FileRoster(Path(where), resolve, clock)
-    return Grid(source, connector, clock, derive(ACCOUNT_CONVERGENCE, identity.seed), policy), connector
+    secret = derive(ACCOUNT_CONVERGENCE, identity.seed)
+    with contextlib.ExitStack() as stack:
+        stack.callback(connector.close)
+        if account is not None:  # a keeper's: others may keep the same volume elsewhere
+            return Grid(source, connector, clock, secret, policy, alone=_never_alone), stack.pop_all()
+        beside = stack.enter_context(contextlib.closing(Beside(home)))
+        return Grid(source, connector, clock, secret, policy, alone=beside.alone), stack.pop_all()
+
+
+def _never_alone() -> contextlib.AbstractContextManager[bool]:
+    return contextlib.nullcontext(False)
 
 
 # --- processes --------------------------------------------------------------------------------

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 
 from muniment.crypto.identity import Identity
-from muniment.engine.grid import Grid
+from muniment.engine.grid import Alone, Grid
 from muniment.engine.policy import Limits, Policy
 from muniment.errors import RosterEmpty
 from muniment.ids import BlobId, NodeId, ShareKey, ShareNumber
@@ -111,6 +111,7 @@ class FakeGrid:
         account: bytes = b"a",
         limits: Limits | None = None,
         roster: FakeRoster | None = None,
+        alone: Alone | None = None,
     ) -> Grid:
         """A grid client, to be entered with `async with`; accounts differ by any bytes."""
         identity = Identity.from_seed(account.ljust(32, b"\0"))
@@ -121,6 +122,7 @@ class FakeGrid:
             account.ljust(32, b"s"),
             policy,
             limits=limits,
+            **({} if alone is None else {"alone": alone}),
         )
 
     def node(self, node: NodeId) -> FakeNode:

@@ -105,6 +105,7 @@ class FakeNode:
         items: how many shares or blobs those calls named, e.g. {"reserve": 180}.
         put_bytes: share bytes received.
         draining: new shares are refused, and the record says so.
+        capacity_bytes: as given; may be changed.
     """
 
     def __init__(
@@ -127,7 +128,7 @@ class FakeNode:
         self.put_bytes = 0
         self.draining = False
         self._clock = clock
-        self._capacity_bytes = capacity_bytes
+        self.capacity_bytes = capacity_bytes
         self._zone = zone
         self._quota_bytes = quota_bytes
         self._reservations: dict[tuple[AccountId, ShareKey], tuple[int, float]] = {}
@@ -146,7 +147,7 @@ class FakeNode:
             public_key=self.identity.public_key,
             addresses=(f"{id_text(self.node)[:8]}.test:1",),
             zone=self._zone,
-            capacity_bytes=self._capacity_bytes,
+            capacity_bytes=self.capacity_bytes,
             price=0,
             protocols=(PROTOCOL_VERSION,),
             issued_s=now_s,
@@ -188,7 +189,7 @@ class FakeNode:
             record=record_text(sign_record(self.identity, self.record)),
             version="fake",
             time_s=self._clock.now_s(),
-            capacity_bytes=self._capacity_bytes,
+            capacity_bytes=self.capacity_bytes,
             used_bytes=self._used_bytes,
             reserved_bytes=self.reserved_bytes,
             share_count=len(self.shares),
@@ -210,7 +211,7 @@ class FakeNode:
             self.lease_share(account, claim.key, LEASE_S)
             return Held()
         self._reservations.pop((account, claim.key), None)
-        free = self._capacity_bytes - self._used_bytes - self.reserved_bytes
+        free = self.capacity_bytes - self._used_bytes - self.reserved_bytes
         if claim.size_bytes > free:
             return Refused(CapacityFull(wanted_bytes=claim.size_bytes, free_bytes=free))
         if self._quota_bytes is not None:
