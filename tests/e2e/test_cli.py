@@ -31,7 +31,7 @@ MIB = 1 << 20
 
 @dataclass(frozen=True)
 class Grid:
-    """Introducer and six nodes as the tour has them.
+    """Introducer, log service and six nodes as the tour has them.
 
     Attributes:
         folder: what the tour calls /tmp.
@@ -46,10 +46,16 @@ class Grid:
     def typed(self, line: str, **caps: str) -> str:
         """A line of the tour with this grid's folder and addresses, and these capabilities."""
         line = line.replace("/tmp/", f"{self.folder}/").replace("mun:introducer:...", self.introducer)
+        if "mun:log:..." in line:
+            line = line.replace("mun:log:...", next(iter(re.findall(r"mun:log:\S+", self.said()))))
         for kind, cap in caps.items():
             line = line.replace(f"mun:{kind.replace('_', ':')}:...", cap)
         assert "..." not in line, line
         return line
+
+    def said(self) -> str:
+        """What the processes have printed."""
+        return (self.folder / "log.txt").read_text()
 
     def nodes(self) -> list[dict[str, object]]:
         """What `grid status` says of each."""
@@ -74,11 +80,11 @@ def grid(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Grid]:
     # The rest of the paragraph in one shell, which then waits for what it has started.
     paragraph = grid.typed("\n".join([*start, "trap : TERM", "wait || wait"]))
     script = f". {VENV}/bin/activate\n{paragraph}"
-    with (folder / "log").open("wb") as log:
+    with (folder / "log.txt").open("wb") as log:
         how = {"stdin": subprocess.DEVNULL, "stdout": log, "stderr": log, "start_new_session": True}
         shell = user.start("bash", "-eu", "-c", script, **how)
     try:
-        eventually(lambda: (folder / "log").read_text().count("serving mun:") == 7, PATIENCE_S)
+        eventually(lambda: grid.said().count("serving mun:") == 8, PATIENCE_S)
         join, status = (grid.typed(line) for line in TOUR[2].splitlines())
         joined = user.shell(join)
         assert joined.text.startswith(f"joined {grid.introducer}"), joined.err
@@ -131,20 +137,25 @@ def test_the_rest_of_the_tour(grid: Grid, user: User) -> None:
     assert user.muni("get", stdin.text).out == b"a line\n"
 
 
-def test_the_tour_of_a_volume(user: User) -> None:
-    (block,) = (block for block in code_blocks(README, "sh") if "volume create" in block)
+def test_the_tour_of_a_volume_and_its_keeping(grid: Grid, user: User) -> None:
+    blocks = [block for block in code_blocks(README, "sh") if "books:" in block or "keeper" in block]
     secret = user.home / "passphrase"
     secret.touch(mode=0o600)
     secret.write_text("correct horse\n")
     said = {}
-    for line in block.splitlines():
-        done = user.shell(f"export MUNIMENT_PASSPHRASE_FILE={secret}; {line}")
+    for line in "\n".join(blocks).splitlines():
+        line = line.partition("#")[0].strip()
+        done = user.shell(f"export MUNIMENT_PASSPHRASE_FILE={secret}; {grid.typed(line)}")
         assert done.code == 0, (line, done.err)
-        said[line.partition("#")[0].strip()] = done.text
+        said[line] = done.text
     assert "novel" in said["muni ls -l books:/2026"]
     assert said["muni audit books"].startswith("clean")
+    assert "due for repair" not in said["muni keeper once books"]
     got = user.shell(f"export MUNIMENT_PASSPHRASE_FILE={secret}; muni cat books:/2026/novel")
     assert got.out == CONTENT[:200_000]
+    assert (grid.folder / "restored-books" / "novel").read_bytes() == CONTENT[:200_000]
+    undone = user.shell(grid.typed("muni node drain /tmp/node6 --undo"))  # other tests use it
+    assert undone.code == 0
 
 
 def test_the_python_of_the_readme_runs_as_it_stands(user: User, tmp_path: Path) -> None:
