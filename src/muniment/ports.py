@@ -773,6 +773,10 @@ class BlobBook(Protocol):
         """Whether each of these is referred to."""
         ...
 
+    def is_pruned(self, blobs: Iterable[BlobId]) -> Sequence[bool]:
+        """Whether each of these was referred to and is not any more; what no entry named is neither."""
+        ...
+
     def count(self) -> tuple[int, int]:
         """How many blobs were ever named, and how many of them are referred to."""
         ...
@@ -790,6 +794,16 @@ class BlobBook(Protocol):
 
     def leased(self, slots: Iterable[tuple[BlobId, Slot]], until_s: float) -> None:
         """The keeper's leases on these shares run until then; those never seen are ignored."""
+        ...
+
+    def listed(
+        self, node: NodeId, after: ShareKey | None, last: ShareKey | None, ends: Mapping[ShareKey, float]
+    ) -> None:
+        """A node listed the keeper's leases behind `after` up to `last` (None: the first, the end).
+
+        What is not in `ends` has none, and no lease runs longer than its node says; one that was not known
+        runs as long.  Shares never seen at the node are ignored.
+        """
         ...
 
     def sightings(self, blobs: Iterable[BlobId]) -> Sequence[Sequence[Sighting]]:

@@ -9,7 +9,7 @@ from dataclasses import replace
 
 from muniment.core.placement import Slot
 from muniment.errors import InternalError
-from muniment.ids import BlobId, NodeId
+from muniment.ids import BlobId, NodeId, ShareKey
 from muniment.ports import NamedBlobs, Sighting
 from muniment.spec.blob import BlobName
 
@@ -53,6 +53,10 @@ class MemoryBlobBook:
         with self._lock:
             return [blob in self._blobs and self._kept(blob) for blob in blobs]
 
+    def is_pruned(self, blobs: Iterable[BlobId]) -> list[bool]:
+        with self._lock:
+            return [blob in self._blobs and not self._kept(blob) for blob in blobs]
+
     def count(self) -> tuple[int, int]:
         with self._lock:
             return len(self._blobs), sum(map(self._kept, self._blobs))
@@ -84,6 +88,17 @@ class MemoryBlobBook:
                 seen = self._sightings.get(blob, {})
                 if slot in seen:
                     seen[slot] = replace(seen[slot], leased_s=until_s)
+
+    def listed(
+        self, node: NodeId, after: ShareKey | None, last: ShareKey | None, ends: Mapping[ShareKey, float]
+    ) -> None:
+        with self._lock:
+            for blob, seen in self._sightings.items():
+                for slot, one in seen.items():
+                    key = ShareKey(blob, slot.share)
+                    if slot.node == node and (not after or key > after) and (not last or key <= last):
+                        end_s = ends.get(key, 0.0)
+                        seen[slot] = replace(one, leased_s=min(one.leased_s or end_s, end_s))
 
     def sightings(self, blobs: Iterable[BlobId]) -> list[list[Sighting]]:
         with self._lock:

@@ -12,7 +12,7 @@ from typing import Final
 
 from muniment.core.placement import Slot
 from muniment.errors import InternalError
-from muniment.ids import BlobId, NodeId, ShareNumber
+from muniment.ids import BlobId, NodeId, ShareKey, ShareNumber
 from muniment.ports import NamedBlobs, Sighting
 from muniment.spec.blob import BlobName
 from muniment.spec.share import BlobShape
@@ -106,6 +106,11 @@ class SqliteBlobBook:
         with self._file.reading() as sqlite:
             return [sqlite.execute(sql, (blob,)).fetchone() is not None for blob in blobs]
 
+    def is_pruned(self, blobs: Iterable[BlobId]) -> list[bool]:
+        sql = "SELECT 1 FROM blobs WHERE blob = ? AND pruned >= named"
+        with self._file.reading() as sqlite:
+            return [sqlite.execute(sql, (blob,)).fetchone() is not None for blob in blobs]
+
     def count(self) -> tuple[int, int]:
         with self._file.reading() as sqlite:
             row = sqlite.execute("SELECT count(*), coalesce(sum(pruned < named), 0) FROM blobs").fetchone()
@@ -136,6 +141,23 @@ class SqliteBlobBook:
             sqlite.executemany(
                 "UPDATE sightings SET leased_s = ? WHERE blob = ? AND number = ? AND node = ?",
                 [(until_s, blob, slot.share, slot.node) for blob, slot in slots],
+            )
+
+    def listed(
+        self, node: NodeId, after: ShareKey | None, last: ShareKey | None, ends: Mapping[ShareKey, float]
+    ) -> None:
+        sql = "SELECT blob, number, leased_s FROM sightings WHERE (blob, number) > (?, ?) AND node = ?"
+        bounds = [b"", -1, node] if after is None else [after.blob, after.number, node]
+        if last is not None:
+            sql, bounds = f"{sql} AND (blob, number) <= (?, ?)", [*bounds, last.blob, last.number]
+        with self._file.transaction() as sqlite:
+            changed = []
+            for blob, number, leased_s in sqlite.execute(sql, bounds):
+                end_s = ends.get(ShareKey(BlobId(blob), ShareNumber(number)), 0.0)
+                if (until_s := min(leased_s or end_s, end_s)) != leased_s:
+                    changed.append((until_s, blob, number, node))
+            sqlite.executemany(
+                "UPDATE sightings SET leased_s = ? WHERE blob = ? AND number = ? AND node = ?", changed
             )
 
     def sightings(self, blobs: Iterable[BlobId]) -> list[list[Sighting]]:

@@ -74,6 +74,10 @@ class Faults:
         tamper: changes a share record on its way out (the store keeps the true one); None drops it.
         lose_reservations: the next put finds no reservation (the node was restarted in between).
         store: keep what is put; without it a put costs nothing, to measure what is around it.
+        claims: says that it has these shares of every blob, and takes leases on them.
+        relay: proves what it has not by asking these nodes.
+        silent_on_missing: instead of saying that it has not what it should prove, it does not answer.
+        endless_list: lists shares of blobs that nobody has ever heard of, without end.
     """
 
     down: str | None = None
@@ -86,6 +90,10 @@ class Faults:
     tamper: Callable[[ShareKey, bytearray], bytes | bytearray | None] | None = None
     lose_reservations: bool = False
     store: bool = True
+    claims: frozenset[int] = frozenset()
+    relay: Sequence[FakeNode] = ()
+    silent_on_missing: bool = False
+    endless_list: bool = False
 
 
 class FakeNode:
@@ -255,7 +263,7 @@ class FakeNode:
 
     def lease_share(self, account: AccountId, key: ShareKey, duration_s: float) -> bool:
         """Extend or make a lease on a share that is held."""
-        if key not in self.shares:
+        if key not in self.shares and key.number not in self.faults.claims:
             return False
         expires_s = self._clock.now_s() + duration_s
         lease = self.leases.setdefault(account, {}).setdefault(key, _Lease(expires_s))
@@ -290,7 +298,8 @@ class FakeNode:
         except ShareCorrupt:
             return None
         if record is None:
-            return None
+            others = (other.prove_leaf(key, leaf) for other in self.faults.relay)
+            return next((proof for proof in others if proof is not None), None)
         header = decode_header(record)
         shape = header.shape
         if not 0 <= leaf < shape.leaf_count:
@@ -400,10 +409,16 @@ class FakeConnection:
         for key in self._server.shares:
             if key.blob in found:
                 found[key.blob].add(key.number)
+        for numbers in found.values():
+            numbers.update(map(ShareNumber, self._server.faults.claims))
         return {blob: frozenset(numbers) for blob, numbers in found.items()}
 
     async def prove(self, challenges: Sequence[tuple[ShareKey, int]]) -> list[ShareProof | None]:
         await self._enter("prove", len(challenges), limit=len(challenges))
+        if self._server.faults.silent_on_missing and any(
+            key not in self._server.shares for key, _ in challenges
+        ):
+            raise NodeUnreachable(node=self.node, reason="timed out")
         return [self._server.prove_leaf(key, leaf) for key, leaf in challenges]
 
     async def lease(self, keys: Sequence[ShareKey], duration_s: int) -> list[bool]:
@@ -420,6 +435,10 @@ class FakeConnection:
 
     async def shares(self, *, after: ShareKey | None, limit: int) -> list[ShareLease]:
         await self._enter("shares", 0)
+        if self._server.faults.endless_list:
+            first = int.from_bytes(after.blob, "big") if after is not None else 0
+            invented = [BlobId((first + at).to_bytes(32, "big")) for at in range(1, limit + 1)]
+            return [ShareLease(id_text(blob), 0, 1, 2.0**32, trashed=False) for blob in invented]
         leases = self._server.leases.get(self._account, {})
         held = self._server.shares
         keys = sorted(key for key in leases if key in held and (after is None or key > after))

@@ -2,8 +2,14 @@
 
     follow    the log: notes the blobs that new entries name
     scan      page by page along all blobs: asks, has leaves proven, takes and renews leases, adds repairs
-    repair    one blob: looks once more, rebuilds what is missing, moves what lies wrong
-    collect   page by page along what one node holds for the keeper's account: gives up what nothing refers to
+    repair    one blob: looks once more, rebuilds what is missing, copies what lies wrong
+    collect   page by page along what one node lists for the keeper's account: corrects what is known of
+              leases, gives up what was pruned
+
+Leases are given up in two places only.  Of what is referred to: where the same share was proven at another
+node in the same look, and has a lease there (`_settle`).  Of the rest: where a prune names the blob, and no
+entry of the newest log names it since (`_collect_page`); what this keeper has never heard of may be what
+another one knows from a newer log, and ends by itself.
 
 Needs the verify right and an account, and no key of any content.  Steps may be done twice and by two keepers.
 The book and the log are read in threads; everything else runs on the loop.
@@ -24,13 +30,31 @@ from muniment.core.keeping.repair import Condition, Plan
 from muniment.core.placement import Slot
 from muniment.engine.check import Check, Depth
 from muniment.engine.grid import Grid
-from muniment.engine.health import BlobHealth, ShareState
+from muniment.engine.health import ShareState
 from muniment.engine.keeping.named import LogHead
 from muniment.engine.keeping.repair import RepairResult
 from muniment.engine.keeping.throttle import Throttle
 from muniment.engine.keeping.work import Patience, Work, Worker
-from muniment.errors import CallerError, LocalError, NodeUnreachable, PeerError, UnavailableError
-from muniment.ids import BlobId, MemberId, NodeId, ShareKey, ShareNumber, VolumeId, id_from_text, id_text
+from muniment.errors import (
+    CallerError,
+    LocalError,
+    MunimentError,
+    NodeUnreachable,
+    PeerError,
+    ShareUnknown,
+    UnavailableError,
+)
+from muniment.ids import (
+    BlobId,
+    JobId,
+    MemberId,
+    NodeId,
+    ShareKey,
+    ShareNumber,
+    VolumeId,
+    id_from_text,
+    id_text,
+)
 from muniment.ports import BlobBook, Clock, NamedBlobs, NodeAccount, Sighting
 from muniment.spec.blob import BlobName
 from muniment.spec.limits import BATCH_SHARES_MAX, LIST_SHARES_MAX
@@ -40,8 +64,13 @@ _PAGE: Final = 1024
 """Blobs looked at in one step of a scan."""
 
 _DAY_S: Final = 86400.0
-_SCAN_PRIORITY: Final = 1000
-"""Behind every repair: those have the shares that a blob can still lose."""
+_SCAN_PRIORITY: Final = -1
+"""Before every repair: it takes one of the worker's places; behind repairs of weeks, leases would end."""
+
+_COLLECT_PRIORITY: Final = 1
+"""Behind the repairs of blobs that cannot lose a share more."""
+
+_SHARES_OF_BLOB_MAX: Final = 256
 
 _ENDLESS: Final = Patience(tries=1 << 30)
 """For what goes on as long as the keeper: a log or node that is away for days must not end it."""
@@ -54,6 +83,9 @@ class NamedSource(Protocol):
 
     @property
     def volume(self) -> VolumeId: ...
+
+    @property
+    def head(self) -> LogHead: ...
 
     async def follow(self) -> LogHead: ...
 
@@ -94,7 +126,7 @@ class KeeperTally:
         conditions: blobs in the last scan that ended, or in the one under way.
         proofs: shares that were proven.
         leased: leases taken or renewed.
-        collected: leases given up.
+        collected: leases on what was pruned, given up.
         unpaid: shares that nodes hold and give no lease on, by the reason.
     """
 
@@ -136,7 +168,6 @@ class Keeper:
         self._source, self._grid, self._book = source, grid, book
         self._worker, self._clock, self._member = worker, clock, member
         self._duties = duties or Duties()
-        self._head = LogHead(0, bytes(32))
         self._following = asyncio.Lock()
         self._scanning: tuple[bytes, Check, Check] | None = None
         self._repairer = grid.repairer(
@@ -162,15 +193,13 @@ class Keeper:
 
     async def begin(self) -> None:
         """Add the jobs that go on for ever; those that wait already go on as they were."""
-        jobs = [new_job(self._kind("follow"), "log", again=True), self._new_scan(0.0)]
-        jobs += [self._new_collect(lane.node, 0.0) for lane in self._grid.lanes()]
-        await self._worker.add(*jobs)
+        await self._worker.add(new_job(self._kind("follow"), "log", again=True), self._new_scan(0.0))
 
     async def follow(self) -> None:
         """Bring the book up to the log's newest entry.  Raises: as `Volume.sync`."""
         async with self._following:
-            self._head = await self._source.follow()
-            while (start := await asyncio.to_thread(lambda: self._book.size)) < self._head.size:
+            head = await self._source.follow()
+            while (start := await asyncio.to_thread(lambda: self._book.size)) < head.size:
                 named = await asyncio.to_thread(self._source.page, start)
                 await asyncio.to_thread(self._book.take_in, start, named)
 
@@ -184,8 +213,8 @@ class Keeper:
         """One page; a scan is bound to the checkpoint at which it began."""
         seed = work.box("seed")
         if seed is None:
-            await self.follow()
-            seed = challenge_seed(self._source.volume, self._head.root, work.job.id, self._member)
+            await self._follow_if_possible()
+            seed = self._seed(work.job.id)
             work.put("seed", seed)
             self.tally.conditions.clear()
         after = work.box("after")
@@ -194,7 +223,8 @@ class Keeper:
         sampled = [name for name in names if is_sampled(seed, name.blob, self._duties.sample)]
         rest = [name for name in names if not is_sampled(seed, name.blob, self._duties.sample)]
         for check, group in ((proving, sampled), (asking, rest)):
-            for name, needed in await self._look(check, group, proven=check is proving):
+            silent = asking.offline | proving.offline
+            for name, needed in await self._look(check, group, proven=check is proving, silent=silent):
                 self.tally.conditions[needed.condition] += 1
                 if self._repairer.due(needed):
                     work.add(self._new_repair(name, needed))
@@ -208,74 +238,85 @@ class Keeper:
         self.tally.scans += 1
         self.scanned()
         work.add(self._new_scan(self._clock.now_s() + self._duties.scan_s), *self.then())
+        work.add(*(self._new_collect(lane.node) for lane in self._grid.lanes()))
+
+    async def _follow_if_possible(self) -> None:
+        """A log that is away for weeks, or cannot be followed any more, must not end the leases of what it
+        named before.
+        """
+        try:
+            await self.follow()
+        except MunimentError as error:
+            if not await asyncio.to_thread(lambda: self._book.size):
+                raise
+            _log.warning("the log cannot be followed, what is known of it is kept: %s", error)
 
     async def _repair(self, work: Work) -> None:
-        """Look at one blob once more and do what it needs now; then look again, to lease what was brought."""
+        """Look at one blob once more and do what it needs now; then look again: what was brought has to be
+        proven before anything else is given up for it.
+        """
         name = BlobName(BlobId(id_from_text(work.key)), BlobShape.unpack(work.args))
-        seed = challenge_seed(self._source.volume, self._head.root, work.job.id, self._member)
-        for _, needed in await self._look(self._grid.checker(Depth.PROVEN, seed), [name], proven=True):
+        check = self._grid.checker(Depth.PROVEN, self._seed(work.job.id))
+        for _, needed in await self._look(check, [name], proven=True):
             if work.step == "run" and self._repairer.due(needed):
                 await self._repairer.carry_out(name, needed)
                 work.then("lease")
 
     async def _collect(self, work: Work) -> None:
-        """One page of what a node holds for this account, beside what is referred to."""
+        """One page of what a node lists for this account."""
         node, after = NodeId(id_from_text(work.key)), work.box("after")
         behind = None if after is None else ShareKey(BlobId(after[0]), ShareNumber(after[1]))
         last = await self._collect_page(node, behind)
-        if last is not None:
+        if last is not None and work.progress_done <= await self._listed_max():
             work.put("after", [last.blob, last.number])
+            work.progress(work.progress_done + LIST_SHARES_MAX)
             work.repeat()
-        elif self._account(node) is not None:  # else it left the roster
-            work.add(self._new_collect(node, self._clock.now_s() + self._duties.scan_s))
 
     async def collect(self, node: NodeId) -> None:
-        """Give up all that one node holds for this account and nothing refers to.
+        """Give up all that one node holds for this account and was pruned.
 
-        Cost: a page of LIST_SHARES_MAX shares at a time, whatever the volume.  Raises: UnavailableError.
+        Cost: a page of LIST_SHARES_MAX shares at a time, whatever the volume.  Raises: UnavailableError; as
+        `follow`.
         """
-        behind: ShareKey | None = None
-        while (behind := await self._collect_page(node, behind)) is not None:
-            pass
+        behind, pages = await self._collect_page(node, None), 1
+        while behind is not None and (pages - 1) * LIST_SHARES_MAX <= await self._listed_max():
+            behind, pages = await self._collect_page(node, behind), pages + 1
+
+    async def _listed_max(self) -> int:
+        """So much can a node have for this account; one that lists on for ever is believed no more."""
+        named, _ = await asyncio.to_thread(self._book.count)
+        return named * _SHARES_OF_BLOB_MAX
 
     async def _collect_page(self, node: NodeId, behind: ShareKey | None) -> ShareKey | None:
         """Where the next page begins; None behind the last."""
         account = self._account(node)
-        if account is None:
+        if account is None:  # it left the roster
             return None
         rows = await account.shares(after=behind, limit=LIST_SHARES_MAX)
-        keys = [ShareKey(BlobId(id_from_text(row.blob)), ShareNumber(row.number)) for row in rows]
-        kept = await asyncio.to_thread(self._book.is_kept, [key.blob for key in keys])
-        leased = {
-            key: row.expires_s
-            for key, row, keep in zip(keys, rows, kept, strict=True)
-            if keep and not row.trashed
+        ends = {
+            ShareKey(BlobId(id_from_text(row.blob)), ShareNumber(row.number)): row.expires_s
+            for row in rows
+            if not row.trashed
         }
-        await asyncio.to_thread(self._learn, node, leased)
-        given_up = [
-            key for key, row, keep in zip(keys, rows, kept, strict=True) if not keep and not row.trashed
-        ]
-        for at in range(0, len(given_up), BATCH_SHARES_MAX):
-            done = await account.trash(given_up[at : at + BATCH_SHARES_MAX])
-            self.tally.collected += sum(done)
-        return keys[-1] if len(rows) == LIST_SHARES_MAX else None
+        last = None
+        if len(rows) == LIST_SHARES_MAX:
+            last = ShareKey(BlobId(id_from_text(rows[-1].blob)), ShareNumber(rows[-1].number))
+        await asyncio.to_thread(self._book.listed, node, behind, last, ends)
+        if await self._pruned(ends):
+            await self.follow()  # a newer entry may name it again
+            pruned = await self._pruned(ends)
+            for at in range(0, len(pruned), BATCH_SHARES_MAX):
+                batch = pruned[at : at + BATCH_SHARES_MAX]
+                self.tally.collected += sum(await account.trash(batch))
+                slots = [(key.blob, Slot(key.number, node)) for key in batch]
+                await asyncio.to_thread(self._book.leased, slots, 0.0)
+        return last
 
-    def _learn(self, node: NodeId, leased: Mapping[ShareKey, float]) -> None:
-        """In a thread: note leases of this account that the book does not know of.
-
-        A repair took them with the share it brought, or a keeper that was killed before it noted them; what
-        is one copy too many is given up only where a lease is known.
-        """
-        blobs = sorted({key.blob for key in leased})
-        unknown = [
-            (blob, one.slot)
-            for blob, seen in zip(blobs, self._book.sightings(blobs), strict=True)
-            for one in seen
-            if one.slot.node == node and not one.leased_s and ShareKey(blob, one.slot.share) in leased
-        ]
-        if unknown:
-            until_s = min(leased[ShareKey(blob, slot.share)] for blob, slot in unknown)
-            self._book.leased(unknown, until_s)
+    async def _pruned(self, keys: Iterable[ShareKey]) -> list[ShareKey]:
+        """Those whose blobs were pruned."""
+        asked = list(keys)
+        pruned = await asyncio.to_thread(self._book.is_pruned, [key.blob for key in asked])
+        return [key for key, is_gone in zip(asked, pruned, strict=True) if is_gone]
 
     # --- what is seen
 
@@ -285,48 +326,86 @@ class Keeper:
             self._scanning = (seed, self._grid.checker(Depth.ASKED), self._grid.checker(Depth.PROVEN, seed))
         return self._scanning[1:]
 
+    def _seed(self, job: JobId) -> bytes:
+        """Of the challenges of a job, bound to the checkpoint up to which the log was followed."""
+        return challenge_seed(self._source.volume, self._source.head.root, job, self._member)
+
     async def _look(
-        self, check: Check, names: Sequence[BlobName], *, proven: bool
+        self, check: Check, names: Sequence[BlobName], *, proven: bool, silent: Set[NodeId] = frozenset()
     ) -> list[tuple[BlobName, Plan]]:
-        """See what the nodes have of these blobs, remember it, plan, and lease what is to stay."""
+        """See what the nodes have of these blobs, remember it, plan, and lease what is to stay.
+
+        Args:
+            proven: whether the check believes no node; copies are given up only then.
+            silent: nodes that did not answer another check of the same round, so nothing they say counts.
+        """
         if not names:
             return []
         found = await check.blobs(names)
         now_s = self._clock.now_s()
-        answered = {lane.node for lane in self._grid.lanes()} - check.offline
-        sightings, answers = await asyncio.to_thread(
-            self._remember, found, answered, now_s=now_s, proven=proven
-        )
-        self.tally.proofs += proven * sum(one.held_s >= now_s for seen in sightings for one in seen)
-        waited_for = {node for node, when_s in answers.items() if when_s > now_s - self._duties.offline_s}
-        plans: list[tuple[BlobName, Plan]] = []
-        leases: list[tuple[BlobId, Sighting]] = []
-        surplus: list[tuple[BlobId, Sighting]] = []
-        for health, seen in zip(found, sightings, strict=True):
-            away = [one.slot for one in seen if one.slot.node not in answered]
-            needed = self._repairer.plan(health, away, waited_for=waited_for)
-            plans.append((health.name, needed))
-            for one in seen:
-                if one.held_s >= now_s:
-                    kept = one.slot not in needed.surplus
-                    (leases if kept else surplus).append((health.name.blob, one))
-        soon_s = now_s + self._duties.lease_s / 2
-        await self._lease([(blob, one.slot) for blob, one in leases if one.leased_s < soon_s], now_s)
-        await self._give_up([(blob, one.slot) for blob, one in surplus if one.leased_s])
-        return plans
-
-    def _remember(
-        self, found: Sequence[BlobHealth], answered: Set[NodeId], *, now_s: float, proven: bool
-    ) -> tuple[Sequence[Sequence[Sighting]], Mapping[NodeId, float]]:
-        """In a thread: write down what was seen; returns what is known now, and when nodes last answered."""
-        blobs = [health.name.blob for health in found]
+        answered = {lane.node for lane in self._grid.lanes()} - check.offline - silent
         held = {
             (health.name.blob, Slot(share.number, node))
             for health in found
             for share in health.shares
             for node, state in share.nodes
-            if state is ShareState.HELD
+            if state is ShareState.HELD and node in answered
         }
+        self.tally.proofs += proven * len(held)
+        sightings, answers = await asyncio.to_thread(
+            self._remember, [health.name.blob for health in found], held, answered, now_s=now_s, proven=proven
+        )
+        # By the distance, as a clock that was ahead has left answers of the future.
+        waited_for = {
+            node for node, when_s in answers.items() if abs(now_s - when_s) < self._duties.offline_s
+        }
+        plans: list[tuple[BlobName, Plan]] = []
+        for health, seen in zip(found, sightings, strict=True):
+            away = [one.slot for one in seen if one.slot.node not in answered]
+            plans.append((health.name, self._repairer.plan(health, away, waited_for=waited_for)))
+        ends = {
+            (name.blob, one.slot): one.leased_s
+            for (name, _), seen in zip(plans, sightings, strict=True)
+            for one in seen
+            if (name.blob, one.slot) in held
+        }
+        await self._settle(plans, ends, now_s, proven=proven)
+        return plans
+
+    async def _settle(
+        self,
+        plans: Sequence[tuple[BlobName, Plan]],
+        ends: Mapping[tuple[BlobId, Slot], float],
+        now_s: float,
+        *,
+        proven: bool,
+    ) -> None:
+        """Lease what is to stay, and give up second copies of what was proven and has a lease.
+
+        Args:
+            ends: of the leases on what is held, as far as known.
+        """
+        surplus = {(name.blob, slot) for name, needed in plans for slot in needed.surplus}
+        soon_s, latest_s = now_s + self._duties.lease_s / 2, now_s + self._duties.lease_s
+        # One that ends later than any can was noted by a clock that was ahead.
+        good = {one for one, end_s in ends.items() if soon_s <= end_s <= latest_s}
+        good |= await self._lease([one for one in ends if one not in good and one not in surplus], now_s)
+        if proven:
+            kept = {(blob, slot.share) for blob, slot in good - surplus}
+            await self._give_up(
+                [one for one in sorted(surplus) if ends.get(one) and (one[0], one[1].share) in kept]
+            )
+
+    def _remember(
+        self,
+        blobs: Sequence[BlobId],
+        held: Set[tuple[BlobId, Slot]],
+        answered: Set[NodeId],
+        *,
+        now_s: float,
+        proven: bool,
+    ) -> tuple[Sequence[Sequence[Sighting]], Mapping[NodeId, float]]:
+        """In a thread: write down what was seen; returns what is known now, and when nodes last answered."""
         gone = [
             (blob, one.slot)
             for blob, seen in zip(blobs, self._book.sightings(blobs), strict=True)
@@ -337,17 +416,21 @@ class Keeper:
         self._book.answered(answered, now_s)
         return self._book.sightings(blobs), self._book.last_answers()
 
-    async def _lease(self, slots: Sequence[tuple[BlobId, Slot]], now_s: float) -> None:
-        """Take or extend leases."""
-        duration_s = self._duties.lease_s
+    async def _lease(self, slots: Sequence[tuple[BlobId, Slot]], now_s: float) -> set[tuple[BlobId, Slot]]:
+        """Take or extend leases; returns on which that was done."""
+        duration_s, taken = self._duties.lease_s, set[tuple[BlobId, Slot]]()
 
         async def lease(account: NodeAccount, batch: Sequence[tuple[BlobId, Slot]]) -> None:
             done = await account.lease(_keys(batch), duration_s)
             leased = [one for one, was in zip(batch, done, strict=True) if was]
             self.tally.leased += len(leased)
+            if len(leased) < len(batch):
+                self.tally.unpaid[ShareUnknown.code] += len(batch) - len(leased)
             await asyncio.to_thread(self._book.leased, leased, now_s + duration_s)
+            taken.update(leased)
 
         await self._everywhere(slots, lease)
+        return taken
 
     async def _give_up(self, slots: Sequence[tuple[BlobId, Slot]]) -> None:
         """End leases on copies that are one too many."""
@@ -393,9 +476,8 @@ class Keeper:
     def _new_scan(self, due_s: float) -> NewJob:
         return new_job(self._kind("scan"), "blobs", priority=_SCAN_PRIORITY, due_s=due_s, again=True)
 
-    def _new_collect(self, node: NodeId, due_s: float) -> NewJob:
-        kind = self._kind("collect")
-        return new_job(kind, id_text(node), priority=_SCAN_PRIORITY, due_s=due_s, again=True)
+    def _new_collect(self, node: NodeId) -> NewJob:
+        return new_job(self._kind("collect"), id_text(node), priority=_COLLECT_PRIORITY, again=True)
 
     def _new_repair(self, name: BlobName, needed: Plan) -> NewJob:
         """The fewer shares a blob can still lose, the sooner."""

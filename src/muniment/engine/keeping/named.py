@@ -41,11 +41,16 @@ class NamedByLog:
         """Whose log it is."""
         return self._volume.id
 
+    @property
+    def head(self) -> LogHead:
+        """How far it was followed, also by processes before this one."""
+        frontier = self._volume.follower.frontier
+        return LogHead(frontier.size, frontier.root())
+
     async def follow(self) -> LogHead:
         """Take what the log service has; verified as every member does.  Raises: as `Volume.sync`."""
         await self._volume.sync()
-        frontier = self._volume.follower.frontier
-        return LogHead(frontier.size, frontier.root())
+        return self.head
 
     def page(self, start: int) -> list[NamedBlobs]:
         """What some entries from `start` on name; none behind the last.  Blocking.

@@ -106,6 +106,28 @@ class BlobBookContract:
             Sighting(slot(1, 2), 10.0, 10.0, 0.0),
         ]
 
+    def test_what_no_entry_named_is_neither_kept_nor_pruned(self, opened: OpenBook) -> None:
+        book = opened()
+        book.take_in(0, [adds(1, 2), prunes(1, 2, 9), adds(2)])
+        asked = [blob(1).blob, blob(2).blob, blob(9).blob]
+        assert list(book.is_pruned(asked)) == [True, False, False]
+        assert list(book.is_kept(asked)) == [False, True, False]
+
+    def test_no_lease_runs_longer_than_its_node_lists_it(self, opened: OpenBook) -> None:
+        book = opened()
+        for at in range(1, 6):
+            book.note([(blob(at).blob, slot(0, 1)), (blob(at).blob, slot(1, 2))], [], now_s=1.0, proven=True)
+            book.leased([(blob(at).blob, slot(0, 1)), (blob(at).blob, slot(1, 2))], 50.0)
+        book.leased([(blob(4).blob, slot(0, 1))], 0.0)
+        ends = {blob(2).share(0): 40.0, blob(4).share(0): 60.0, blob(9).share(0): 60.0}
+        book.listed(slot(0, 1).node, blob(1).share(0), blob(4).share(0), ends)
+        seen = book.sightings([blob(at).blob for at in range(1, 6)])
+        assert [one[0].leased_s for one in seen] == [50.0, 40.0, 0.0, 60.0, 50.0]
+        assert [one[1].leased_s for one in seen] == [50.0] * 5
+        book.listed(slot(0, 1).node, None, None, {blob(1).share(0): 90.0})
+        seen = book.sightings([blob(at).blob for at in range(1, 6)])
+        assert [one[0].leased_s for one in seen] == [50.0, 0.0, 0.0, 0.0, 0.0]
+
     def test_the_last_answer_of_each_node_is_remembered(self, opened: OpenBook) -> None:
         book = opened()
         book.answered([slot(0, 1).node, slot(0, 2).node], 10.0)
