@@ -63,6 +63,23 @@ def test_a_node_that_lied_about_a_blob_gets_nothing_of_it_and_gives_away_what_it
     assert [(one.share, one.source) for one in found.moves] == [(second.share, second.node)]
 
 
+def test_what_is_rebuilt_goes_to_nodes_that_answer_and_apart_as_soon_as_there_are_enough() -> None:
+    seen = placed(grid(7))
+    first = next(iter(seen))
+    (spare,) = {one.node for one in grid(7)} - {one.node for one in seen}
+    seen[first] = Seen.OFFLINE
+    found = plan(BLOB, SHAPE, seen, grid(7), repair_below=6, offline={first.node})
+    assert [one.node for one in found.rebuild] == [spare]
+    found = plan(BLOB, SHAPE, seen, grid(7), repair_below=6, offline={first.node, spare})
+    (doubled,) = found.rebuild
+    assert doubled.node in {one.node for one in found.sources}
+    del seen[first]
+    seen[doubled] = Seen.HELD
+    again = plan(BLOB, SHAPE, seen, grid(7), repair_below=6)
+    assert [(one.source, one.target) for one in again.moves] == [(doubled.node, first.node)]
+    assert plan(BLOB, SHAPE, {}, [], repair_below=6, offline={spare}).rebuild == ()
+
+
 def test_above_the_threshold_missing_shares_wait() -> None:
     seen = placed(grid(9))
     seen[next(iter(seen))] = Seen.DAMAGED

@@ -85,6 +85,7 @@ def plan(
     repair_below: int,
     waited_for: Set[NodeId] = frozenset(),
     avoid: Set[NodeId] = frozenset(),
+    offline: Set[NodeId] = frozenset(),
 ) -> Plan:
     """What a blob needs.
 
@@ -96,12 +97,13 @@ def plan(
         waited_for: nodes that are offline for so short that their shares count as live.
         avoid: nodes that sent of this blob what does not verify.  They would say that they hold whatever is
             brought to them, so they get none of it, and what is held there is moved away.
+        offline: nodes that do not answer now: a share is rebuilt there only where nobody else takes it.
     Cost: O(nodes log nodes) for the ranking, O(n * nodes) at worst for the choice of nodes.
     """
     held = sorted(slot for slot, what in seen.items() if what is Seen.HELD)
     away = {slot for slot, what in seen.items() if what is Seen.OFFLINE}
     waiting = {slot for slot in away if slot.node in waited_for}
-    board = _Board(blob, [candidate for candidate in candidates if candidate.node not in avoid])
+    board = _Board(blob, [candidate for candidate in candidates if candidate.node not in avoid], offline)
     sources = _first_of_each(held, board)
     surplus = tuple(slot for slot in held if slot not in set(sources))
     live = {slot.share for slot in sources} | {slot.share for slot in waiting}
@@ -133,7 +135,10 @@ def _rebuild(missing: Sequence[int], board: _Board) -> tuple[Slot, ...]:
 class _Board:
     """The grid in the blob's order of preference, and what of the blob lies where."""
 
-    def __init__(self, blob: BlobId, candidates: Iterable[Candidate]) -> None:
+    def __init__(
+        self, blob: BlobId, candidates: Iterable[Candidate], offline: Set[NodeId] = frozenset()
+    ) -> None:
+        self._offline = offline
         known = list(candidates)
         self.ranked = rank(blob, known)
         self.place = {node: at for at, node in enumerate(self.ranked)}
@@ -154,10 +159,18 @@ class _Board:
             self._in_zone[self._zone[node]] -= 1
 
     def best(self) -> NodeId | None:
-        """Where the next share lies best: distinct nodes first, then distinct zones, then by rank."""
+        """Where the next share lies best: nodes that answer, distinct nodes, distinct zones, then by rank.
+
+        Two shares at one node until another comes back are better than one share less until then.
+        """
         return min(
             self.ranked,
-            key=lambda node: (self.at_node[node], self._in_zone[self._zone[node]], self.place[node]),
+            key=lambda node: (
+                node in self._offline,
+                self.at_node[node],
+                self._in_zone[self._zone[node]],
+                self.place[node],
+            ),
             default=None,
         )
 

@@ -362,7 +362,8 @@ class Keeper:
         plans: list[tuple[BlobName, Plan]] = []
         for health, seen in zip(found, sightings, strict=True):
             away = [one.slot for one in seen if one.slot.node not in answered]
-            plans.append((health.name, self._repairer.plan(health, away, waited_for=waited_for)))
+            needed = self._repairer.plan(health, away, waited_for=waited_for, offline=check.offline | silent)
+            plans.append((health.name, needed))
         ends = {
             (name.blob, one.slot): one.leased_s
             for (name, _), seen in zip(plans, sightings, strict=True)

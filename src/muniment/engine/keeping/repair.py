@@ -151,16 +151,16 @@ class Repairer:
         async for name in names:
             batch.append(name)
             if len(batch) == _LOOKED_AT:
-                await self.repair(await check.blobs(batch))
+                await self.repair(await check.blobs(batch), check.offline)
                 batch = []
-        await self.repair(await check.blobs(batch))
+        await self.repair(await check.blobs(batch), check.offline)
         return self.result
 
-    async def repair(self, found: Sequence[BlobHealth]) -> None:
-        """Do what these blobs need."""
+    async def repair(self, found: Sequence[BlobHealth], offline: Set[NodeId] = frozenset()) -> None:
+        """Do what these blobs need; `offline` nodes get shares last."""
         due = []
         for health in found:
-            needed = self.plan(health)
+            needed = self.plan(health, offline=offline)
             self.result.conditions[needed.condition] += 1
             if needed.condition in (Condition.LOST, Condition.OUT_OF_REACH):
                 self.result.trouble(health.name.blob, f"only {len(needed.sources)} shares can be had")
@@ -190,13 +190,19 @@ class Repairer:
             raise error from error.__cause__
 
     def plan(
-        self, health: BlobHealth, away: Collection[Slot] = (), *, waited_for: Set[NodeId] = frozenset()
+        self,
+        health: BlobHealth,
+        away: Collection[Slot] = (),
+        *,
+        waited_for: Set[NodeId] = frozenset(),
+        offline: Set[NodeId] = frozenset(),
     ) -> Plan:
         """What one blob needs.
 
         Args:
             away: where shares were before, at nodes that do not answer now.
             waited_for: nodes that have been away for so short that their shares count as live.
+            offline: nodes that do not answer now.
         """
         shape = health.name.shape
         seen = {
@@ -212,6 +218,7 @@ class Repairer:
             repair_below=below,
             waited_for=waited_for,
             avoid=health.liars,
+            offline=offline,
         )
 
     def due(self, needed: Plan) -> bool:
