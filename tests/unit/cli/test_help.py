@@ -46,7 +46,7 @@ def test_these_are_the_commands() -> None:
         "log init", "log run",
         "log backup", "log rehost", "log archive", "log audit",
         "audit", "evidence verify", "witness run", "keeper run", "keeper once",
-        "keeper account",
+        "keeper account", "keeper log",
         "volume checkpoints", "volume compare", "volume snapshot-view", "volume fetch", "shell",
         "queue list", "queue show", "queue retry", "queue drop", "usage",
         "version",

@@ -138,6 +138,8 @@ def members_words(name: str, world: FakeComposition, folder: Path) -> dict[str, 
         bert.muni("member", "join", "books", "--role", "owner")
         anna.muni("member", "accept", "books", bert.id)
         anna.muni("member", "accept", "books", "carl")
+    if name in ("volume info", "keeper log"):
+        assert anna.muni("keeper", "once", "books").code == 0
     if name in ("volume checkpoints", "volume info", "witness run"):
         assert anna.muni("witness", "run", "books", "--once").code == 0
         anna.muni("volume", "info", "books")
@@ -146,7 +148,7 @@ def members_words(name: str, world: FakeComposition, folder: Path) -> dict[str, 
     return {
         "volume checkpoints": ["books"], "volume compare": ["books", folder / "seen"],
         "witness run": ["books", "--once"], "keeper once": ["books"], "keeper run": ["books"],
-        "keeper account": ["books"],
+        "keeper account": ["books"], "keeper log": ["books"],
         "identity passwd": ["--unlocked"], "identity export": ["--output", folder / "seed"],
         "volume create": ["more", "--log", LOG_ADDRESS], "volume join": [cap], "volume info": ["books"],
         "volume move": ["books", LOG_ADDRESS], "volume cap": ["books", "--right", "verify"],

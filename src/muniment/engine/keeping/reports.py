@@ -11,7 +11,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from muniment.core.entries import Place, open_statement, seal_statement
 from muniment.core.keeping.job import NewJob, new_job
@@ -20,8 +20,6 @@ from muniment.core.membership import REPORTS_NS, Reported
 from muniment.crypto.entries import known_entry, sign_entry
 from muniment.crypto.member import MemberSecret
 from muniment.engine.follower import Follower
-from muniment.engine.keeping.keeper import Keeper
-from muniment.engine.keeping.work import Work, Worker
 from muniment.engine.volume import Volume
 from muniment.errors import (
     ActRefused,
@@ -35,6 +33,10 @@ from muniment.ids import BlobId, MemberId, id_text
 from muniment.ports import BlobBook, Clock, Entropy, LogClient
 from muniment.spec.act import Report
 from muniment.spec.statement import LOST_MAX, KeepingRecord, decode_record, encode_record
+
+if TYPE_CHECKING:
+    from muniment.engine.keeping.keeper import Keeper
+    from muniment.engine.keeping.work import Work, Worker
 
 EVERY_S: Final = 20 * 3600.0
 """Between two reports, so that one follows each daily scan."""

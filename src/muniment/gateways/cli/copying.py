@@ -16,6 +16,7 @@ from muniment.gateways.cli import exit_codes
 from muniment.gateways.cli.carried import Done, tell, tell_would
 from muniment.gateways.cli.changing import inode_at
 from muniment.gateways.cli.context import Context, Refusal, json_option, pass_context
+from muniment.gateways.cli.kept import warn_of_keeping
 from muniment.gateways.cli.looking import reading
 from muniment.gateways.cli.output import StandardOutput
 from muniment.gateways.cli.replacing import allow, replaces
@@ -62,7 +63,8 @@ def put_into(
     would: list[tuple[str, str, bool]] = []
 
     async def work() -> None:
-        async with files_of(context, target.volume) as (_, files):
+        async with files_of(context, target.volume) as (opened, files):
+            await warn_of_keeping(context, opened)
             inode = await inode_at(files, target.path)
             into = inode is not None and inode.kind is Kind.FOLDER
             if not into and (len(sources) > 1 or (target.folder and not folders)):

@@ -70,6 +70,7 @@ EXAMPLES: Final[dict[str, str]] = {
     "node drain": "muni node drain node1",
     "keeper run": "muni keeper run books",
     "keeper once": "muni keeper once books",
+    "keeper log": "muni keeper log books",
     "keeper account": "muni keeper account books",
     "queue list": "muni queue list",
     "queue show": "muni queue show 17",

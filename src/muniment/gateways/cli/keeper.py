@@ -13,6 +13,7 @@ import click
 from muniment.core.keeping.repair import Condition
 from muniment.gateways.cli import exit_codes
 from muniment.gateways.cli.context import Context, json_option, pass_context, printable
+from muniment.gateways.cli.kept import keeper_log
 from muniment.gateways.cli.passphrases import passphrase_of
 from muniment.gateways.cli.show import bytes_text, count_text, table
 from muniment.gateways.cli.values import Size
@@ -152,6 +153,9 @@ def keeper_once(context: Context, /, volumes: tuple[str, ...], **options: Any) -
         for post, left in done
     )
     return exit_codes.DEGRADED if missing else exit_codes.OK
+
+
+keeper.add_command(keeper_log)
 
 
 @keeper.command("account")

@@ -17,6 +17,7 @@ from muniment.gateways.cli.checkpoints import (
     newest_checkpoint,
 )
 from muniment.gateways.cli.context import Context, json_option, pass_context
+from muniment.gateways.cli.kept import keeping_document, keeping_rows
 from muniment.gateways.cli.passphrases import passphrase_of
 from muniment.gateways.cli.show import bytes_text, count_text, progress_bar, table
 from muniment.gateways.cli.values import CAP_HELP, Line, cap_argument
@@ -184,7 +185,10 @@ def info(context: Context, volume: str) -> None:
             document = await opened.volume.run(lambda: _info(opened))
             return document, _info_text(document, opened)
 
-    context.emit(*context.run(work))
+    document, text = context.run(work)
+    context.emit(document, text)
+    for warning in document["keeping"]["warnings"]:
+        context.warn(warning)
 
 
 @volume.command("snapshot-view")
@@ -305,6 +309,7 @@ def _info(opened: OpenVolume) -> dict[str, Any]:
         "checkpoint_time_s": newest.time_s,
         "witnesses": sum(one.role is Role.WITNESS for one in state.members.values()),
         "cosigned": cosigned_document(opened, newest),
+        "keeping": keeping_document(opened),
     }
 
 
@@ -334,6 +339,7 @@ def _info_text(document: dict[str, Any], opened: OpenVolume) -> str:
         *policy_rows(opened.volume.membership.policy),
         ("size", size),
         ("cosigned", cosigned_text(document["cosigned"], document["witnesses"])),
+        *keeping_rows(document["keeping"]),
         ("state hash", document["state_hash"]),
         ("checkpoint", document["checkpoint"].split("\n\n")[0].split("\n")[2]),
     ]
