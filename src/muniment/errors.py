@@ -15,7 +15,7 @@
     |   +-- MalformedRecord, UnknownVersion, ShareCorrupt, BlobCorrupt
     +-- UnavailableError   the right thing exists but cannot be had now
     |   +-- TooFewShares, NotHappy, NodeUnreachable, DeadlineExceeded, RosterEmpty, Overloaded
-    |   +-- NodeDraining, HistoryMissing, LogIncomplete
+    |   +-- NodeDraining, GridFull, HistoryMissing, LogIncomplete
     +-- LocalError         this machine: disk, capacity, configuration
     |   +-- ConfigInvalid, FolderBusy, DiskFull, CapacityFull, QuotaFull, StoreFailed, FileFailed,
     |   +-- GridUnknown
@@ -539,6 +539,18 @@ class NotHappy(UnavailableError):
 
     def facts(self) -> dict[str, object]:
         return {**super().facts(), "reasons": "; ".join(self.reasons) or "no other node"}
+
+
+@dataclass(eq=False)
+class GridFull(UnavailableError):
+    """The nodes' free space is less than an upload needs; nothing of it was sent."""
+
+    wanted_bytes: int
+    room_bytes: int
+    happy: int
+    code = "grid-full"
+    says = "{wanted_bytes} bytes do not fit: {happy} distinct nodes have room for {room_bytes} of content"
+    hint = "nothing was stored; add nodes or space; if it compresses well, or is there already, try --force"
 
 
 @dataclass(eq=False)

@@ -47,6 +47,7 @@ from muniment.engine.results import (
     Skipped,
     UploadTally,
 )
+from muniment.engine.room import require_room
 from muniment.engine.sender import Sender
 from muniment.engine.source import SourceLike, open_source
 from muniment.engine.spans import row_spans
@@ -345,6 +346,15 @@ class Grid:
                 finally:
                     thread.close()
         return get_result(writer.size_bytes, tally, files=writer.files, skipped=tuple(writer.skipped))
+
+    async def require_room(self, size_bytes: int, policy: Policy | None = None) -> None:
+        """Find out before a large upload whether it can fit, from the free space that nodes tell.
+
+        Args:
+            size_bytes: of content; below `room.LARGE_BYTES` nobody is asked.
+        Raises: GridFull.
+        """
+        await require_room(self._nodes, size_bytes, policy or self._policy)
 
     # --- what has failed
 

@@ -147,6 +147,11 @@ class VolumeFiles(VolumeNames):
             committed = await writer.commit(stored.blobs, plan)
         return Stored(committed, stored.size, 1, tally.new_bytes, left_out=left_out)
 
+    async def require_room(self, size_bytes: int) -> None:
+        """As `Grid.require_room`, under the volume's policy.  Raises: GridFull; NotMember, NotCapable."""
+        writer = await self._writer(UploadTally())
+        await self._grid.require_room(size_bytes, writer.policy)
+
     def _open(self, source: SourceLike, chunk_bytes: int) -> Source:
         sparse = SparseSource.of(source, chunk_bytes, self._grid.clock) if isinstance(source, Path) else None
         return sparse or open_source(source, chunk_bytes, self._grid.clock)

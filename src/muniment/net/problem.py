@@ -60,6 +60,7 @@ STATUS: Final[dict[type[MunimentError], int]] = {
     errors.RosterEmpty: 503,
     errors.Overloaded: 503,
     errors.NodeDraining: 503,
+    errors.GridFull: 503,
     errors.HistoryMissing: 503,
     errors.LogIncomplete: 503,
     errors.ConfigInvalid: 500,

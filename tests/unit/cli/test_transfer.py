@@ -382,3 +382,24 @@ def test_cap_show_tells_what_it_is_and_no_secret(world: FakeComposition, file: P
         assert payload not in done.text
         assert b"hello" not in done.out
     assert muni(world, "cap", "show", caps[0], "--json").json["size_bytes"] == 5
+
+
+@pytest.mark.parametrize("volume", [False, True])
+def test_what_cannot_fit_is_refused_before_anything_is_sent(tmp_path: Path, *, volume: bool) -> None:
+    world = FakeComposition()
+    for node in world.grid.nodes:
+        node.capacity_bytes = 4_000_000
+    with (tmp_path / "large").open("wb") as file:
+        for _ in range(65):
+            file.write(bytes(1 << 20))
+    to = ["b:/"] if volume else []
+    if volume:
+        world.home = tmp_path / "home"
+        assert muni(world, "identity", "new", "--unlocked").code == 0
+        assert muni(world, "volume", "create", "b").code == 0
+    done = muni(world, "put", tmp_path / "large", *to)
+    assert done.code == 3
+    assert "68157440 bytes do not fit" in done.err
+    assert "try --force" in done.err
+    assert world.grid.calls()["reserve"] == 0
+    assert muni(world, "put", "--force", tmp_path / "large", *to).code == 0  # zeros compress well

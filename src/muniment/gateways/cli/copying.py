@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import io
 import os
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from muniment.engine.room import content_bytes
 from muniment.gateways.cli import exit_codes
 from muniment.gateways.cli.carried import Done, tell, tell_would
 from muniment.gateways.cli.changing import inode_at
@@ -49,6 +51,7 @@ def put_into(
     message: str = "",
     strict: bool = False,
     dry_run: bool = False,
+    force: bool = True,
 ) -> int:
     """Store files, folders and (`-`) standard input in a volume, and tell of it.
 
@@ -81,6 +84,8 @@ def put_into(
                     there = await inode_at(files, places.get(source, target).path)
                     would.append((source, str(places.get(source, target)), there is not None))
                 return
+            if not force:
+                await files.require_room(await asyncio.to_thread(content_bytes, map(Path, own)))
             if len(together) > 1:
                 done.extend(await _put_files(context, files, {one: places[one] for one in together}, message))
             for source in sources:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import sys
 import time
 from pathlib import Path
@@ -12,6 +13,7 @@ import click
 from muniment.engine.grid import Grid
 from muniment.engine.policy import PlacementName, Policy
 from muniment.engine.results import FilePut, Progress, PutResult
+from muniment.engine.room import content_bytes
 from muniment.erasure.codec import Coding
 from muniment.errors import InternalError, MunimentError
 from muniment.gateways.cli import exit_codes
@@ -49,6 +51,7 @@ from muniment.spec.cap import cap_text
 @click.option(
     "--if-version", type=int, metavar="N", help="Into a volume: only over this version of the file."
 )
+@click.option("--force", is_flag=True, help="Try it although nodes say that they have too little space.")
 @click.option("-m", "--message", metavar="TEXT", default="", help="Into a volume: why, for its history.")
 @strict_option
 @json_option
@@ -63,6 +66,7 @@ def put(
     no_compress: bool,
     recursive: bool,
     if_version: int | None,
+    force: bool,
     message: str,
     strict: bool,
 ) -> int:
@@ -71,7 +75,8 @@ def put(
     A file gives a capability of its own, a folder one for the whole tree; - stores standard input.  Whoever
     has the capability can read what it names, and nobody else can: keep it.
 
-    Putting the same again, also after an interruption, sends only what is missing.
+    Putting the same again, also after an interruption, sends only what is missing.  What is larger than the
+    free space of the nodes is refused before anything is sent, unless --force.
 
     If the last word is VOL:/PATH, they become files of that volume instead.
     """
@@ -86,6 +91,7 @@ def put(
             if_version=if_version,
             message=message,
             strict=strict,
+            force=force,
         )
     if if_version is not None or message or strict:
         raise Refusal("--if-version, --message and --strict are for volumes", "end the line with VOL:/PATH")
@@ -99,7 +105,7 @@ def put(
     )
     _check(paths)
     context.interrupted = "nothing stays reserved; the same put goes on from what is stored already"
-    batch = _Batch(context, paths)
+    batch = _Batch(context, paths, force=force)
     try:
         context.run(lambda: batch.run(policy))
     finally:
@@ -125,8 +131,8 @@ class _Batch:
         documents: of each path that is done, for --json.
     """
 
-    def __init__(self, context: Context, paths: tuple[str, ...]) -> None:
-        self._context, self._paths = context, paths
+    def __init__(self, context: Context, paths: tuple[str, ...], *, force: bool) -> None:
+        self._context, self._paths, self._force = context, paths, force
         self._folders = {path for path in paths if path != "-" and Path(path).is_dir()}
         self._sizes = {path: Path(path).stat().st_size for path in paths if _is_file(path)}
         self._failures: list[MunimentError] = []
@@ -135,6 +141,9 @@ class _Batch:
     async def run(self, policy: Policy) -> None:
         """Store everything; one that fails does not stop the others."""
         async with self._context.open_grid(policy) as grid:
+            if not self._force:
+                sources = [Path(path) for path in (*self._folders, *self._sizes)]
+                await grid.require_room(await asyncio.to_thread(content_bytes, sources))
             if len(self._sizes) > 1:
                 await self._store_many(grid, list(self._sizes))
             for path in self._paths:
