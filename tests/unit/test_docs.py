@@ -125,7 +125,9 @@ def check_line(line: str) -> None:
     assert not rest, f"{line}: unexpected {rest}"
     for argument in command.params:
         if isinstance(argument, click.Argument) and argument.required:
-            assert given.get(argument.name or "") not in (None, ()), f"{line}: {argument.name} is missing"
+            value = given.get(argument.name or "")  # click's own marks for nothing are neither
+            assert isinstance(value, str | tuple), f"{line}: {argument.name} is missing"
+            assert value, f"{line}: {argument.name} is missing"
 
 
 def lines_to_type(page: Path) -> Iterator[str]:
