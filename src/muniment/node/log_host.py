@@ -163,9 +163,7 @@ class LogHost:
         loop = asyncio.get_running_loop()
         store = await loop.run_in_executor(thread, SqliteLog, self._path(volume))
         kept = FileClear(self._path(volume).with_suffix(CLEAR_SUFFIX))
-        sequencer = Sequencer(
-            volume, store, self.identity, self.clock, thread, kept, self._strangers
-        )
+        sequencer = Sequencer(volume, store, self.identity, self.clock, thread, kept, self._strangers)
         sequencer.restoring = self._restoring
         return sequencer
 
