@@ -32,7 +32,7 @@ from muniment.logs.sqlite import SqliteLog
 from muniment.node import config as files
 from muniment.node import volumes
 from muniment.node.clock import SystemClock
-from muniment.node.folder import FolderLock, read_identity
+from muniment.node.folder import FolderLock, read_identity, wait_lock
 from muniment.node.log_host import SUFFIX
 from muniment.node.volume_home import (
     REPLICA_FILE,
@@ -158,7 +158,7 @@ async def rehost_from_grid(
     config = files.load_log_config(folder)
     async with contextlib.AsyncExitStack() as stack:
         if known is not None:
-            lock = await asyncio.to_thread(FolderLock, known.folder, wait=True)
+            lock = await wait_lock(known.folder)
             stack.callback(lock.close)
         stack.callback(FolderLock(folder).close)
         identity = read_identity(folder / files.KEY_FILE)

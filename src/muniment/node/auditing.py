@@ -7,7 +7,6 @@ on this machine the log service's own file and key.  Nothing is changed.
 
 from __future__ import annotations
 
-import asyncio
 import os
 from pathlib import Path
 
@@ -19,7 +18,7 @@ from muniment.errors import ConfigInvalid, IntegrityError, InvalidCap, VolumeUnk
 from muniment.ids import ID_BYTES, MemberId, VolumeId, id_text
 from muniment.logs.checkpoints import FolderCheckpoints
 from muniment.logs.sqlite import SqliteLog
-from muniment.node.folder import FolderLock, read_identity
+from muniment.node.folder import read_identity, wait_lock
 from muniment.node.log_host import SUFFIX
 from muniment.node.volume_home import (
     CHECKPOINTS_FOLDER,
@@ -63,7 +62,7 @@ async def audit(
         return _without_settings(*damaged)
     found: list[Finding] = []
     secret = _secret(home, known, passphrase, found)
-    lock = await asyncio.to_thread(FolderLock, known.folder, wait=True)
+    lock = await wait_lock(known.folder)
     try:
         notes = _notes(known, found)
         if known.log == LOCAL:

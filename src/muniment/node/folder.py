@@ -6,9 +6,11 @@ with the process, however that ends, and leaves nothing behind.
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import fcntl
 import os
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -42,6 +44,33 @@ class FolderLock:
         if self._descriptor >= 0:
             os.close(self._descriptor)
             self._descriptor = -1
+
+
+async def wait_lock(folder: Path) -> FolderLock:
+    """Exclusive use of a folder, as soon as others let it go; waited for in a thread.
+
+    Cancelled, it is let go as soon as it comes: this process goes on, and would wait for itself for ever.
+
+    Raises: StoreFailed: it cannot be opened.
+    """
+    guard, taken, wanted = threading.Lock(), list[FolderLock](), True
+
+    def take() -> FolderLock:
+        lock = FolderLock(folder, wait=True)
+        with guard:
+            taken.append(lock)
+            if not wanted:
+                lock.close()
+        return lock
+
+    try:
+        return await asyncio.to_thread(take)
+    except asyncio.CancelledError:
+        with guard:
+            wanted = False
+            for lock in taken:
+                lock.close()
+        raise
 
 
 def write_whole(path: Path, content: bytes, *, mode: int = 0o644) -> None:

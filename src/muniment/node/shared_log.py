@@ -6,14 +6,13 @@ lives longer takes its turn between them, and reads the log anew each time.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import TypeVar
 
 from muniment.engine.opened import KnownVolume
 from muniment.node import volumes
-from muniment.node.folder import FolderLock
+from muniment.node.folder import wait_lock
 from muniment.ports import Appended, LogClient
 
 _T = TypeVar("_T")
@@ -29,7 +28,7 @@ class SharedLocalLog:
         self._home, self._known = home, known
 
     async def _turn(self, use: Callable[[LogClient], Awaitable[_T]]) -> _T:
-        lock = await asyncio.to_thread(FolderLock, self._known.folder, wait=True)
+        lock = await wait_lock(self._known.folder)
         try:
             async with volumes.log_service(self._home, self._known.log) as service:
                 return await use(service.client(self._known.volume))

@@ -34,7 +34,7 @@ from muniment.net.log_client import HttpLogService
 from muniment.node import config as files
 from muniment.node import newcomers
 from muniment.node.clock import SystemClock
-from muniment.node.folder import FolderLock, make_identity, read_identity
+from muniment.node.folder import FolderLock, make_identity, read_identity, wait_lock
 from muniment.node.log_host import SUFFIX, LogHost
 from muniment.node.volume_home import (
     LOCAL_KEY_FILE,
@@ -180,7 +180,7 @@ async def fetch_volume(home: Path, name: str, passphrase: Passphrase) -> int:
     """
     known = find_volume(home, name)
     held = holding(home, known, passphrase)
-    lock = await asyncio.to_thread(FolderLock, known.folder, wait=True)
+    lock = await wait_lock(known.folder)
     try:
         async with log_service(home, known.log) as service:
             return await newcomers.fetch_whole(known, held, service.client(known.volume))
@@ -281,7 +281,7 @@ async def _opened(
 async def _followed(known: KnownVolume, held: Holding, log: LogClient) -> AsyncIterator[OpenVolume]:
     """As far as the log was followed before."""
     with contextlib.ExitStack() as stack:
-        lock = await asyncio.to_thread(FolderLock, known.folder, wait=True)
+        lock = await wait_lock(known.folder)
         stack.callback(lock.close)
         secret = held.read if isinstance(held, MemberSecret) else held
         follower = await asyncio.to_thread(newcomers.open_follower, known, secret, stack)
