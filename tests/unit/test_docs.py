@@ -97,6 +97,12 @@ def test_files_that_are_named_exist(page: Path) -> None:
 TESTS = {path.name for folder in ("tests", "bench") for path in (ROOT / folder).rglob("*.py")}
 
 
+def test_the_architecture_names_every_folder_of_the_package() -> None:
+    page = (ROOT / "docs" / "architecture.md").read_text()
+    for folder in (path.parent for path in (ROOT / "src" / "muniment").rglob("__init__.py")):
+        assert re.search(rf"(^|\s|/){folder.name}/", page) or folder.name == "muniment", folder.name
+
+
 # --- commands
 
 
