@@ -458,19 +458,24 @@ async def _metrics(
 
     Else None, and the library is not even imported.
     """
-    if not config.metrics:
-        return None
+    return await serve_metrics(stack, config.metrics, readings) if config.metrics else None
+
+
+async def serve_metrics(
+    stack: contextlib.AsyncExitStack, address: str, readings: Callable[[], Iterable[Reading]]
+) -> Metrics:
+    """Tell these readings at an address until the stack is closed.  Raises: ConfigInvalid: it cannot be."""
     from muniment.net.metrics import Metrics
     from muniment.net.metrics_server import MetricsServer
 
     metrics = Metrics(program_version())
     metrics.read(readings)
-    server = MetricsServer(config.metrics, metrics.text)
+    server = MetricsServer(address, metrics.text)
     try:
         await server.start()
     except OSError as error:
         reason = error.strerror or str(error)
-        raise ConfigInvalid(where=f"metrics ({config.metrics})", reason=reason) from error
+        raise ConfigInvalid(where=f"metrics ({address})", reason=reason) from error
     stack.push_async_callback(server.aclose)
     return metrics
 

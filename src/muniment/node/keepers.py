@@ -42,6 +42,7 @@ from muniment.node.archives import open_archiver
 from muniment.node.clock import SystemClock
 from muniment.node.folder import FolderLock, failed
 from muniment.node.home_queue import open_queue
+from muniment.node.readings import keeper_readings
 from muniment.node.shared_log import SharedLocalLog
 from muniment.node.volume_home import Passphrase, find_volume, holding, keep_evidence, refused
 from muniment.ports import LogClient
@@ -115,6 +116,9 @@ async def keep_once(
         for post in posts:
             await post.begin(worker)
         await worker.flush()
+        for post in posts:  # once more: what was done may have been reported on the log meanwhile
+            await post.archiver.begin(worker)
+        await worker.flush()
         kinds = (await worker.status()).kinds
         return [(post, kinds.get(post.keeper.repairs, KindCount(0, 0))) for post in posts]
 
@@ -127,17 +131,22 @@ async def run_keepers(
     duties: Duties,
     tell: Tell,
     *,
+    metrics: str = "",
     stop: asyncio.Event | None = None,
 ) -> None:
     """Keep these volumes until SIGTERM, SIGINT or `stop`; what is under way then goes on at the next start.
 
     Args:
         tell: told after each scan.
-    Raises: as `keep_once`.
+        metrics: `host:port` where the keepers' metrics are served; empty for nowhere.
+    Raises: as `keep_once`; ConfigInvalid: nothing can be served there.
     """
     async with contextlib.AsyncExitStack() as stack:
         stopping = compose.stop_signals(stack, stop)
         worker, posts = await _posts(stack, home, names, open_grid, passphrase, duties)
+        if metrics:
+            queue = stack.enter_context(open_queue(home))
+            await compose.serve_metrics(stack, metrics, lambda: keeper_readings(posts, queue.counts()))
         for post in posts:
             post.keeper.scanned = partial(tell, post)
             await post.begin(worker)

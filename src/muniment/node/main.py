@@ -363,6 +363,7 @@ class Root:
         passphrase: Passphrase,
         duties: Duties,
         tell: Callable[[Post], None],
+        metrics: str = "",
     ) -> None:
         import asyncio
 
@@ -379,6 +380,7 @@ class Root:
                     passphrase,
                     duties,
                     tell,
+                    metrics=metrics,
                 )
             )
 

@@ -5,14 +5,17 @@ Blocking and cheap: one row of a ledger, sizes of files.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Final
 
+from muniment.core.keeping.repair import Condition
 from muniment.ids import id_text
 from muniment.net.reading import Reading
 
 if TYPE_CHECKING:  # a process knows one of these only
+    from muniment.core.keeping.job import KindCount
     from muniment.node.introducer import IntroducerService
+    from muniment.node.keepers import Post
     from muniment.node.log_host import LogStatistics
     from muniment.node.service import NodeService
 
@@ -59,3 +62,44 @@ def log_readings(statistics: LogStatistics) -> Iterator[Reading]:
 def introducer_readings(service: IntroducerService) -> Iterator[Reading]:
     """An introducer: the nodes it knows."""
     yield Reading("introducer_records", "Nodes in the roster.", service.record_count)
+
+
+def keeper_readings(posts: Sequence[Post], queue: Mapping[str, KindCount]) -> Iterator[Reading]:
+    """Keepers: what they found of each volume, what they did since the start, and what there is to do."""
+    for post in posts:
+        yield from _post_readings(post)
+    for kind in sorted({kind.partition(".")[0] for kind in queue}):
+        counts = [count for name, count in queue.items() if name.partition(".")[0] == kind]
+        for state, sum_ in (
+            ("waiting", sum(count.waiting for count in counts)),
+            ("aside", sum(count.aside for count in counts)),
+        ):
+            labels = {"kind": kind, "state": state}
+            yield Reading("keeper_jobs", "In the queue, of all volumes of the home.", sum_, labels=labels)
+
+
+def _post_readings(post: Post) -> Iterator[Reading]:
+    labels = {"volume": id_text(post.known.volume)[:_VOLUME_CHARS]}
+
+    def one(name: str, says: str, value: float, kind: str = "counter") -> Reading:
+        return Reading(f"keeper_{name}", says, value, kind, labels=labels)  # type: ignore[arg-type]
+
+    tally, repaired, standing = post.keeper.tally, post.keeper.repaired, post.archiver.standing
+    for condition in Condition:
+        of = {**labels, "condition": condition.value}
+        count = tally.conditions[condition]
+        yield Reading("keeper_blobs", "In the last scan, or the one under way.", count, labels=of)
+    yield one("scans", "Ended.", tally.scans)
+    yield one("proofs", "Shares proven.", tally.proofs)
+    yield one("leases", "Taken or renewed.", tally.leased)
+    yield one("leases_refused", "Shares that nodes give no lease on.", tally.unpaid.total())
+    yield one("rebuilt_shares", "Rebuilt and stored.", repaired.rebuilt)
+    yield one("rebuilt_bytes", "Of these shares.", repaired.rebuilt_bytes)
+    yield one("moved_shares", "Brought to where placement wants them.", repaired.moved)
+    yield one("read_bytes", "Read to rebuild.", repaired.read_bytes)
+    yield one("collected_leases", "Given up, as nothing refers to the share.", tally.collected)
+    if standing is not None:
+        yield one("log_entries", "Of the volume's log.", standing.size, "gauge")
+        yield one("log_archived_entries", "Of these, on the grid.", standing.archived, "gauge")
+        yield one("archive_tiles", "That have them.", standing.tiles, "gauge")
+        yield one("archive_weak_tiles", "Of these, with too few live shares.", standing.weak, "gauge")

@@ -125,6 +125,7 @@ class FakeComposition(Root):
         passphrase: Passphrase,
         duties: Duties,
         tell: Callable[[Post], None],
+        metrics: str = "",
     ) -> None:
         """One scan, as if SIGTERM came then."""
         for post, _ in asyncio.run(self.keep_once(home, names, roster, passphrase, duties)):

@@ -362,8 +362,14 @@ class Composition(Protocol):
         passphrase: Passphrase,
         duties: Duties,
         tell: Callable[[KeeperPost], None],
+        metrics: str = "",
     ) -> None:
-        """Keep these volumes until SIGTERM or SIGINT, telling of each scan.  Raises: as `keep_once`."""
+        """Keep these volumes until SIGTERM or SIGINT, telling of each scan.
+
+        Args:
+            metrics: `host:port` where they are served; empty for nowhere.
+        Raises: as `keep_once`; ConfigInvalid: nothing can be served there.
+        """
         ...
 
     def open_queue(self, home: Path) -> AbstractContextManager[VisibleQueue]:

@@ -12,7 +12,7 @@ import click
 
 from muniment.core.keeping.repair import Condition
 from muniment.gateways.cli import exit_codes
-from muniment.gateways.cli.context import Context, json_option, pass_context, printable
+from muniment.gateways.cli.context import Context, Refusal, json_option, pass_context, printable
 from muniment.gateways.cli.kept import keeper_log
 from muniment.gateways.cli.passphrases import passphrase_of
 from muniment.gateways.cli.show import bytes_text, count_text, table
@@ -95,10 +95,13 @@ def _duties(
     show_default=True,
     help="From the end of a scan to the next.",
 )
+@click.option("--metrics", metavar="HOST:PORT", default="", help="Serve metrics for Prometheus there.")
 @_duties_options
 @json_option
 @pass_context
-def keeper_run(context: Context, /, volumes: tuple[str, ...], every: float, **options: Any) -> None:
+def keeper_run(
+    context: Context, /, volumes: tuple[str, ...], every: float, metrics: str, **options: Any
+) -> None:
     """Keep volumes until stopped by Ctrl-C or SIGTERM; prints a line after each scan.
 
     What is under way then goes on at the next start; 'muni queue' shows what there is to do.
@@ -111,8 +114,12 @@ def keeper_run(context: Context, /, volumes: tuple[str, ...], every: float, **op
             moment = dt.datetime.now(dt.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
             click.echo(printable(f"{moment}  {_line(post)}"))
 
+    host, _, port = metrics.rpartition(":")
+    if metrics and not (host and port.isascii() and port.isdecimal() and int(port) < 65536):
+        raise Refusal(f"{metrics} is no address", "give it as HOST:PORT, such as 127.0.0.1:9421")
+    duties = _duties(every=every, **options)
     context.composition.run_keepers(
-        context.home, volumes, context.grid, passphrase_of(context), _duties(every=every, **options), tell
+        context.home, volumes, context.grid, passphrase_of(context), duties, tell, metrics
     )
 
 
