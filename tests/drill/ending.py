@@ -18,6 +18,7 @@ from tests.drill.client import VOLUME, Target
 from tests.drill.content import Register, fingerprint, registers
 from tests.drill.journal import Line, read_journal
 from tests.drill.place import RESERVATION_S, Place
+from tests.drill.service import Service
 
 from muniment.audit.report import Verdict
 from muniment.engine.volume_files import VolumeFiles
@@ -64,8 +65,7 @@ class End:
     async def run(self) -> Stored:
         """Bring everything to its end; returns what the volume has of each register."""
         place, found = self._place, self.found
-        for name in place.members:
-            await self._ended(name)
+        await asyncio.gather(*map(self._ended, place.members))
         found.whole_s = await place.watch.whole(place.shape.heal_s)
         if found.whole_s is None:
             found.problems.append("full redundancy did not come back: look at keeper.out and 'muni queue'")
@@ -75,13 +75,16 @@ class End:
         await self._reservations()
         await self._give_up()
         await self._settled()
-        for service in (place.keeper, *place.nodes.values(), place.log, place.introducer):
-            if code := await service.end():
-                found.problems.append(f"{service.name} ended with {code} when it was asked to end")
+        for services in ([place.keeper], place.nodes.values(), [place.log, place.introducer]):
+            await asyncio.gather(*map(self._end, services))
         place.relay.kill()
         await asyncio.to_thread(self._count_shares)
         await asyncio.to_thread(self._look_for_leftovers)
         return stored
+
+    async def _end(self, service: Service) -> None:
+        if code := await service.end():
+            self.found.problems.append(f"{service.name} ended with {code} when it was asked to end")
 
     async def _ended(self, member: str) -> None:
         """A client ends after its operation, with no thread and no task left."""

@@ -8,7 +8,7 @@ import sys
 
 from tests.e2e.muni_command import ROOT
 
-WORDS = ("-m", "tests.drill", "--minutes", "0.1", "--seed", "7", "--json")
+WORDS = ("-m", "tests.drill", "--minutes", "0.05", "--seed", "7", "--json")
 
 
 def test_the_shortest_drill_loses_nothing() -> None:
