@@ -84,7 +84,8 @@ def grid(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Grid]:
         how = {"stdin": subprocess.DEVNULL, "stdout": log, "stderr": log, "start_new_session": True}
         shell = user.start("bash", "-eu", "-c", script, **how)
     try:
-        eventually(lambda: grid.said().count("serving mun:") == 8, PATIENCE_S)
+        # Fifteen programs are started, those that make folders one after another.
+        eventually(lambda: grid.said().count("serving mun:") == 8, 3 * PATIENCE_S)
         join, status = (grid.typed(line) for line in TOUR[2].splitlines())
         joined = user.shell(join)
         assert joined.text.startswith(f"joined {grid.introducer}"), joined.err
