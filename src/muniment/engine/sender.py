@@ -15,6 +15,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from functools import partial
 
+from muniment.core.happiness import happiness
 from muniment.core.placement import Placement, Slot
 from muniment.core.sealing import BlobBuffers, coding_of
 from muniment.engine.buffers import BufferPool, size_class
@@ -128,14 +129,15 @@ class Sender:
     async def bring(self, shares: OutgoingShares, buffers: SealBuffers, plan: Placement) -> Sent:
         """Bring the shares of a plan to its nodes, or to its spares; all are durable on return.
 
-        Takes the buffers over in any case.  Waits for an upload of the same blob that is under way.
+        A node gets several where the plan says so.  Takes the buffers over in any case.  Waits for an upload
+        of the same blob that is under way.
         Raises: NotHappy: some are not; what landed stays.
         """
         try:
             blob = shares.name.blob
             while (other := self._sendings.get(blob)) is not None or blob in self._leaving:
                 await asyncio.shield(self._leaving[blob] if other is None else other.settled)
-            sending = self._begin(shares, buffers, plan, len(plan.slots), NewShares())
+            sending = self._begin(shares, buffers, plan, happiness(plan.slots), NewShares())
         except BaseException:
             self.give_back(buffers)
             raise

@@ -269,8 +269,8 @@ class Simulation:
             offline = [slot for slot, what in seen.items() if what is Seen.OFFLINE]
             if offline:
                 waiting.add(at)  # nothing tells when patience with a node is over but the next look
-            waited_for = {slot.node for slot in offline if self._is_waited_for(slot.node)}
-            live = {s.share for s, what in seen.items() if what is Seen.HELD or s.node in waited_for}
+            lasting = {slot for slot in offline if self._is_waited_for(slot.node)}
+            live = {slot.share for slot, what in seen.items() if what is Seen.HELD or slot in lasting}
             if len(live) >= self._keeping.repair_below:
                 continue  # as the plan would find, only sooner
             needed = plan(
@@ -279,7 +279,7 @@ class Simulation:
                 seen,
                 [one for one in self._candidates if self._nodes[one.node].away_since_s is None],
                 repair_below=self._keeping.repair_below,
-                waited_for=waited_for,
+                waiting=lasting,
             )
             if needed.condition is Condition.DUE and needed.rebuild:
                 self._repair(at, needed.rebuild)

@@ -1,8 +1,8 @@
 """The plan for one blob: which shares to rebuild and where, which to move, which copies are one too many.
 
 Pure, and a function of what was seen alone, so that two keepers who saw the same plan the same
-(docs/keeping.md sections 2, 5 and 6).  A plan never gives up what it needs: a copy is given up only where the
-same share is held at the node it stays at, or after it was moved there.
+(docs/keeping.md sections 2, 5 and 6).  A plan never gives up what it needs: a move is a copy, whose source is
+surplus in the next plan, when the share was seen at its new node; and while shares are missing, nothing is.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class Condition(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class Move:
-    """A share that is to lie at another node: copied and verified there, then given up here."""
+    """A share that is to lie at another node: copied there, given up here by a later plan that sees both."""
 
     share: ShareNumber
     source: NodeId
@@ -62,8 +62,8 @@ class Plan:
         sources: one good copy of each share that is held.
         rebuild: missing shares and the node for each; empty unless due.
         moves: shares that lie where placement does not want them, or two at one node.
-        surplus: further copies of shares that are held.
-        avoid: nodes that get nothing of this blob.
+        surplus: further copies of shares that are held; empty while shares are rebuilt.
+        avoid: nodes that get nothing of this blob now.
     """
 
     condition: Condition
@@ -83,7 +83,7 @@ def plan(
     candidates: Iterable[Candidate],
     *,
     repair_below: int,
-    waited_for: Set[NodeId] = frozenset(),
+    waiting: Set[Slot] = frozenset(),
     avoid: Set[NodeId] = frozenset(),
     offline: Set[NodeId] = frozenset(),
 ) -> Plan:
@@ -93,32 +93,34 @@ def plan(
         seen: every (share, node) of which anything is known.
         candidates: the grid; a node that takes nothing more (draining, full) has weight 0, a node that is not
             here is gone.
-        repair_below: missing shares are rebuilt when fewer distinct ones are live.
-        waited_for: nodes that are offline for so short that their shares count as live.
+        repair_below: missing shares are rebuilt when fewer distinct ones are live; at the latest when no
+            further one may be lost.
+        waiting: shares at nodes that are offline for so short that these count as live.
         avoid: nodes that sent of this blob what does not verify.  They would say that they hold whatever is
             brought to them, so they get none of it, and what is held there is moved away.
-        offline: nodes that do not answer now: a share is rebuilt there only where nobody else takes it.
+        offline: nodes that do not answer now, and get nothing.  They keep their place in the order: what they
+            have is not moved because they are away for a moment.
     Cost: O(nodes log nodes) for the ranking, O(n * nodes) at worst for the choice of nodes.
     """
     held = sorted(slot for slot, what in seen.items() if what is Seen.HELD)
     away = {slot for slot, what in seen.items() if what is Seen.OFFLINE}
-    waiting = {slot for slot in away if slot.node in waited_for}
     board = _Board(blob, [candidate for candidate in candidates if candidate.node not in avoid], offline)
     sources = _first_of_each(held, board)
-    surplus = tuple(slot for slot in held if slot not in set(sources))
-    live = {slot.share for slot in sources} | {slot.share for slot in waiting}
-    spare, shunned = len(sources) - shape.k, frozenset(avoid)
+    lasting = waiting & away
+    live = {slot.share for slot in sources} | {slot.share for slot in lasting}
+    spare, shunned = len(sources) - shape.k, frozenset(avoid | offline)
     if spare < 0:
         known = {slot.share for slot in sources} | {slot.share for slot in away}
         condition = Condition.OUT_OF_REACH if len(known) >= shape.k else Condition.LOST
         return Plan(condition, len(live), spare, sources, avoid=shunned)
-    for slot in {*sources, *waiting}:
+    for slot in {*sources, *lasting}:
         board.occupy(slot.node)
-    if len(live) < min(repair_below, shape.n):
+    if len(live) < min(max(repair_below, shape.k + 1), shape.n):
         rebuild = _rebuild([number for number in range(shape.n) if number not in live], board)
-        return Plan(Condition.DUE, len(live), spare, sources, rebuild, (), surplus, shunned)
+        return Plan(Condition.DUE, len(live), spare, sources, rebuild, avoid=shunned)
     condition = Condition.WHOLE if len(live) == shape.n else Condition.DEGRADED
     moves = _moves(sources, shape.n, board)
+    surplus = tuple(slot for slot in held if slot not in set(sources))
     return Plan(condition, len(live), spare, sources, (), moves, surplus, shunned)
 
 
@@ -135,12 +137,10 @@ def _rebuild(missing: Sequence[int], board: _Board) -> tuple[Slot, ...]:
 class _Board:
     """The grid in the blob's order of preference, and what of the blob lies where."""
 
-    def __init__(
-        self, blob: BlobId, candidates: Iterable[Candidate], offline: Set[NodeId] = frozenset()
-    ) -> None:
-        self._offline = offline
+    def __init__(self, blob: BlobId, candidates: Iterable[Candidate], offline: Set[NodeId]) -> None:
         known = list(candidates)
         self.ranked = rank(blob, known)
+        self._takers = [node for node in self.ranked if node not in offline]
         self.place = {node: at for at, node in enumerate(self.ranked)}
         self._zone = {candidate.node: candidate.zone for candidate in known}
         self.at_node: Counter[NodeId] = Counter()
@@ -159,20 +159,20 @@ class _Board:
             self._in_zone[self._zone[node]] -= 1
 
     def best(self) -> NodeId | None:
-        """Where the next share lies best: nodes that answer, distinct nodes, distinct zones, then by rank.
+        """Where the next share lies best, of nodes that answer: distinct nodes, distinct zones, then by rank.
 
         Two shares at one node until another comes back are better than one share less until then.
         """
         return min(
-            self.ranked,
-            key=lambda node: (
-                node in self._offline,
-                self.at_node[node],
-                self._in_zone[self._zone[node]],
-                self.place[node],
-            ),
+            self._takers,
+            key=lambda node: (self.at_node[node], self._in_zone[self._zone[node]], self.place[node]),
             default=None,
         )
+
+    def free(self, n: int) -> list[NodeId]:
+        """Of the best n nodes those that answer and have none of the blob."""
+        wanted = set(self.ranked[:n])
+        return [node for node in self._takers if node in wanted and not self.at_node[node]]
 
 
 def _first_of_each(held: Sequence[Slot], board: _Board) -> tuple[Slot, ...]:
@@ -188,7 +188,7 @@ def _first_of_each(held: Sequence[Slot], board: _Board) -> tuple[Slot, ...]:
         if kept is None:
             chosen[slot.share] = slot
             busy[slot.node] += 1
-        elif busy[slot.node] == 0 and busy[kept.node] > 1:
+        elif slot.node in board.place and busy[slot.node] == 0 and busy[kept.node] > 1:
             busy[kept.node] -= 1
             busy[slot.node] += 1
             chosen[slot.share] = slot
@@ -199,19 +199,19 @@ def _moves(sources: Sequence[Slot], n: int, board: _Board) -> tuple[Move, ...]:
     """Shares from nodes that should have none of them, or have two, to the best nodes that have none.
 
     Only as many move as nodes won or lost the blob: a share that lies at any of its nodes stays, whatever its
-    number.
+    number.  Where every node has one, a node that is to leave gives its share to one of them.
     """
-    wanted = set(board.ranked[:n])
-    free = [node for node in board.ranked[:n] if not board.at_node[node]]
+    wanted, free = set(board.ranked[:n]), board.free(n)
     crowd: Counter[NodeId] = Counter()
     moves = []
     for slot in sorted(sources, key=lambda slot: (slot.node not in wanted, slot), reverse=True):
         crowd[slot.node] += 1
         if slot.node in wanted and crowd[slot.node] == 1:
             continue
-        if not free:
-            break
-        target = free.pop(0)
+        leaving = slot.node not in board.place
+        target = free.pop(0) if free else board.best() if leaving else None
+        if target is None:
+            continue
         board.leave(slot.node)
         board.occupy(target)
         moves.append(Move(slot.share, slot.node, target))

@@ -355,14 +355,11 @@ class Keeper:
         sightings, answers = await asyncio.to_thread(
             self._remember, [health.name.blob for health in found], held, answered, now_s=now_s, proven=proven
         )
-        # By the distance, as a clock that was ahead has left answers of the future.
-        waited_for = {
-            node for node, when_s in answers.items() if abs(now_s - when_s) < self._duties.offline_s
-        }
         plans: list[tuple[BlobName, Plan]] = []
         for health, seen in zip(found, sightings, strict=True):
             away = [one.slot for one in seen if one.slot.node not in answered]
-            needed = self._repairer.plan(health, away, waited_for=waited_for, offline=check.offline | silent)
+            waiting = {one.slot for one in seen if self._is_waited_for(one, answers, now_s)}
+            needed = self._repairer.plan(health, away, waiting=waiting, offline=check.offline | silent)
             plans.append((health.name, needed))
         ends = {
             (name.blob, one.slot): one.leased_s
@@ -372,6 +369,18 @@ class Keeper:
         }
         await self._settle(plans, ends, now_s, proven=proven)
         return plans
+
+    def _is_waited_for(self, one: Sighting, answers: Mapping[NodeId, float], now_s: float) -> bool:
+        """Whether a share counts as live though its node does not answer.
+
+        Not if the node answered lately for others and not for this one: it falls silent where it has nothing
+        to show.  Times are compared by their distance, as a clock that was ahead leaves some of the future.
+        """
+        offline_s = self._duties.offline_s
+        return (
+            abs(now_s - answers.get(one.slot.node, 0.0)) < offline_s
+            and abs(now_s - one.held_s) < offline_s + 2 * self._duties.scan_s
+        )
 
     async def _settle(
         self,

@@ -1,7 +1,8 @@
 """Carrying out plans: shares rebuilt, moved, and given up where there is one too many (docs/keeping.md).
 
-A share counts as brought when its node has it durably; only then is another copy given up.  What is broken
-off is planned anew from what the nodes hold, so nothing is remembered between two runs.
+A share counts as brought when its node says that it has it durably; another copy is given up only after it
+was proven there.  What is broken off is planned anew from what the nodes hold, so nothing is remembered
+between two runs.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from muniment.core.keeping.repair import Condition, Move, Plan, Seen, plan
-from muniment.core.placement import Placement, Slot
+from muniment.core.placement import Placement, Slot, rank
 from muniment.core.rebuilding import RebuiltShares
 from muniment.core.sealing import BlobBuffers
 from muniment.engine.check import Check
@@ -26,7 +27,7 @@ from muniment.engine.kernels import Kernels
 from muniment.engine.nodes import Nodes
 from muniment.engine.results import DownloadTally
 from muniment.engine.sender import Sender
-from muniment.errors import IntegrityError, PeerError, ShareUnknown, UnavailableError
+from muniment.errors import CallerError, IntegrityError, PeerError, ShareUnknown, UnavailableError
 from muniment.ids import BlobId, NodeId, id_text
 from muniment.merkle.share_tree import check_share
 from muniment.spec.blob import BlobName
@@ -46,6 +47,9 @@ _SEEN: Final = {
 }
 
 _TROUBLES_MAX: Final = 256
+
+_LEASE_S: Final = 31 * 86400
+"""Of a share whose second copy is given up: as long as that of an upload."""
 
 _log = logging.getLogger(__name__)
 
@@ -151,16 +155,17 @@ class Repairer:
         async for name in names:
             batch.append(name)
             if len(batch) == _LOOKED_AT:
-                await self.repair(await check.blobs(batch), check.offline)
+                await self.repair(batch, check)
                 batch = []
-        await self.repair(await check.blobs(batch), check.offline)
+        await self.repair(batch, check)
         return self.result
 
-    async def repair(self, found: Sequence[BlobHealth], offline: Set[NodeId] = frozenset()) -> None:
-        """Do what these blobs need; `offline` nodes get shares last."""
+    async def repair(self, names: Sequence[BlobName], check: Check) -> Sequence[BlobHealth]:
+        """Look at these blobs and do what they need; returns how they stood before."""
+        found = await check.blobs(names)
         due = []
         for health in found:
-            needed = self.plan(health, offline=offline)
+            needed = self.plan(health, offline=check.offline)
             self.result.conditions[needed.condition] += 1
             if needed.condition in (Condition.LOST, Condition.OUT_OF_REACH):
                 self.result.trouble(health.name.blob, f"only {len(needed.sources)} shares can be had")
@@ -173,8 +178,7 @@ class Repairer:
             try:
                 await self.carry_out(name, needed)
                 if self._move:
-                    for slot in needed.surplus:
-                        await self._give_up(name, slot)
+                    await self._give_up(name, check)
             except (UnavailableError, IntegrityError, PeerError) as error:
                 self.result.trouble(name.blob, str(error))
             finally:
@@ -188,25 +192,28 @@ class Repairer:
         except BaseExceptionGroup as errors:
             error = first_error(errors)
             raise error from error.__cause__
+        return found
 
     def plan(
         self,
         health: BlobHealth,
         away: Collection[Slot] = (),
         *,
-        waited_for: Set[NodeId] = frozenset(),
+        waiting: Set[Slot] = frozenset(),
         offline: Set[NodeId] = frozenset(),
     ) -> Plan:
         """What one blob needs.
 
         Args:
             away: where shares were before, at nodes that do not answer now.
-            waited_for: nodes that have been away for so short that their shares count as live.
-            offline: nodes that do not answer now.
+            waiting: of these, those that count as live, since their nodes are away for a short time.
+            offline: nodes that do not answer now; what they said before does not count.
         """
         shape = health.name.shape
         seen = {
-            Slot(share.number, node): _SEEN[state] for share in health.shares for node, state in share.nodes
+            Slot(share.number, node): Seen.OFFLINE if node in offline else _SEEN[state]
+            for share in health.shares
+            for node, state in share.nodes
         }
         seen.update(dict.fromkeys(away, Seen.OFFLINE))
         below = shape.n if self._repair_below is None else self._repair_below
@@ -216,7 +223,7 @@ class Repairer:
             seen,
             self._nodes.candidates,
             repair_below=below,
-            waited_for=waited_for,
+            waiting=waiting,
             avoid=health.liars,
             offline=offline,
         )
@@ -226,7 +233,10 @@ class Repairer:
         return bool(needed.rebuild or (self._move and needed.moves))
 
     async def carry_out(self, name: BlobName, needed: Plan) -> None:
-        """Rebuild and move.  Raises: UnavailableError, IntegrityError, PeerError: not all of it is done."""
+        """Rebuild what is missing, and copy what lies wrong: nothing is given up.
+
+        Raises: UnavailableError, IntegrityError, PeerError: not all of it is done.
+        """
         if needed.rebuild:
             await self._rebuild(name, needed)
         if self._move:
@@ -234,13 +244,13 @@ class Repairer:
                 await self._bring(name, move)
 
     async def _rebuild(self, name: BlobName, needed: Plan) -> None:
-        """Compute what is missing and bring it to its nodes, or to others that have none of the blob."""
+        """Compute what is missing and bring it to its nodes, or others: best to such that have none of it."""
         record_bytes = name.shape.record_bytes
         await self._throttle.take((name.shape.k + len(needed.rebuild)) * record_bytes)
-        busy = {slot.node for slot in (*needed.sources, *needed.rebuild)} | needed.avoid
-        ranked = self._nodes.placement(name.blob, name.shape.n, "rendezvous")
-        spares = [node for node in dict.fromkeys(slot.node for slot in ranked.slots) if node not in busy]
-        spares += [node for node in ranked.spares if node not in busy and node not in spares]
+        targets, busy = {slot.node for slot in needed.rebuild}, {slot.node for slot in needed.sources}
+        ranked = rank(name.blob, self._nodes.candidates)
+        spares = [node for node in ranked if node not in targets and node not in needed.avoid]
+        spares.sort(key=busy.__contains__)  # stable: by rank, those that have a share already last
         numbers = [slot.share for slot in needed.rebuild]
         buffers = await self._sender.buffers_for(name.shape)
         try:
@@ -254,7 +264,7 @@ class Repairer:
         self.result.rebuilt_bytes += landed * record_bytes
 
     async def _bring(self, name: BlobName, move: Move) -> None:
-        """Have the share at its new node, verified and durable, then give it up at the old one."""
+        """Have a copy of the share at its new node, durable as far as that tells."""
         source = Slot(move.share, move.source)
         await self._throttle.take(2 * name.shape.record_bytes)
         buffers = await self._sender.buffers_for(name.shape)
@@ -265,7 +275,6 @@ class Repairer:
             raise
         await self._sender.bring(shares, buffers, Placement((Slot(move.share, move.target),), (), 1))
         self.result.moved += 1
-        await self._give_up(name, source)
 
     async def _rebuilt(self, name: BlobName, numbers: Sequence[int], target: BlobBuffers) -> RebuiltShares:
         tally = DownloadTally()
@@ -292,11 +301,21 @@ class Repairer:
         leaves = bytes(head[name.shape.head_bytes - HASH_BYTES * name.shape.leaf_count :])
         return RebuiltShares(name, header.roots, {source.share: leaves}, {source.share: data})
 
-    async def _give_up(self, name: BlobName, slot: Slot) -> None:
-        """End this account's lease on a copy; a node that does not hear it keeps it a little longer."""
-        lane = self._nodes.lane(slot.node)
-        if lane is not None:
+    async def _give_up(self, name: BlobName, check: Check) -> None:
+        """Look once more, and end this account's leases on second copies of shares that are leased elsewhere.
+
+        A node that does not hear it keeps its copy a little longer.
+        """
+        (health,) = await check.blobs([name])
+        needed = self.plan(health, offline=check.offline)
+        stays = {slot.share: slot.node for slot in needed.sources}
+        for slot in needed.surplus:
+            key = [name.share(slot.share)]
+            kept, left = self._nodes.lane(stays[slot.share]), self._nodes.lane(slot.node)
+            if kept is None or left is None:
+                continue
             try:
-                await lane.connection.trash([name.share(slot.share)])
-            except (UnavailableError, PeerError) as error:
+                if all(await kept.connection.lease(key, _LEASE_S)):
+                    await left.connection.trash(key)
+            except (CallerError, UnavailableError, PeerError) as error:
                 _log.warning("node %s keeps a copy: %s", id_text(slot.node)[:12], error)
