@@ -138,6 +138,7 @@ def test_the_rest_of_the_tour(grid: Grid, user: User) -> None:
     assert user.muni("get", stdin.text).out == b"a line\n"
 
 
+@pytest.mark.timeout(300)  # some thirty programs, one after another
 def test_the_tour_of_a_volume_and_its_keeping(grid: Grid, user: User) -> None:
     blocks = [block for block in code_blocks(README, "sh") if "books:" in block or "keeper" in block]
     secret = user.home / "passphrase"
