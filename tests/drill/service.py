@@ -39,12 +39,14 @@ class Service:
         *,
         says: str = "serving",
         control: bool = False,
-        environment: dict[str, str] | None = None,
     ) -> None:
         self.name, self.words = name, words
         self.out, self.err = folder / f"{name}.out", folder / f"{name}.err"
         self._says, self._control = says.encode(), control
-        self._environment = os.environ | (environment or {})
+        # Some environments turn bytecode files off; each process would then compile the whole program anew.
+        self._environment = {
+            name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"
+        }
         self._process: subprocess.Popen[bytes] | None = None
         self._from = 0
         self.starts = 0

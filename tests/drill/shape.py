@@ -28,11 +28,11 @@ class Shape:
 
     @property
     def nodes(self) -> int:
-        return 8 if self.short else 10
+        return 6 if self.short else 10
 
     @property
     def k(self) -> int:
-        return 4
+        return 2 if self.short else 4
 
     @property
     def n(self) -> int:

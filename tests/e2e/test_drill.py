@@ -20,4 +20,4 @@ def test_the_shortest_drill_loses_nothing() -> None:
     assert report["operations"]["read"] > 0
     assert report["versions"] >= report["acknowledged"] == report["operations"]["write"]
     assert sum(report["faults"].values()) >= 4
-    assert report["shares"]["needed"] == 6 * report["blobs"]
+    assert report["shares"]["needed"] == 4 * report["blobs"]
