@@ -260,6 +260,16 @@ async def test_lost_shares_of_tiles_are_rebuilt(archive: Archive) -> None:
     assert {len(found) for found in archive.nodes.holders().values()} == {3}
 
 
+async def test_a_tile_that_nodes_list_and_nobody_has_is_archived_anew(archive: Archive) -> None:
+    await archive.archive(3)
+    gone = {key for node in archive.nodes.nodes for key in node.shares}
+    for node in archive.nodes.nodes:
+        node.faults.tamper = lambda key, record: None if key in gone else record
+    standing = await archive.archiver.round(everything=True)
+    assert (standing.written, standing.archived) == (1, 4)
+    await archive.assert_whole()
+
+
 async def test_damaged_shares_are_found_though_nodes_list_them(archive: Archive) -> None:
     await archive.archive(3)
     lost = archive.nodes.damage(lambda key: key.number == 1)

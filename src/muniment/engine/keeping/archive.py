@@ -14,8 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final, Protocol
 
 from muniment.core.keeping.challenge import challenge_seed
@@ -36,7 +35,6 @@ from muniment.errors import HistoryMissing
 from muniment.ids import BlobId, JobId, MemberId, VolumeId, id_text
 from muniment.ports import Clock
 from muniment.spec.archive import TILE_BYTES_MAX, Tile, fitting, sealed_bytes
-from muniment.spec.blob import BlobName
 from muniment.spec.checkpoint import origin_of
 from muniment.spec.limits import MIB
 
@@ -292,11 +290,17 @@ class LogArchiver:
         below = head.policy.happy if look.silent else None
         repairer = self._grid.repairer(Throttle(self._duties.bytes_per_s), below=below)
         chain = cover(self._tiles.values())
-        self.repaired = await repairer.run(_names(chain), self._grid.checker(Depth.PROVEN, seed))
+        check = self._grid.checker(Depth.PROVEN, seed)
+        found = await repairer.repair([tile.name for tile in chain], check)
+        self.repaired = repairer.result
         for blob, reason in self.repaired.troubles:
             _log.warning("a tile of the archive stays weak: %s: %s", id_text(blob)[:12], reason)
         if self.repaired.rebuilt:
             look = await self._looked()
+        for health in found:
+            if not health.recoverable:  # listed, and not proven: its entries are archived anew
+                blob = health.name.blob
+                self._tiles[blob] = replace(self._tiles[blob], live=health.live)
         due_s = self._clock.now_s() + self._duties.lease_s / 2
         renewed = (
             (tile.name.blob, row)
@@ -377,8 +381,3 @@ class LogArchiver:
             len(look.silent),
             tuple(look.troubles),
         )
-
-
-async def _names(tiles: Iterable[HeldTile]) -> AsyncIterator[BlobName]:
-    for tile in tiles:
-        yield tile.name
