@@ -42,6 +42,7 @@ def test_the_story_is_told_and_nothing_is_left(user: User) -> None:
     assert rows["caught lying"].strip().startswith("node2: ")
     assert rows["identical"].strip() == "yes: every byte, permission, time and link"
     assert rows["checked"].strip().startswith("readable; ")
+    assert rows["whole again"].strip().startswith("all ")
     assert nothing_is_left(user)
 
 

@@ -24,6 +24,7 @@ from muniment.errors import InternalError, RosterEmpty
 from muniment.gateways.cli import demo_tree
 from muniment.gateways.cli.context import Context, Refusal, json_option, pass_context
 from muniment.gateways.cli.demo_grid import LIAR, DemoGrid
+from muniment.gateways.cli.demo_keeping import play_keeping
 from muniment.gateways.cli.demo_volume import play_volume
 from muniment.gateways.cli.show import bytes_text, count_text, progress_bar, rate_text, table
 from muniment.spec.cap import TreeReadCap, cap_text
@@ -78,7 +79,8 @@ def demo(context: Context, keep: bool, nodes: int, size_mb: int, folder: Path | 
     Starts an introducer and six nodes as processes on this machine, stores the Python library and media-size
     files so that any 4 of 6 shares restore them, kills one node, damages the disk of another and lets it lie,
     reads everything back and compares.  Then three members share a volume: they join by vote, edit at once,
-    remove one of them, bring yesterday's tree back, and audit it all.
+    remove one of them, bring yesterday's tree back, and audit it all.  At last a keeper, who cannot read,
+    rebuilds what the faults cost.
 
     Afterwards nothing is left, unless --keep.
     """
@@ -149,6 +151,7 @@ async def _play(context: Context, processes: DemoGrid, place: Path, size_bytes: 
         story.tell("identical", "yes: every byte, permission, time and link", identical=same)
         await _check(context, grid, story, processes, cap)
     await play_volume(context, processes, place, story)
+    await play_keeping(context, processes, place, weaken(cap), story)
     return story
 
 
@@ -284,7 +287,7 @@ def _how_to(grid: DemoGrid, place: Path) -> str:
     path = "" if shutil.which("muni") else f"  export PATH={Path(sys.executable).parent}:$PATH\n"
     pids = " ".join(str(process.pid) for process in grid.processes if process.running)
     return f"""
-The grid goes on: node1 is dead, {LIAR} lies, the others are well.  To use it:
+The grid goes on: node1 is dead, {LIAR} is switched off, the others are well.  To use it:
 {path}  export MUNIMENT_GRID={grid.address}
   export MUNIMENT_HOME={place / "home"}
   muni grid status
