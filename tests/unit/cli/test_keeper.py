@@ -13,8 +13,10 @@ from tests.unit.cli.support import FakeComposition
 from tests.unit.cli.volume_support import Person, serve_log
 
 from muniment.crypto.identity import Identity
+from muniment.engine.check import Check
 from muniment.engine.grid import Grid
 from muniment.engine.keeping.keeper import Duties
+from muniment.errors import StoreFailed
 from muniment.ids import id_text
 from muniment.node.keepers import Post, run_keepers
 
@@ -58,6 +60,22 @@ def test_once_says_where_the_log_is_not_on_the_grid(world: FakeComposition, anna
     done = anna.muni("keeper", "once", "books")
     assert done.code == 10
     assert "the log is not whole on the grid: see 'muni queue list', and run this again" in done.text
+
+
+def test_once_does_not_call_good_what_no_scan_has_seen(
+    anna: Person, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_bytes(bytes(5000))
+    assert anna.muni("put", tmp_path / "file", "books:/").code == 0
+
+    async def failing(*_: object, **__: object) -> None:
+        raise StoreFailed(where="the book", reason="its disk is gone")
+
+    monkeypatch.setattr(Check, "blobs", failing)
+    done = anna.muni("keeper", "once", "books")
+    assert done.code == 10
+    assert "the scan is not finished: see 'muni queue list', and run this again" in done.text
+    assert "its disk is gone" in anna.muni("queue", "list").text
 
 
 def test_no_address_for_metrics_is_refused_before_anything_begins(anna: Person) -> None:

@@ -148,6 +148,8 @@ def keeper_once(context: Context, /, volumes: tuple[str, ...], **options: Any) -
         if left.waiting + left.aside:
             repairs = count_text(left.waiting + left.aside, "repair")
             lines.append(f"      {repairs} could not be done yet: see 'muni queue list', and run this again")
+        if not post.keeper.tally.scans:
+            lines.append("      the scan is not finished: see 'muni queue list', and run this again")
         if not _archived(post.archiver.standing):
             lines.append("      the log is not whole on the grid: see 'muni queue list', and run this again")
     context.emit({"kept": documents}, printable("\n".join(lines)))
@@ -155,6 +157,7 @@ def keeper_once(context: Context, /, volumes: tuple[str, ...], **options: Any) -
         return exit_codes.UNRECOVERABLE
     missing = any(
         left.waiting + left.aside
+        or not post.keeper.tally.scans
         or post.keeper.tally.conditions[Condition.DEGRADED]
         or not _archived(post.archiver.standing)
         for post, left in done
