@@ -131,8 +131,8 @@ def keeper_run(
 def keeper_once(context: Context, /, volumes: tuple[str, ...], **options: Any) -> int:
     """Scan volumes once, do all that is due, archive their logs, and end: for cron.
 
-    The exit code tells: 0 all shares are in place, 10 readable but something is still missing, 11 something
-    is not readable at present.
+    The exit code tells: 0 all shares are in place and leased, 10 readable but something is still missing, 11
+    something is not readable at present.
     """
 
     async def work() -> Sequence[tuple[KeeperPost, KindCount]]:
@@ -158,6 +158,7 @@ def keeper_once(context: Context, /, volumes: tuple[str, ...], **options: Any) -
     missing = any(
         left.waiting + left.aside
         or not post.keeper.tally.scans
+        or post.keeper.tally.unpaid
         or post.keeper.tally.conditions[Condition.DEGRADED]
         or not _archived(post.archiver.standing)
         for post, left in done
