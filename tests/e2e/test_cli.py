@@ -236,7 +236,7 @@ def test_a_capability_reads_from_anywhere_with_the_grid_named(grid: Grid, cap: s
     done = User(tmp_path).muni("--grid", grid.introducer, "get", cap)
     assert done.out == CONTENT, done.err
     roster = tmp_path / "roster"
-    served = re.findall(r"serving (mun:node:\S+)", (grid.folder / "log").read_text())
+    served = re.findall(r"serving (mun:node:\S+)", grid.said())
     lines = [User(tmp_path).muni("node", "status", served[0], "--record").text, *served[4:]]
     for address in served[1:4]:  # with the first as many as are needed, whoever answers late
         with Plain(parse_node(address)) as client:

@@ -182,9 +182,5 @@ def test_a_keeper_archives_the_log(world: FakeComposition, tmp_path: Path) -> No
     assert muni(world, "--home", home, "keeper", "once", "books").code == 0
     jobs = muni(world, "--home", home, "queue", "list", "--json").json["jobs"]
     (job,) = (one for one in jobs if one["kind"].startswith("archive."))
-    assert (job["done"], job["total"], job["error"]) == (0, 1, "")  # one entry, which is not old enough
-    assert muni(world, "--home", home, "log", "archive", "books").code == 0
-    assert muni(world, "--home", home, "queue", "retry", str(job["id"])).code == 0
-    assert muni(world, "--home", home, "keeper", "once", "books").code == 0
-    jobs = muni(world, "--home", home, "queue", "list", "--json").json["jobs"]
-    assert [one["done"] for one in jobs if one["kind"] == job["kind"]] == [1]
+    assert job["done"] == job["total"] > 0
+    assert job["error"] == ""
