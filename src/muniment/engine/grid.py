@@ -60,7 +60,7 @@ from muniment.engine.tree_writer import TreeWriter
 from muniment.engine.upload import StreamUpload
 from muniment.engine.usage import NodeUsage, account_usage
 from muniment.errors import MunimentError, NotCapable, NotHappy, RangeOutOfBounds
-from muniment.ids import BlobId
+from muniment.ids import BlobId, NodeId
 from muniment.ports import BlobCondition, Clock, Connector, Roster
 from muniment.spec.blob import BlobName
 from muniment.spec.cap import (
@@ -475,6 +475,10 @@ class Grid:
         Cost: the account's whole list of shares at each node, a page of 1000 at a time.
         """
         return await account_usage(self._nodes)
+
+    def zones(self) -> dict[NodeId, str]:
+        """The zone that each node of the roster says it is in; empty where it names none."""
+        return {lane.node: self._nodes.record(lane.node).zone for lane in self._nodes.lanes()}
 
     # --- for keepers
 

@@ -33,7 +33,7 @@ from muniment.engine.keeping.reports import Reporter
 from muniment.engine.keeping.work import Worker
 from muniment.engine.opened import LOCAL, Holding, KnownVolume
 from muniment.engine.volume import Volume
-from muniment.ids import AccountId
+from muniment.ids import AccountId, BlobId
 from muniment.logs.checkpoints import FolderCheckpoints
 from muniment.logs.sqlite import SqliteLog
 from muniment.node import compose, volumes
@@ -45,7 +45,7 @@ from muniment.node.home_queue import open_queue
 from muniment.node.readings import keeper_readings
 from muniment.node.shared_log import SharedLocalLog
 from muniment.node.volume_home import Passphrase, find_volume, holding, keep_evidence, refused
-from muniment.ports import LogClient
+from muniment.ports import LogClient, Sighting
 from muniment.views.memory import MemoryView
 
 KEEPER_FOLDER: Final = "keeper"
@@ -98,6 +98,18 @@ def account_of(home: Path, name: str, passphrase: Passphrase) -> AccountId:
     """The account under which this home keeps a volume.  Raises: VolumeUnknown, PassphraseWrong."""
     known = find_volume(home, name)
     return keeper_account(weakened(holding(home, known, passphrase)), known.volume).account
+
+
+def sightings(known: KnownVolume, blobs: Sequence[BlobId]) -> list[list[Sighting]]:
+    """What a keeper of this home remembers of each blob's shares, also while it runs.
+
+    Raises: UnknownVersion, StoreFailed.
+    """
+    path = known.folder / KEEPER_FOLDER / _BOOK_FILE
+    if not path.exists():
+        return [[] for _ in blobs]
+    with contextlib.closing(SqliteBlobBook(path)) as book:
+        return book.sightings(blobs)
 
 
 async def keep_once(

@@ -31,10 +31,11 @@ if TYPE_CHECKING:
     from muniment.engine.policy import Policy
     from muniment.engine.usage import AccountUsages
     from muniment.engine.volume_files import VolumeFiles
+    from muniment.ids import BlobId
     from muniment.node.archives import Archived, Rehosted
     from muniment.node.keepers import Post
     from muniment.node.witnesses import Tell
-    from muniment.ports import VisibleQueue
+    from muniment.ports import Sighting, VisibleQueue
     from muniment.spec.act import Role, VolumePolicy
     from muniment.spec.address import PeerAddress
     from muniment.spec.volume_cap import Right
@@ -338,6 +339,13 @@ class Root:
             lambda: self.open_grid(home, roster),
             lambda account: self.grid_of(account, home, roster),
         )
+
+    async def sightings(self, known: KnownVolume, blobs: Sequence[BlobId]) -> list[list[Sighting]]:
+        import asyncio
+
+        from muniment.node import keepers
+
+        return await asyncio.to_thread(keepers.sightings, known, blobs)
 
     def keeper_accounts(self, home: Path, name: str, passphrase: Passphrase) -> dict[str, str]:
         from muniment.ids import id_text

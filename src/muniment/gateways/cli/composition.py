@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from muniment.engine.usage import AccountUsages
     from muniment.engine.volume_files import VolumeFiles
     from muniment.engine.witness import Cosigned, Trouble
-    from muniment.ids import AccountId, VolumeId
-    from muniment.ports import VisibleQueue
+    from muniment.ids import AccountId, BlobId, VolumeId
+    from muniment.ports import Sighting, VisibleQueue
     from muniment.spec.act import Role, VolumePolicy
     from muniment.spec.volume_cap import Right
     from muniment.spec.wire import NodeStatus
@@ -334,6 +334,13 @@ class Composition(Protocol):
         """What the home's account uses on each node, and those of a volume if one is named.
 
         Raises: VolumeUnknown, PassphraseWrong; GridUnknown, RosterEmpty.
+        """
+        ...
+
+    async def sightings(self, known: KnownVolume, blobs: Sequence[BlobId]) -> Sequence[Sequence[Sighting]]:
+        """What a keeper of this home remembers of each blob's shares; nothing where there is none.
+
+        Raises: UnknownVersion, StoreFailed.
         """
         ...
 

@@ -10,7 +10,7 @@ EXAMPLES: Final[dict[str, str]] = {
     "demo": "muni demo --keep",
     "put": "muni put letter.pdf > letter.cap;  muni put -r 2026 books:/",
     "get": "muni get @letter.cap letter.pdf;  muni get -r books:/2026 back --at yesterday",
-    "check": "muni check --verify @letter.cap",
+    "check": "muni check --verify @letter.cap;  muni check books:/2026",
     "repair": "muni repair --below 6 @letter.cap",
     "usage": "muni usage;  muni usage books",
     "cap verify": "muni cap verify @letter.cap > letter.verify-cap",
