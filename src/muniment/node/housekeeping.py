@@ -27,7 +27,7 @@ from muniment.node.survey import Survey
 from muniment.ports import Clock, ShareStore
 
 _EXPIRE_S_MAX: Final = 30.0
-_PURGE_S: Final = 60.0
+_PURGE_S_MAX: Final = 60.0
 _RETRY_S: Final = 60.0
 _AT_ONCE_MAX: Final = 1000
 """Batches of one turn, so that one step never keeps its thread for long."""
@@ -57,9 +57,10 @@ class Housekeeping:
     async def run(self) -> None:
         """Do everything in its turn until cancelled."""
         expire_s = min(_EXPIRE_S_MAX, max(1.0, self._config.times.reservation_s / 4))
+        purge_s = min(_PURGE_S_MAX, max(1.0, self._config.times.trash_grace_s / 4))
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._every(expire_s, self._service.books.expire), name="expire reservations")
-            tasks.create_task(self._every(_PURGE_S, self._tidy), name="trash and purge")
+            tasks.create_task(self._every(purge_s, self._tidy), name="trash and purge")
             tasks.create_task(self._read_all(), name="reconcile and scrub")
 
     def _tidy(self) -> None:

@@ -307,7 +307,8 @@ class Keeper:
             pruned = await self._pruned(ends)
             for at in range(0, len(pruned), BATCH_SHARES_MAX):
                 batch = pruned[at : at + BATCH_SHARES_MAX]
-                self.tally.collected += sum(await account.trash(batch))
+                done = await account.trash(batch)  # first: `+=` would forget what others added meanwhile
+                self.tally.collected += sum(done)
                 slots = [(key.blob, Slot(key.number, node)) for key in batch]
                 await asyncio.to_thread(self._book.leased, slots, 0.0)
         return last
