@@ -25,7 +25,14 @@ from muniment.crypto.identity import Identity
 from muniment.engine.kept_clear import KeptClear
 from muniment.engine.opening import open_entries
 from muniment.engine.strangers import Strangers
-from muniment.errors import EntryMisplaced, MunimentError, Overloaded, StoreFailed
+from muniment.errors import (
+    EntryMisplaced,
+    MalformedRecord,
+    MunimentError,
+    Overloaded,
+    StoreFailed,
+    UnknownVersion,
+)
 from muniment.ids import EntryHash, VolumeId
 from muniment.merkle.log_tree import Frontier
 from muniment.ports import Appended, ClearStore, Clock, LoggedEntry, LogStore
@@ -54,6 +61,7 @@ class _Waiting:
     signed: Sequence[bytes]
     peer: str
     answer: asyncio.Future[list[Appended | MunimentError]]
+    opened: Sequence[SignedEntry | MalformedRecord | UnknownVersion] | None = None
 
     @property
     def size_bytes(self) -> int:
@@ -126,6 +134,9 @@ class Sequencer:
         self._queued_bytes += size_bytes
         if self._flushing is None:
             self._flushing = asyncio.create_task(self._flush(), name="log sequencer")
+        elif len(signed) == 1:
+            # The thread is busy with the batch before; this check needs no global lock and goes on beside it.
+            waiting.opened = open_entries(signed)
         return await waiting.answer
 
     async def wait_beyond(self, size: int, wait_s: float) -> bytes:
@@ -246,10 +257,11 @@ class Sequencer:
         ahead = _Ahead(frontier, fresh)
         judged: list[list[int | MunimentError]] = []
         now_ns = int(self._clock.now_s() * 1e9)
-        opened = iter(open_entries([signed for waiting in batch for signed in waiting.signed]))
+        closed = [signed for waiting in batch if waiting.opened is None for signed in waiting.signed]
+        opened = iter(open_entries(closed))
         for waiting in batch:
             outcome: list[int | MunimentError] = []
-            for entry in list(islice(opened, len(waiting.signed))):
+            for entry in waiting.opened or list(islice(opened, len(waiting.signed))):
                 try:
                     if not isinstance(entry, SignedEntry):
                         raise entry
