@@ -6,44 +6,25 @@ maker coded it wrongly is found out and not spread.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 
-from muniment.core.sealing import BlobBuffers, OpenBuffers, coding_of
+from muniment.core.sealing import (
+    BlobBuffers,
+    CodedShares,
+    OpenBuffers,
+    check_computed,
+    check_copies,
+    coding_of,
+)
 from muniment.erasure.codec import codec_for
-from muniment.errors import BlobInconsistent
-from muniment.ids import ShareNumber
 from muniment.merkle.share_tree import leaf_hashes
-from muniment.merkle.tree import tree_root
 from muniment.spec.blob import BlobName
-from muniment.spec.share import HASH_BYTES, CodecId, ShareHeader, decode_header
-
-
-@dataclass(frozen=True, slots=True)
-class RebuiltShares:
-    """Some shares of a blob, ready to be sent; views point into BlobBuffers until those are used again.
-
-    Attributes:
-        name: the blob.
-        roots: n * 32 bytes.
-        leaves: leaf hashes of each share that was rebuilt.
-        shares: its data.
-    """
-
-    name: BlobName
-    roots: bytes
-    leaves: Mapping[int, bytes]
-    shares: Mapping[int, memoryview]
-
-    def parts(self, number: int) -> tuple[bytes | memoryview, ...]:
-        """The whole share record as scattered parts: header and roots with leaf hashes, then the data."""
-        header = ShareHeader(self.name.shape, ShareNumber(number), self.roots)
-        return header.encode() + self.leaves[number], self.shares[number]
+from muniment.spec.share import CodecId, decode_header
 
 
 def rebuild(
     name: BlobName, numbers: Sequence[int], given: OpenBuffers, wanted: Sequence[int], target: BlobBuffers
-) -> RebuiltShares:
+) -> CodedShares:
     """Compute the wanted shares.
 
     Args:
@@ -66,9 +47,8 @@ def rebuild(
         codec_for(coding_of(shape)).decode(sources, numbers, list(shares.items()))
     leaves = {number: leaf_hashes(share) for number, share in shares.items()}
     for number in wanted:
-        if tree_root(leaves[number]) != roots[number * HASH_BYTES : (number + 1) * HASH_BYTES]:
-            raise BlobInconsistent(blob=name.blob)
-    return RebuiltShares(name, roots, leaves, shares)
+        check_computed(name, roots, number, leaves[number])
+    return CodedShares(name, roots, leaves, shares)
 
 
 def check_fit(name: BlobName, numbers: Sequence[int], given: OpenBuffers) -> None:
@@ -83,11 +63,9 @@ def check_fit(name: BlobName, numbers: Sequence[int], given: OpenBuffers) -> Non
     shape = name.shape
     roots = decode_header(given.head(numbers[0])).roots
     if shape.codec is CodecId.REP:
-        if roots != roots[:HASH_BYTES] * shape.n:
-            raise BlobInconsistent(blob=name.blob)
+        check_copies(name, roots)
         return
     sources, room = given.checked(numbers), memoryview(bytearray(shape.share_bytes))
     for number in set(range(shape.n)) - set(numbers):
         codec_for(coding_of(shape)).decode(sources, numbers, [(number, room)])
-        if tree_root(leaf_hashes(room)) != roots[number * HASH_BYTES : (number + 1) * HASH_BYTES]:
-            raise BlobInconsistent(blob=name.blob)
+        check_computed(name, roots, number, leaf_hashes(room))

@@ -9,7 +9,7 @@ the arithmetic (page faults), so `BlobBuffers` and `OpenBuffers` belong to one b
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -57,30 +57,34 @@ class SealedBlob:
 
     def parts(self, number: int) -> tuple[bytes | memoryview, ...]:
         """The whole share record as scattered parts: header and roots with leaf hashes, then the data."""
-        header = ShareHeader(self.ref.name.shape, ShareNumber(number), self.roots)
-        return header.encode() + self.leaves[number], self.shares[number]
+        return _parts(self.name, self.roots, number, self.leaves[number], self.shares[number])
 
 
 @dataclass(frozen=True, slots=True)
-class CodedBlob:
-    """Sealed bytes coded into shares, ready to be sent; views as in `SealedBlob`.
+class CodedShares:
+    """All or some shares of a blob that was not opened here, ready to be sent; views as in `SealedBlob`.
 
     Attributes:
         name: of the blob.
         roots: n * 32 bytes.
-        leaves: each share's leaf hashes.
-        shares: each share's data.
+        leaves: leaf hashes of each share that is here.
+        shares: its data.
     """
 
     name: BlobName
     roots: bytes
-    leaves: tuple[bytes, ...]
-    shares: tuple[memoryview, ...]
+    leaves: Mapping[int, bytes]
+    shares: Mapping[int, memoryview]
 
     def parts(self, number: int) -> tuple[bytes | memoryview, ...]:
-        """The whole share record as scattered parts: header and roots with leaf hashes, then the data."""
-        header = ShareHeader(self.name.shape, ShareNumber(number), self.roots)
-        return header.encode() + self.leaves[number], self.shares[number]
+        """As `SealedBlob.parts`, of a share that is here."""
+        return _parts(self.name, self.roots, number, self.leaves[number], self.shares[number])
+
+
+def _parts(
+    name: BlobName, roots: bytes, number: int, leaves: bytes, share: memoryview
+) -> tuple[bytes | memoryview, ...]:
+    return ShareHeader(name.shape, ShareNumber(number), roots).encode() + leaves, share
 
 
 class BlobBuffers:
@@ -183,26 +187,26 @@ def _referred(
     plain_bytes: int,
     compression: Compression,
 ) -> SealedBlob:
-    coded = _coded(shape, shares)
-    ref = BlobRef(coded.name, key, plain_bytes, compression)
-    return SealedBlob(ref, coded.roots, coded.leaves, coded.shares)
+    name, roots, leaves = _coded(shape, shares)
+    return SealedBlob(BlobRef(name, key, plain_bytes, compression), roots, leaves, shares)
 
 
-def code_sealed(sealed: bytes, coding: Coding, buffers: BlobBuffers) -> CodedBlob:
+def code_sealed(sealed: bytes, coding: Coding, buffers: BlobBuffers) -> CodedShares:
     """Code bytes that are encrypted already: for blobs that describe themselves (`core.keeping.tiles`).
 
     Args:
         sealed: 1 to SEALED_BYTES_MAX bytes.
-    Returns: the blob; its views are valid until `buffers` is used again.
+    Returns: all shares; their views are valid until `buffers` is used again.
     """
     shape = BlobShape(coding.codec, coding.k, coding.n, len(sealed))
     area, shares = buffers.shares(shape)
     area[:] = sealed
-    return _coded(shape, shares)
+    name, roots, leaves = _coded(shape, shares)
+    return CodedShares(name, roots, dict(enumerate(leaves)), dict(enumerate(shares)))
 
 
-def _coded(shape: BlobShape, shares: tuple[memoryview, ...]) -> CodedBlob:
-    """Parity, trees and name for the sealed bytes that lie in the first k shares."""
+def _coded(shape: BlobShape, shares: tuple[memoryview, ...]) -> tuple[BlobName, bytes, tuple[bytes, ...]]:
+    """Parity for the sealed bytes that lie in the first k shares; their name, roots and leaf hashes."""
     if shape.codec is CodecId.REP:
         leaves = (leaf_hashes(shares[0]),) * shape.n
         roots = tree_root(leaves[0]) * shape.n
@@ -211,7 +215,7 @@ def _coded(shape: BlobShape, shares: tuple[memoryview, ...]) -> CodedBlob:
         codec_for(coding_of(shape)).encode(shares[: shape.k], parity)
         leaves = tuple(leaf_hashes(share) for share in shares)
         roots = b"".join(tree_root(list_) for list_ in leaves)
-    return CodedBlob(BlobName(blob_id(shape, roots), shape), roots, leaves, shares)
+    return BlobName(blob_id(shape, roots), shape), roots, leaves
 
 
 def verify_key(read_key: bytes) -> bytes:
@@ -288,8 +292,7 @@ class OpenBuffers:
         given = self.checked(numbers)
         roots = decode_header(self._heads[numbers[0]]).roots
         if shape.codec is CodecId.REP:
-            if roots != roots[:HASH_BYTES] * shape.n:
-                raise BlobInconsistent(blob=name.blob)
+            check_copies(name, roots)
             return given[0][: shape.length]
         missing = [number for number in range(shape.k) if number not in numbers]
         area = self._area
@@ -303,8 +306,7 @@ class OpenBuffers:
             targets = [(number, area[number * size : (number + 1) * size]) for number in missing]
             codec_for(coding_of(shape)).decode(given, list(numbers), targets)
             for number, data in targets:
-                if tree_root(leaf_hashes(data)) != roots[number * HASH_BYTES : (number + 1) * HASH_BYTES]:
-                    raise BlobInconsistent(blob=name.blob)
+                check_computed(name, roots, number, leaf_hashes(data))
         return area[: shape.length]
 
     def plain(self, size: int) -> memoryview:
@@ -362,6 +364,21 @@ def open_verify_half(name: BlobName, key: bytes, numbers: Sequence[int], buffers
     """
     verify_sealed, _ = spec.split_sealed(buffers.assemble(name, numbers))
     return spec.decode_verify_half(_decrypted(name, key, verify_sealed))
+
+
+def check_computed(name: BlobName, roots: bytes, number: int, leaves: bytes) -> None:
+    """Hold a share that was computed from others against the root that the blob's name commits to.
+
+    Raises: BlobInconsistent: those it was computed from verify, and are not of one content with it.
+    """
+    if tree_root(leaves) != ShareHeader(name.shape, ShareNumber(number), roots).root:
+        raise BlobInconsistent(blob=name.blob)
+
+
+def check_copies(name: BlobName, roots: bytes) -> None:
+    """Whether all shares of a replicated blob are the same.  Raises: BlobInconsistent."""
+    if roots != roots[:HASH_BYTES] * name.shape.n:
+        raise BlobInconsistent(blob=name.blob)
 
 
 def coding_of(shape: BlobShape) -> Coding:

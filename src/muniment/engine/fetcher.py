@@ -9,10 +9,18 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeVar
 
-from muniment.core.rebuilding import RebuiltShares, check_fit, rebuild
-from muniment.core.sealing import BlobBuffers, OpenBuffers, open_blob, open_manifest, open_verify_half
+from muniment.core.rebuilding import check_fit, rebuild
+from muniment.core.sealing import (
+    BlobBuffers,
+    CodedShares,
+    OpenBuffers,
+    open_blob,
+    open_manifest,
+    open_verify_half,
+)
 from muniment.crypto.cipher import TAG_BYTES
 from muniment.engine.buffers import BufferPool, size_class
 from muniment.engine.fetching import Fetching, Opener
@@ -84,11 +92,7 @@ class Fetcher:
         Cancelled, it returns when nothing writes to its buffers any more.
         Raises: TooFewShares, BlobCorrupt.
         """
-
-        def opener(numbers: Sequence[int], buffers: OpenBuffers) -> memoryview:
-            return open_blob(ref, numbers, buffers)
-
-        return Opened(*await self._fetch(ref.name, ref.plain_bytes, opener, tally))
+        return Opened(*await self._fetch(ref.name, ref.plain_bytes, partial(open_blob, ref), tally))
 
     def give_back(self, opened: Opened) -> None:
         """The plaintext is used."""
@@ -96,63 +100,36 @@ class Fetcher:
 
     async def manifest(self, ref: BlobRef, tally: DownloadTally) -> Manifest:
         """Both halves of a manifest.  Raises: TooFewShares, BlobCorrupt, MalformedRecord, UnknownVersion."""
-
-        def opener(numbers: Sequence[int], buffers: OpenBuffers) -> Manifest:
-            return open_manifest(ref, numbers, buffers)
-
-        manifest, lease = await self._fetch(ref.name, ref.name.shape.length, opener, tally)
-        self._leave(lease)
-        return manifest
+        return await self._taken(ref.name, partial(open_manifest, ref), tally)
 
     async def verify_half(self, name: BlobName, key: bytes, tally: DownloadTally) -> VerifyHalf:
         """A manifest's verify half.  Raises: as `manifest`."""
-
-        def opener(numbers: Sequence[int], buffers: OpenBuffers) -> VerifyHalf:
-            return open_verify_half(name, key, numbers, buffers)
-
-        half, lease = await self._fetch(name, name.shape.length, opener, tally)
-        self._leave(lease)
-        return half
+        return await self._taken(name, partial(open_verify_half, name, key), tally)
 
     async def sealed(self, name: BlobName, tally: DownloadTally) -> bytes:
         """Fetch and check a blob, and leave it closed: for those that describe themselves.
 
         Raises: TooFewShares, BlobInconsistent.
         """
-
-        def opener(numbers: Sequence[int], buffers: OpenBuffers) -> bytes:
-            return bytes(buffers.assemble(name, numbers))
-
-        sealed, lease = await self._fetch(name, name.shape.length, opener, tally)
-        self._leave(lease)
-        return sealed
+        return await self._taken(name, lambda numbers, given: bytes(given.assemble(name, numbers)), tally)
 
     async def rebuild(
         self, name: BlobName, wanted: Sequence[int], target: BlobBuffers, tally: DownloadTally
-    ) -> RebuiltShares:
+    ) -> CodedShares:
         """Fetch and check k shares, and compute others into `target`, without opening the blob.
 
         Raises: TooFewShares, BlobInconsistent.
         """
-
-        def opener(numbers: Sequence[int], buffers: OpenBuffers) -> RebuiltShares:
-            return rebuild(name, numbers, buffers, wanted, target)
-
-        rebuilt, lease = await self._fetch(name, name.shape.length, opener, tally)
-        self._leave(lease)
-        return rebuilt
+        return await self._taken(
+            name, lambda numbers, given: rebuild(name, numbers, given, wanted, target), tally
+        )
 
     async def check_fit(self, name: BlobName, tally: DownloadTally) -> None:
         """Fetch and check k shares, and hold all others against what they must be then.
 
         Raises: TooFewShares; BlobInconsistent: the shares are not those of one content.
         """
-
-        def opener(numbers: Sequence[int], buffers: OpenBuffers) -> None:
-            check_fit(name, numbers, buffers)
-
-        _, lease = await self._fetch(name, name.shape.length, opener, tally)
-        self._leave(lease)
+        await self._taken(name, partial(check_fit, name), tally)
 
     async def aclose(self) -> None:
         """Break off every fetch."""
@@ -161,6 +138,12 @@ class Fetcher:
         while self._fetchings:
             await asyncio.wait({fetching.settled for fetching in self._fetchings})
             await asyncio.sleep(0)
+
+    async def _taken(self, name: BlobName, opener: Opener[_T], tally: DownloadTally) -> _T:
+        """What an opener makes of a blob that needs its buffers no more then."""
+        taken, lease = await self._fetch(name, name.shape.length, opener, tally)
+        self._leave(lease)
+        return taken
 
     async def _fetch(
         self, name: BlobName, plain_bytes: int, opener: Opener[_T], tally: DownloadTally

@@ -10,14 +10,14 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import AsyncIterable, Collection, Sequence, Set
+from collections.abc import AsyncIterable, Awaitable, Callable, Collection, Sequence, Set
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Final
 
 from muniment.core.keeping.repair import Condition, Move, Plan, Seen, plan
 from muniment.core.placement import Placement, Slot, rank
-from muniment.core.rebuilding import RebuiltShares
-from muniment.core.sealing import BlobBuffers
+from muniment.core.sealing import BlobBuffers, CodedShares
 from muniment.engine.check import Check
 from muniment.engine.fetcher import Fetcher
 from muniment.engine.groups import first_error
@@ -27,6 +27,7 @@ from muniment.engine.kernels import Kernels
 from muniment.engine.nodes import Nodes
 from muniment.engine.results import DownloadTally
 from muniment.engine.sender import Sender
+from muniment.engine.sending import Sent
 from muniment.errors import CallerError, IntegrityError, PeerError, ShareUnknown, UnavailableError
 from muniment.ids import BlobId, NodeId, id_text
 from muniment.merkle.share_tree import check_share
@@ -252,31 +253,33 @@ class Repairer:
         spares = [node for node in ranked if node not in targets and node not in needed.avoid]
         spares.sort(key=busy.__contains__)  # stable: by rank, those that have a share already last
         numbers = [slot.share for slot in needed.rebuild]
-        buffers = await self._sender.buffers_for(name.shape)
-        try:
-            shares = await self._rebuilt(name, numbers, buffers.blob)
-        except BaseException:
-            self._sender.give_back(buffers)
-            raise
-        sent = await self._sender.bring(shares, buffers, Placement(needed.rebuild, tuple(spares), 1))
+        sent = await self._brought(
+            name, partial(self._rebuilt, name, numbers), Placement(needed.rebuild, tuple(spares), 1)
+        )
         landed = len(numbers) - sent.missing
         self.result.rebuilt += landed
         self.result.rebuilt_bytes += landed * record_bytes
 
     async def _bring(self, name: BlobName, move: Move) -> None:
         """Have a copy of the share at its new node, durable as far as that tells."""
-        source = Slot(move.share, move.source)
         await self._throttle.take(2 * name.shape.record_bytes)
+        copied = partial(self._copied, name, Slot(move.share, move.source))
+        await self._brought(name, copied, Placement((Slot(move.share, move.target),), (), 1))
+        self.result.moved += 1
+
+    async def _brought(
+        self, name: BlobName, make: Callable[[BlobBuffers], Awaitable[CodedShares]], places: Placement
+    ) -> Sent:
+        """Make shares in the sender's memory, and bring them to their places."""
         buffers = await self._sender.buffers_for(name.shape)
         try:
-            shares = await self._copied(name, source, buffers.blob)
+            shares = await make(buffers.blob)
         except BaseException:
             self._sender.give_back(buffers)
             raise
-        await self._sender.bring(shares, buffers, Placement((Slot(move.share, move.target),), (), 1))
-        self.result.moved += 1
+        return await self._sender.bring(shares, buffers, places)
 
-    async def _rebuilt(self, name: BlobName, numbers: Sequence[int], target: BlobBuffers) -> RebuiltShares:
+    async def _rebuilt(self, name: BlobName, numbers: Sequence[int], target: BlobBuffers) -> CodedShares:
         tally = DownloadTally()
         try:
             return await self._fetcher.rebuild(name, numbers, target, tally)
@@ -284,7 +287,7 @@ class Repairer:
             self.result.read_bytes += tally.share_bytes
             self.result.liars.update(tally.liars)
 
-    async def _copied(self, name: BlobName, source: Slot, target: BlobBuffers) -> RebuiltShares:
+    async def _copied(self, name: BlobName, source: Slot, target: BlobBuffers) -> CodedShares:
         """The share as its node has it; rebuilt from others if that cannot be had."""
         lane = self._nodes.lane(source.node)
         if lane is None:
@@ -299,7 +302,7 @@ class Repairer:
             return await self._rebuilt(name, [source.share], target)
         self.result.read_bytes += name.shape.record_bytes
         leaves = bytes(head[name.shape.head_bytes - HASH_BYTES * name.shape.leaf_count :])
-        return RebuiltShares(name, header.roots, {source.share: leaves}, {source.share: data})
+        return CodedShares(name, header.roots, {source.share: leaves}, {source.share: data})
 
     async def _give_up(self, name: BlobName, check: Check) -> None:
         """Look once more, and end this account's leases on second copies of shares that are leased elsewhere.
