@@ -20,7 +20,7 @@ from muniment.core.placement import Slot
 from muniment.engine.buffers import BufferPool, size_class
 from muniment.engine.covered import covered_blobs
 from muniment.engine.fetcher import Fetcher
-from muniment.engine.groups import first_error
+from muniment.engine.groups import task_group
 from muniment.engine.health import BlobHealth, Health, ShareHealth, ShareState
 from muniment.engine.jobs import Answer, Failed, FetchJob, Found, Got, LocateJob
 from muniment.engine.kernels import Kernels
@@ -211,13 +211,9 @@ class Check:
 
     async def _fit_all(self, batch: Sequence[_Target]) -> None:
         """Put down which blobs are of more than one content; the fetcher bounds how many are read at once."""
-        try:
-            async with asyncio.TaskGroup() as group:
-                for target in batch:
-                    group.create_task(self._fit_one(target))
-        except BaseExceptionGroup as errors:
-            error = first_error(errors)
-            raise error from error.__cause__
+        async with task_group() as group:
+            for target in batch:
+                group.create_task(self._fit_one(target))
 
     async def _fit_one(self, target: _Target) -> None:
         live = {slot.share for slot, state in target.states.items() if state is ShareState.HELD}
@@ -263,16 +259,12 @@ class Check:
 
     async def _verify_all(self, batch: Sequence[_Target]) -> None:
         """Read every share that is said to be held, and put down what came of it."""
-        try:
-            async with asyncio.TaskGroup() as group:
-                for target in batch:
-                    kind = size_class(target.name.shape.record_bytes, PUT_BODY_BYTES_MAX)
-                    for slot in list(target.states):
-                        buffer = await self._pool.acquire(kind)
-                        group.create_task(self._verify_one(target, slot, kind, buffer))
-        except BaseExceptionGroup as errors:
-            error = first_error(errors)
-            raise error from error.__cause__
+        async with task_group() as group:
+            for target in batch:
+                kind = size_class(target.name.shape.record_bytes, PUT_BODY_BYTES_MAX)
+                for slot in list(target.states):
+                    buffer = await self._pool.acquire(kind)
+                    group.create_task(self._verify_one(target, slot, kind, buffer))
 
     async def _verify_one(self, target: _Target, slot: Slot, kind: int, buffer: memoryview) -> None:
         name, shape = target.name, target.name.shape

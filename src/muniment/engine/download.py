@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from muniment.engine.fetcher import Fetcher, Opened
-from muniment.engine.groups import first_error
+from muniment.engine.groups import task_group
 from muniment.engine.results import DownloadTally, Progress, ProgressCallback
 from muniment.engine.spans import Span
 from muniment.engine.threads import Threads
@@ -73,7 +73,7 @@ class Download:
         Raises: as `Fetcher.open`; what `parts` and their writers raise.
         """
         try:
-            async with asyncio.TaskGroup() as group:
+            async with task_group() as group:
                 group.create_task(self._write_all())
                 async with contextlib.aclosing(parts):
                     async for part in parts:
@@ -81,9 +81,6 @@ class Download:
                         self._under_way.add(task)
                         await self._entries.put((part, task))
                 await self._entries.put(None)
-        except BaseExceptionGroup as errors:
-            error = first_error(errors)
-            raise error from error.__cause__
         finally:
             for task in self._under_way:
                 if not task.cancelled() and task.exception() is None:

@@ -3,6 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+
+
+@contextlib.asynccontextmanager
+async def task_group() -> AsyncIterator[asyncio.TaskGroup]:
+    """`asyncio.TaskGroup` that ends in the error which ended it, and not in a group of errors.
+
+    At the end no task of it runs.  Cancelled, it cancels and awaits its tasks as any task group does.
+    Raises: what `first_error` finds.
+    """
+    try:
+        async with asyncio.TaskGroup() as group:
+            yield group
+    except BaseExceptionGroup as errors:
+        error = first_error(errors)
+        raise error from error.__cause__
 
 
 def first_error(group: BaseExceptionGroup[BaseException]) -> BaseException:

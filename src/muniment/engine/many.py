@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Final
 
 from muniment.core.sealing import SealedBlob
-from muniment.engine.groups import first_error
+from muniment.engine.groups import task_group
 from muniment.engine.kernels import Kernels, SealWork
 from muniment.engine.policy import Policy
 from muniment.engine.results import FilePut, UploadTally
@@ -87,18 +87,14 @@ class ManyUpload:
         A file that cannot be read or stored does not stop the others.
         """
         numbered = enumerate(paths)
-        try:
-            async with asyncio.TaskGroup() as group:
-                while True:
-                    await self._room.acquire()
-                    batch, busy_s = await self._thread.run(self._read_batch, numbered)
-                    self._tally.stages.read_s += busy_s
-                    if not batch:
-                        break
-                    group.create_task(self._store_batch(batch))
-        except BaseExceptionGroup as errors:
-            error = first_error(errors)
-            raise error from error.__cause__
+        async with task_group() as group:
+            while True:
+                await self._room.acquire()
+                batch, busy_s = await self._thread.run(self._read_batch, numbered)
+                self._tally.stages.read_s += busy_s
+                if not batch:
+                    break
+                group.create_task(self._store_batch(batch))
         return [self._done[at] for at in range(len(self._done))]
 
     # --- reading

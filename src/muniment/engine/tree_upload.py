@@ -13,7 +13,7 @@ from typing import Final
 
 from muniment.core.manifesting import content_row, nested_row
 from muniment.engine.blobs import BlobWriter, Expect, FileRows
-from muniment.engine.groups import first_error
+from muniment.engine.groups import task_group
 from muniment.engine.results import Progress, ProgressCallback, Skipped
 from muniment.engine.threads import Threads
 from muniment.engine.tree_item import TreeItem, manifest_entry
@@ -83,11 +83,8 @@ class TreeUpload:
         try:
             if self._progress is not None:
                 self._total_bytes, _ = await self._thread.run(folder_bytes, self._folder)
-            async with asyncio.TaskGroup() as group:
+            async with task_group() as group:
                 await self._take_steps(group)
-        except BaseExceptionGroup as errors:
-            error = first_error(errors)
-            raise error from error.__cause__
         finally:
             self._thread.close()
             self._reader.close()

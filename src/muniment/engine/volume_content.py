@@ -9,7 +9,7 @@ from typing import Final
 from muniment.core.tree_state import StoredExtent
 from muniment.engine.download import Part
 from muniment.engine.epoch_writer import EpochWriter
-from muniment.engine.groups import first_error
+from muniment.engine.groups import task_group
 from muniment.engine.results import Progress, ProgressCallback
 from muniment.engine.source import BUFFERS, Piece, Source
 from muniment.engine.spans import Span
@@ -56,26 +56,20 @@ async def store_stream(
         content = bytes(piece.plain)
         piece.free()
         return StoredContent((Extent(0, len(content), content),), (), len(content))
-    try:
-        async with asyncio.TaskGroup() as group:
-            while piece is not None:
-                offset = offset if piece.offset is None else piece.offset
-                size = len(piece.plain)
-                if size:
-                    if len(tasks) == ROWS_MAX:
-                        largest = ROWS_MAX * writer.policy.chunk_bytes
-                        raise InvalidRequest(
-                            reason=f"a file of more than {largest} bytes needs larger chunks"
-                        )
-                    for start, stop in ((0, size),) if piece.spans is None else piece.spans:
-                        extents.append(Extent(offset + start, stop - start, len(tasks), start))
-                    await unsealed.acquire()
-                    tasks.append(group.create_task(store(piece)))
-                offset += size
-                piece = await source.next()
-    except BaseExceptionGroup as errors:
-        error = first_error(errors)
-        raise error from error.__cause__
+    async with task_group() as group:
+        while piece is not None:
+            offset = offset if piece.offset is None else piece.offset
+            size = len(piece.plain)
+            if size:
+                if len(tasks) == ROWS_MAX:
+                    largest = ROWS_MAX * writer.policy.chunk_bytes
+                    raise InvalidRequest(reason=f"a file of more than {largest} bytes needs larger chunks")
+                for start, stop in ((0, size),) if piece.spans is None else piece.spans:
+                    extents.append(Extent(offset + start, stop - start, len(tasks), start))
+                await unsealed.acquire()
+                tasks.append(group.create_task(store(piece)))
+            offset += size
+            piece = await source.next()
     return StoredContent(tuple(extents), tuple(task.result() for task in tasks), offset)
 
 

@@ -20,7 +20,7 @@ from muniment.core.placement import Placement, Slot, rank
 from muniment.core.sealing import BlobBuffers, CodedShares
 from muniment.engine.check import Check
 from muniment.engine.fetcher import Fetcher
-from muniment.engine.groups import first_error
+from muniment.engine.groups import task_group
 from muniment.engine.health import BlobHealth, ShareState
 from muniment.engine.keeping.throttle import Throttle
 from muniment.engine.kernels import Kernels
@@ -185,14 +185,10 @@ class Repairer:
             finally:
                 places.release()
 
-        try:
-            async with asyncio.TaskGroup() as group:
-                for _, name, needed in due:
-                    await places.acquire()
-                    group.create_task(one(name, needed))
-        except BaseExceptionGroup as errors:
-            error = first_error(errors)
-            raise error from error.__cause__
+        async with task_group() as group:
+            for _, name, needed in due:
+                await places.acquire()
+                group.create_task(one(name, needed))
         return found
 
     def plan(
