@@ -21,7 +21,7 @@ from muniment.core.tree_state import TreeReading
 from muniment.engine.blobs import BlobWriter, Expect
 from muniment.engine.download import Part
 from muniment.engine.grid import Grid
-from muniment.engine.groups import first_error
+from muniment.engine.groups import task_group
 from muniment.engine.policy import Policy
 from muniment.engine.results import DownloadTally, Progress, ProgressCallback, UploadTally
 from muniment.engine.spans import Span
@@ -154,12 +154,9 @@ class EpochWriter:
 
         self._tell(0, total)
         try:
-            async with asyncio.TaskGroup() as group:
+            async with task_group() as group:
                 for ref in old:
                     group.create_task(store(ref))
-        except BaseExceptionGroup as errors:
-            error = first_error(errors)
-            raise error from error.__cause__
         finally:
             thread.close()
         return tuple(again.get(ref, ref) for ref in blobs)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 
 from muniment.engine.blobs import BlobWriter, Expect, FileRows
-from muniment.engine.groups import first_error
+from muniment.engine.groups import task_group
 from muniment.engine.results import Progress, ProgressCallback
 from muniment.engine.source import BUFFERS, Piece, Source
 from muniment.spec.blob import BlobRef
@@ -47,16 +47,12 @@ class StreamUpload:
             content = bytes(piece.plain)
             piece.free()
             return LiteralFile(content), len(content)
-        try:
-            async with asyncio.TaskGroup() as group:
-                while piece is not None:
-                    await self._unsealed.acquire()
-                    group.create_task(self._store(piece, self._rows.expect()))
-                    piece = await self._source.next()
-                    await self._rows.collect()
-        except BaseExceptionGroup as errors:
-            error = first_error(errors)
-            raise error from error.__cause__
+        async with task_group() as group:
+            while piece is not None:
+                await self._unsealed.acquire()
+                group.create_task(self._store(piece, self._rows.expect()))
+                piece = await self._source.next()
+                await self._rows.collect()
         row = await self._rows.finish()
         if row.nested:
             return ManifestFile(row.ref, self._rows.size_bytes), self._rows.size_bytes
