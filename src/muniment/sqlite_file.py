@@ -10,18 +10,21 @@ import contextlib
 import os
 import sqlite3
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from muniment.errors import DiskFull, MunimentError, StoreFailed, UnknownVersion
 
 _BUSY_S: Final = 60
 """How long one process waits for another; transactions take milliseconds."""
 
-_FOREIGN: Final = (sqlite3.Error, OSError, UnicodeDecodeError)
-"""The last where a message quotes a damaged table."""
+_FOREIGN: Final = (sqlite3.Error, UnicodeDecodeError)
+"""What `sqlite3` raises; the second where a message quotes a damaged table."""
+
+Row = tuple[Any, ...]
+Values = Sequence[object] | Mapping[str, object]
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,27 +34,34 @@ class FileKind:
     Attributes:
         name: for messages: "work queue".
         application_id: four bytes that tell it from any other SQLite file.
-        version: of the schema; a later one is refused.
-        schema: statements, each ended by a semicolon at the end of its line.
-        advice: what to do about a damaged one, behind "move it away".
+        steps: statements; `steps[v]` lead from version v of the schema to the next.  A new file takes all of
+            them, an older one those that it lacks, so that both end alike.
+        advice: what to do about a damaged one: "move it away".
+        settings: pragmas of each connection, beyond WAL and synchronous=FULL.
+        version_max: the last version that can be read, where the driver itself raises it beyond the last
+            step's; a later one is refused.
     """
 
     name: str
     application_id: int
-    version: int
-    schema: str
+    steps: Sequence[str]
     advice: str
+    settings: Sequence[str] = ("journal_size_limit = 16777216",)  # a burst must not keep the disk
+    version_max: int = 0
 
 
 class SqliteFile:
     """One connection that any thread may use, one at a time.
 
-    In WAL mode with synchronous=FULL: a transaction that has ended survives power loss, and one process reads
-    while another writes.
+    In WAL mode with synchronous=FULL: a transaction that has ended survives power loss, and one connection
+    reads while another writes, of this process or another.
 
     Args:
         path: made if missing, for its owner only; its folder must exist.
         kind: what it must be.
+
+    Attributes:
+        lock: held during each call; hold it to make several calls one.
 
     Raises:
         UnknownVersion: a later version of this program wrote it.
@@ -60,31 +70,56 @@ class SqliteFile:
 
     def __init__(self, path: Path, kind: FileKind) -> None:
         self._path, self._kind = path, kind
-        self._lock = threading.RLock()
-        with self._translating():
-            _make_private(path)
+        self.lock = threading.RLock()
+        with self.translating(OSError):
+            make_private(path)
             # No implicit transactions: whoever uses it says where they begin.
             self._sqlite = sqlite3.connect(
                 path, isolation_level=None, check_same_thread=False, timeout=_BUSY_S
             )
             try:
-                self._is_made()  # before anything is written into what is something else
-                for setting in (
-                    "journal_mode = WAL",
-                    "synchronous = FULL",
-                    "foreign_keys = ON",
-                    "journal_size_limit = 16777216",  # a burst must not keep the disk
-                ):
+                self._version()  # before anything is written into what is something else
+                for setting in ("journal_mode = WAL", "synchronous = FULL", *kind.settings):
                     self._sqlite.execute(f"PRAGMA {setting}")
-                self._make()
+                if self._version() < len(kind.steps):
+                    self._take_steps()
             except BaseException:
                 self._sqlite.close()
                 raise
 
+    def rows(self, sql: str, values: Values = ()) -> list[Row]:
+        """All rows of a query."""
+        try:
+            with self.lock:
+                return self._sqlite.execute(sql, values).fetchall()
+        except _FOREIGN as error:
+            raise self._translated(error) from error
+
+    def row(self, sql: str, values: Values = ()) -> Row | None:
+        """The first row of a query."""
+        try:
+            with self.lock:
+                row: Row | None = self._sqlite.execute(sql, values).fetchone()
+                return row
+        except _FOREIGN as error:
+            raise self._translated(error) from error
+
+    def run(self, sql: str, values: Values = ()) -> None:
+        """One statement."""
+        self.row(sql, values)
+
+    def run_many(self, sql: str, values: Iterable[Values]) -> None:
+        """One statement for each of many rows; several run as one only within a transaction."""
+        try:
+            with self.lock:
+                self._sqlite.executemany(sql, values)
+        except _FOREIGN as error:
+            raise self._translated(error) from error
+
     @contextlib.contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
         """All or nothing of what is done in it; durable when it has ended."""
-        with self._lock, self._translating():
+        with self.lock, self.translating():
             self._sqlite.execute("BEGIN IMMEDIATE")
             try:
                 yield self._sqlite
@@ -96,16 +131,25 @@ class SqliteFile:
     @contextlib.contextmanager
     def reading(self) -> Iterator[sqlite3.Connection]:
         """Several queries of one state; waits for no writer of another process."""
-        with self._lock, self._translating():
+        with self.lock, self.translating():
             self._sqlite.execute("BEGIN")
             try:
                 yield self._sqlite
             finally:
                 self._roll_back()
 
+    @contextlib.contextmanager
+    def translating(self, *others: type[OSError]) -> Iterator[None]:
+        """For what is done with SQLite, or to its files, beside the calls of this class."""
+        foreign: tuple[type[Exception], ...] = (*_FOREIGN, *others)
+        try:
+            yield
+        except foreign as error:
+            raise self._translated(error) from error
+
     def close(self) -> None:
         """End the connection after what runs on it."""
-        with self._lock:
+        with self.lock:
             self._sqlite.close()
 
     def _roll_back(self) -> None:
@@ -113,40 +157,39 @@ class SqliteFile:
             if self._sqlite.in_transaction:
                 self._sqlite.execute("ROLLBACK")
 
-    def _make(self) -> None:
+    def _take_steps(self) -> None:
+        """In one transaction: a crash leaves the file as it was."""
         self._sqlite.execute("BEGIN IMMEDIATE")
         try:
-            if not self._is_made():  # no other process did meanwhile
-                for statement in self._kind.schema.split(";\n"):
-                    if statement.strip():
-                        self._sqlite.execute(statement)
+            version, newest = self._version(), len(self._kind.steps)
+            for step in self._kind.steps[version:]:  # none if another process took them meanwhile
+                for statement in _statements(step):
+                    self._sqlite.execute(statement)
+            if version < newest:
                 self._sqlite.execute(f"PRAGMA application_id = {self._kind.application_id}")
-                self._sqlite.execute(f"PRAGMA user_version = {self._kind.version}")
+                self._sqlite.execute(f"PRAGMA user_version = {newest}")
             self._sqlite.execute("COMMIT")
         except BaseException:
             self._roll_back()
             raise
         _flush_folder(self._path.parent)
 
-    def _is_made(self) -> bool:
-        """Whether the tables are there.  Raises: UnknownVersion; StoreFailed: they are another program's."""
+    def _version(self) -> int:
+        """Of its tables; 0: there are none.
+
+        Raises: UnknownVersion; StoreFailed: they are another program's.
+        """
+        kind = self._kind
         application = self._sqlite.execute("PRAGMA application_id").fetchone()[0]
-        version = self._sqlite.execute("PRAGMA user_version").fetchone()[0]
+        version = int(self._sqlite.execute("PRAGMA user_version").fetchone()[0])
         empty = self._sqlite.execute("SELECT 1 FROM sqlite_schema").fetchone() is None
         if (application, version) == (0, 0) and empty:
-            return False
-        if application != self._kind.application_id:
-            raise StoreFailed(where=str(self._path), reason=f"this is not a {self._kind.name}; move it away")
-        if version != self._kind.version:
-            raise UnknownVersion(format=self._kind.name, version=version)
-        return True
-
-    @contextlib.contextmanager
-    def _translating(self) -> Iterator[None]:
-        try:
-            yield
-        except _FOREIGN as error:
-            raise self._translated(error) from error
+            return 0
+        if application != kind.application_id:
+            raise StoreFailed(where=str(self._path), reason=self._advised(f"this is not a {kind.name}"))
+        if not 0 < version <= max(len(kind.steps), kind.version_max):
+            raise UnknownVersion(format=kind.name, version=version)
+        return version
 
     def _translated(self, error: Exception) -> MunimentError:
         name = getattr(error, "sqlite_errorname", "")
@@ -154,12 +197,27 @@ class SqliteFile:
         if name == "SQLITE_FULL":
             return DiskFull(where=where)
         if name in ("SQLITE_NOTADB", "SQLITE_CORRUPT"):
-            return StoreFailed(where=where, reason=f"{error}; move it away, {self._kind.advice}")
+            return StoreFailed(where=where, reason=self._advised(str(error)))
         return StoreFailed(where=where, reason=f"the {self._kind.name} failed: {error}")
 
+    def _advised(self, reason: str) -> str:
+        return f"{reason}; {self._kind.advice}"
 
-def _make_private(path: Path) -> None:
-    """Make the file if it is missing, for its owner only; SQLite's companions follow it."""
+
+def _statements(script: str) -> Iterator[str]:
+    """Each begins on a line of its own."""
+    statement = ""
+    for line in script.splitlines(keepends=True):
+        statement += line
+        if sqlite3.complete_statement(statement):  # the end of a trigger's, not of what is in it
+            yield statement
+            statement = ""
+    if statement.strip():
+        yield statement
+
+
+def make_private(path: Path) -> None:
+    """Make the file if it is missing, for its owner only; SQLite's companions follow it.  Raises: OSError."""
     # An existing one is never opened here: closing it would drop the locks of another one of this process.
     with contextlib.suppress(FileExistsError):
         os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o600))

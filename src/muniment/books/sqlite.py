@@ -52,7 +52,8 @@ CREATE TABLE nodes (
 ) STRICT, WITHOUT ROWID;
 """
 
-_KIND: Final = FileKind("blob book", 0x4D554E42, 1, _SCHEMA, "and it is written anew from the log")
+_ADVICE: Final = "move it away, and it is written anew from the log"
+_KIND: Final = FileKind("blob book", 0x4D554E42, (_SCHEMA,), _ADVICE)
 
 
 class SqliteBlobBook:

@@ -56,5 +56,11 @@ CREATE TABLE boxes (
 ) STRICT, WITHOUT ROWID;
 """
 
-QUEUE: Final = FileKind("work queue", 0x4D554E51, 1, _SCHEMA, "and what is due is found anew")
+QUEUE: Final = FileKind(
+    "work queue",
+    0x4D554E51,
+    (_SCHEMA,),
+    "move it away, and what is due is found anew",
+    settings=("foreign_keys = ON", "journal_size_limit = 16777216"),  # a burst must not keep the disk
+)
 """"MUNQ" tells it from any other file."""
