@@ -10,24 +10,20 @@ from __future__ import annotations
 import os
 import sqlite3
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Final
 
-from muniment.errors import DiskFull, InternalError, MunimentError, StoreFailed, UnknownVersion
+from muniment.errors import InternalError, StoreFailed
 from muniment.ids import EntryHash
 from muniment.merkle.log_tree import Subtree
 from muniment.ports import LoggedEntry
+from muniment.sqlite_file import FileKind, SqliteFile, make_private
 
-_APPLICATION_ID: Final = 0x4D554E4C  # "MUNL"
-_SCHEMA_VERSION: Final = 1
 _BEGUN_LATER: Final = 2
 """Version of a replica that lacks the log's first entries: who knows version 1 only leaves it alone."""
 
-_T = TypeVar("_T")
-
-_SCHEMA: Final = f"""
-BEGIN;
+_SCHEMA: Final = """
 CREATE TABLE entries (
     idx    INTEGER PRIMARY KEY, -- place in the log, from 0, without a gap
     hash   BLOB NOT NULL,       -- RFC 6962 leaf hash of `signed`, 32 bytes
@@ -44,10 +40,16 @@ CREATE TABLE head (
     id         INTEGER PRIMARY KEY CHECK (id = 0), -- one row
     checkpoint BLOB NOT NULL                       -- signed note of size max(entries.idx) + 1, cosigned
 ) STRICT;
-PRAGMA application_id = {_APPLICATION_ID};
-PRAGMA user_version = {_SCHEMA_VERSION};
-COMMIT;
 """
+_LOG: Final = FileKind(
+    "log file",
+    0x4D554E4C,
+    (_SCHEMA,),
+    "move it away, and fetch it again from the log service, another member or a backup",
+    settings=(),
+    version_max=_BEGUN_LATER,
+)
+""""MUNL" tells it from any other file."""
 
 _TABLES: Final = "SELECT type, name, tbl_name, sql FROM sqlite_schema ORDER BY name"
 
@@ -66,25 +68,13 @@ class SqliteLog:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._write_lock = threading.Lock()
-        self._read_lock = threading.Lock()
-        self._writer = self._open()
+        self._writer = SqliteFile(path, _LOG)
         try:
-            self._run(lambda: _prepare(self._writer, path))
-            self._reader = self._open()
-            self._start, self._size = self._run(lambda: _range(self._writer))
+            self._start, self._size = _range(self._writer)
+            self._reader = SqliteFile(path, _LOG)
         except BaseException:
             self._writer.close()
             raise
-
-    def _open(self) -> sqlite3.Connection:
-        def connect() -> sqlite3.Connection:
-            os.close(os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600))
-            connection = sqlite3.connect(self._path, check_same_thread=False, isolation_level=None)
-            connection.execute("PRAGMA journal_mode = WAL")
-            connection.execute("PRAGMA synchronous = FULL")
-            return connection
-
-        return self._run(connect)
 
     @property
     def size(self) -> int:
@@ -115,35 +105,26 @@ class SqliteLog:
         checkpoint: bytes,
         version: int = 0,
     ) -> None:
-        def work() -> None:
-            with _transaction(self._writer) as writer:
-                writer.executemany(
-                    "INSERT INTO entries VALUES (?, ?, ?)",
-                    [(start + at, entry.hash, entry.signed) for at, entry in enumerate(entries)],
-                )
-                writer.executemany(
-                    "INSERT INTO nodes VALUES (?, ?, ?)",
-                    [
-                        (node.level, node.index, node.hash)
-                        for node in nodes
-                        if node.level or node.index < start
-                    ],
-                )
-                writer.execute("INSERT OR REPLACE INTO head VALUES (0, ?)", (checkpoint,))
-                if version:
-                    writer.execute(f"PRAGMA user_version = {version}")
-
-        self._run(work)
+        with self._writer.transaction() as writer:
+            writer.executemany(
+                "INSERT INTO entries VALUES (?, ?, ?)",
+                [(start + at, entry.hash, entry.signed) for at, entry in enumerate(entries)],
+            )
+            writer.executemany(
+                "INSERT INTO nodes VALUES (?, ?, ?)",
+                [(node.level, node.index, node.hash) for node in nodes if node.level or node.index < start],
+            )
+            writer.execute("INSERT OR REPLACE INTO head VALUES (0, ?)", (checkpoint,))
+            if version:
+                writer.execute(f"PRAGMA user_version = {version}")
         self._size = start + len(entries)
 
     def read(self, start: int, stop: int, *, bytes_max: int) -> list[bytes]:
         stop = min(stop, self._size)
         found: list[bytes] = []
         total = 0
-
-        def work() -> None:
-            nonlocal total
-            rows = self._reader.execute(
+        with self._reader.reading() as reader:
+            rows = reader.execute(
                 "SELECT signed FROM entries WHERE idx >= ? AND idx < ? ORDER BY idx", (start, stop)
             )
             for (value,) in rows:
@@ -151,32 +132,29 @@ class SqliteLog:
                 total += len(signed)
                 if found and total > bytes_max:
                     rows.close()
-                    return
+                    break
                 found.append(signed)
-
-        with self._read_lock:
-            self._run(work)
         if start < stop and (not found or start < self._start):
             raise StoreFailed(where=str(self._path), reason=f"entry {start} of {stop} is missing")
         return found
 
     def find(self, entry: EntryHash) -> int | None:
-        row = self._row("SELECT idx FROM entries WHERE hash = ?", entry)
+        row = self._reader.row("SELECT idx FROM entries WHERE hash = ?", (entry,))
         return None if row is None else int(row[0])
 
     def node(self, level: int, index: int) -> bytes:
         if level:
-            row = self._row("SELECT hash FROM nodes WHERE level = ? AND idx = ?", level, index)
+            row = self._reader.row("SELECT hash FROM nodes WHERE level = ? AND idx = ?", (level, index))
         else:
-            row = self._row("SELECT hash FROM entries WHERE idx = ?", index)
+            row = self._reader.row("SELECT hash FROM entries WHERE idx = ?", (index,))
         if row is None and level == 0:  # before the first entry of a replica that was begun later
-            row = self._row("SELECT hash FROM nodes WHERE level = 0 AND idx = ?", index)
+            row = self._reader.row("SELECT hash FROM nodes WHERE level = 0 AND idx = ?", (index,))
         if row is None:
             raise StoreFailed(where=str(self._path), reason=f"tree node {level}/{index} is missing")
         return self._bytes(row[0])
 
     def checkpoint(self) -> bytes:
-        row = self._row("SELECT checkpoint FROM head")
+        row = self._reader.row("SELECT checkpoint FROM head")
         return b"" if row is None else self._bytes(row[0])
 
     def inspect(self) -> Sequence[str]:
@@ -187,15 +165,14 @@ class SqliteLog:
             tables = fresh.execute(_TABLES).fetchall()
         finally:
             fresh.close()
-        with self._read_lock:
-            found = self._run(lambda: self._reader.execute("PRAGMA integrity_check").fetchall())
-            same = self._run(lambda: self._reader.execute(_TABLES).fetchall()) == tables
+        found = self._reader.rows("PRAGMA integrity_check")
+        same = self._reader.rows(_TABLES) == tables
         problems = [str(line) for (line,) in found if line != "ok"]
         return problems if same else [*problems, "the tables are not those of a log"]
 
     def replace_checkpoint(self, checkpoint: bytes) -> None:
         with self._write_lock:
-            self._run(lambda: self._writer.execute("UPDATE head SET checkpoint = ?", (checkpoint,)))
+            self._writer.run("UPDATE head SET checkpoint = ?", (checkpoint,))
 
     def backup(self, target: Path) -> None:
         """A copy of the log as it is now, made while appends go on; `target` appears whole or not at all.
@@ -204,33 +181,26 @@ class SqliteLog:
         """
         part = target.with_name(target.name + ".part")
 
-        def work() -> None:
-            part.unlink(missing_ok=True)
-            os.close(os.open(part, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
-            copy = sqlite3.connect(part)
-            try:
-                with self._read_lock:
-                    self._reader.backup(copy)
-            finally:
-                copy.close()
-            _flush(part)
-            part.replace(target)
-            _flush(target.parent)
-
         try:
-            self._run(work)
+            with self._reader.translating(OSError):
+                part.unlink(missing_ok=True)
+                make_private(part)
+                copy = sqlite3.connect(part)
+                try:
+                    with self._reader.reading() as reader:
+                        reader.backup(copy)
+                finally:
+                    copy.close()
+                _flush(part)
+                part.replace(target)
+                _flush(target.parent)
         finally:
             part.unlink(missing_ok=True)
 
     def close(self) -> None:
-        with self._write_lock, self._read_lock:
+        with self._write_lock:
             self._reader.close()
             self._writer.close()
-
-    def _row(self, sql: str, *values: object) -> tuple[Any, ...] | None:
-        with self._read_lock:
-            row: tuple[Any, ...] | None = self._run(lambda: self._reader.execute(sql, values).fetchone())
-            return row
 
     def _bytes(self, value: object) -> bytes:
         """A column's value; a damaged file may have one of any type there, whatever its table says."""
@@ -238,70 +208,16 @@ class SqliteLog:
             raise StoreFailed(where=str(self._path), reason="the log's file has a number or text for bytes")
         return value
 
-    def _run(self, work: Callable[[], _T]) -> _T:
-        """Foreign errors are translated here; nothing above sees `sqlite3.Error`.
 
-        A message that quotes a damaged table does not even decode.
-        """
-        try:
-            return work()
-        except (sqlite3.Error, OSError, UnicodeDecodeError) as error:
-            raise self._translated(error) from error
-
-    def _translated(self, error: sqlite3.Error | OSError | UnicodeDecodeError) -> MunimentError:
-        if getattr(error, "sqlite_errorname", "") == "SQLITE_FULL":
-            return DiskFull(where=str(self._path))
-        return StoreFailed(where=str(self._path), reason=f"the log's file failed: {error}")
-
-
-class _transaction:  # noqa: N801 - reads as the statement it is
-    """`with _transaction(connection)`: committed at the end, rolled back at an error."""
-
-    def __init__(self, connection: sqlite3.Connection) -> None:
-        self._connection = connection
-
-    def __enter__(self) -> sqlite3.Connection:
-        self._connection.execute("BEGIN IMMEDIATE")
-        return self._connection
-
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        if kind is None:
-            try:
-                self._connection.execute("COMMIT")
-            except BaseException:
-                self._roll_back()
-                raise
-        else:
-            self._roll_back()
-
-    def _roll_back(self) -> None:
-        if self._connection.in_transaction:
-            self._connection.execute("ROLLBACK")
-
-
-def _prepare(connection: sqlite3.Connection, path: Path) -> None:
-    application = connection.execute("PRAGMA application_id").fetchone()[0]
-    version = connection.execute("PRAGMA user_version").fetchone()[0]
-    empty = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0] == 0
-    if empty:
-        connection.executescript(_SCHEMA)
-        _flush(path.parent)
-    elif application != _APPLICATION_ID:
-        raise StoreFailed(where=str(path), reason="this is not a log")
-    elif version not in (_SCHEMA_VERSION, _BEGUN_LATER):
-        raise UnknownVersion(format="log file", version=version)
-
-
-def _range(connection: sqlite3.Connection) -> tuple[int, int]:
+def _range(file: SqliteFile) -> tuple[int, int]:
     """The first entry, and the index behind the last.
 
     Of a file of version 1 the first is 0, whatever is missing in it.
     """
-    first, last = connection.execute("SELECT min(idx), max(idx) FROM entries").fetchone()
-    if last is None:
-        return 0, 0
-    later = connection.execute("PRAGMA user_version").fetchone()[0] == _BEGUN_LATER
-    return int(first) if later else 0, int(last) + 1
+    with file.reading() as sqlite:
+        first, last = sqlite.execute("SELECT min(idx), max(idx) FROM entries").fetchone()
+        later = sqlite.execute("PRAGMA user_version").fetchone()[0] == _BEGUN_LATER
+    return (0, 0) if last is None else (int(first) if later else 0, int(last) + 1)
 
 
 def _flush(path: Path) -> None:
