@@ -24,6 +24,7 @@ from typing import Final, Self
 
 from muniment.core.capabilities import weaken
 from muniment.core.manifesting import content_row, nested_row
+from muniment.core.placement import Candidate
 from muniment.core.sealing import code_sealed
 from muniment.engine.blobs import BlobWriter
 from muniment.engine.check import Check, Depth
@@ -527,6 +528,19 @@ class Grid:
     def lanes(self) -> tuple[Lane, ...]:
         """Every node of the roster."""
         return self._nodes.lanes()
+
+    def lane(self, node: NodeId) -> Lane | None:
+        """One node of the roster; None if it has left."""
+        return self._nodes.lane(node)
+
+    @property
+    def candidates(self) -> tuple[Candidate, ...]:
+        """The nodes of the roster as placement sees them."""
+        return self._nodes.candidates
+
+    async def wait_other(self, known: tuple[Candidate, ...]) -> tuple[Candidate, ...]:
+        """Return when the candidates are not these, with those of then."""
+        return await self._nodes.wait_other(known)
 
 
 def file_row(cap: Cap) -> tuple[Row | bytes, int]:

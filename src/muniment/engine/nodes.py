@@ -38,6 +38,7 @@ class Nodes:
         self._lanes: dict[NodeId, Lane] = {}
         self._records: dict[NodeId, NodeRecord] = {}
         self._candidates: tuple[Candidate, ...] = ()
+        self._changed = asyncio.Event()
         self._closing: set[asyncio.Task[None]] = set()
         self._watcher: asyncio.Task[None] | None = None
 
@@ -76,6 +77,12 @@ class Nodes:
     @property
     def candidates(self) -> tuple[Candidate, ...]:
         """All nodes as placement sees them."""
+        return self._candidates
+
+    async def wait_other(self, known: tuple[Candidate, ...]) -> tuple[Candidate, ...]:
+        """Return when the candidates are not these, with those of then."""
+        while self._candidates == known:
+            await self._changed.wait()
         return self._candidates
 
     def placement(self, blob: BlobId, n: int, how: PlacementName) -> Placement:
@@ -144,6 +151,8 @@ class Nodes:
             Candidate(node, 0 if record.draining else record.capacity_bytes, record.zone)
             for node, record in known.items()
         )
+        self._changed.set()
+        self._changed = asyncio.Event()
 
     def _drop(self, node: NodeId) -> None:
         del self._records[node]

@@ -162,16 +162,19 @@ async def run_keepers(
         for post in posts:
             post.keeper.scanned = partial(tell, post)
             await post.begin(worker)
-        running = asyncio.create_task(worker.run(), name="keeper")
-        stopped = asyncio.create_task(stopping.wait(), name="wait for the end")
+        tasks = {
+            asyncio.create_task(worker.run(), name="keeper"),
+            asyncio.create_task(stopping.wait(), name="wait for the end"),
+            *(asyncio.create_task(post.keeper.watch(), name="watch the nodes") for post in posts),
+        }
         try:
-            await asyncio.wait({running, stopped}, return_when=asyncio.FIRST_COMPLETED)
-            if running.done():
-                running.result()
+            ended, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            for task in ended:
+                task.result()
         finally:
-            for task in (running, stopped):
+            for task in tasks:
                 task.cancel()
-            await asyncio.wait({running, stopped})
+            await asyncio.wait(tasks)
 
 
 async def _posts(

@@ -18,6 +18,7 @@ The book and the log are read in threads; everything else runs on the loop.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections import Counter, defaultdict
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence, Set
@@ -25,9 +26,10 @@ from dataclasses import dataclass, field
 from typing import Final, Protocol
 
 from muniment.core.keeping.challenge import challenge_seed, is_sampled
+from muniment.core.keeping.change import is_material
 from muniment.core.keeping.job import NewJob, new_job
 from muniment.core.keeping.repair import Condition, Plan
-from muniment.core.placement import Slot
+from muniment.core.placement import Candidate, Slot
 from muniment.engine.check import Check, Depth
 from muniment.engine.grid import Grid
 from muniment.engine.health import ShareState
@@ -64,6 +66,9 @@ _PAGE: Final = 1024
 """Blobs looked at in one step of a scan."""
 
 _DAY_S: Final = 86400.0
+_WATCH_S: Final = 60.0
+"""Between two looks at nodes that have changed and wait for their scan."""
+
 _SCAN_PRIORITY: Final = -1
 """Before every repair: it takes one of the worker's places; behind repairs of weeks, leases would end."""
 
@@ -100,6 +105,8 @@ class Duties:
         repair_below: missing shares are rebuilt when fewer distinct ones are live; None: as soon as one is.
         sample: one in so many blobs is proven in a scan, the others are only asked for; 1: all.
         scan_s: from the end of a scan to the next.
+        soon_s: the same if nodes came, went, drain or are other than when it began (`core.keeping.change`).
+        settle_s: from such a change to the scan, so that nodes that change together cost one.
         offline_s: for so long the shares of a node that does not answer count as live.
         lease_s: of leases taken; renewed when half of it is over.
         follow_s: between looks at the log.
@@ -110,6 +117,8 @@ class Duties:
     repair_below: int | None = None
     sample: int = 1
     scan_s: float = _DAY_S
+    soon_s: float = 900.0
+    settle_s: float = 10.0
     offline_s: float = _DAY_S
     lease_s: int = 31 * int(_DAY_S)
     follow_s: float = 60.0
@@ -170,6 +179,8 @@ class Keeper:
         self._duties = duties or Duties()
         self._following = asyncio.Lock()
         self._scanning: tuple[bytes, Check, Check] | None = None
+        self._scanned: tuple[Candidate, ...] = ()  # the nodes when the last scan began, if it did here
+        self._ended_s: float | None = None  # when the last scan did, by the monotonic clock
         self._repairer = grid.repairer(
             Throttle(self._duties.bytes_per_s), below=self._duties.repair_below, move=self._duties.move
         )
@@ -195,6 +206,24 @@ class Keeper:
         """Add the jobs that go on for ever; those that wait already go on as they were."""
         await self._worker.add(new_job(self._kind("follow"), "log", again=True), self._new_scan(0.0))
 
+    async def watch(self) -> None:
+        """Bring the next scan forward whenever the nodes change; until cancelled, as long as the worker runs.
+
+        Raises: DiskFull, StoreFailed: the queue's medium failed.
+        """
+        while True:
+            known = self._grid.candidates
+            if is_material(self._scanned, known):
+                rest_s = 0.0
+                if self._ended_s is not None:
+                    rest_s = self._ended_s + self._duties.soon_s - self._clock.monotonic_s()
+                wait_s = max(self._duties.settle_s, rest_s)
+                await self._worker.add(self._new_scan(self._clock.now_s() + wait_s))
+            # Looked at again in any case: what was added while a scan noted its last step was that scan.
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_WATCH_S):
+                    await self._grid.wait_other(known)
+
     async def follow(self) -> None:
         """Bring the book up to the log's newest entry.  Raises: as `Volume.sync`."""
         async with self._following:
@@ -216,13 +245,15 @@ class Keeper:
             await self._follow_if_possible()
             seed = self._seed(work.job.id)
             work.put("seed", seed)
+            self._scanned = self._grid.candidates
             self.tally.conditions.clear()
         after = work.box("after")
         names = await asyncio.to_thread(self._book.kept, after and BlobId(after), _PAGE)
         asking, proving = self._checks(seed)
-        sampled = [name for name in names if is_sampled(seed, name.blob, self._duties.sample)]
-        rest = [name for name in names if not is_sampled(seed, name.blob, self._duties.sample)]
-        for check, group in ((proving, sampled), (asking, rest)):
+        groups: dict[Check, list[BlobName]] = {proving: [], asking: []}
+        for name in names:
+            groups[proving if is_sampled(seed, name.blob, self._duties.sample) else asking].append(name)
+        for check, group in groups.items():
             silent = asking.offline | proving.offline
             for name, needed in await self._look(check, group, proven=check is proving, silent=silent):
                 self.tally.conditions[needed.condition] += 1
@@ -234,7 +265,7 @@ class Keeper:
             work.progress(work.progress_done + len(names), kept)
             work.repeat()
             return
-        self._scanning = None
+        self._scanning, self._ended_s = None, self._clock.monotonic_s()
         self.tally.scans += 1
         self.scanned()
         work.add(self._new_scan(self._clock.now_s() + self._duties.scan_s), *self.then())
@@ -289,10 +320,10 @@ class Keeper:
 
     async def _collect_page(self, node: NodeId, behind: ShareKey | None) -> ShareKey | None:
         """Where the next page begins; None behind the last."""
-        account = self._account(node)
-        if account is None:  # it left the roster
+        lane = self._grid.lane(node)
+        if lane is None:  # it left the roster
             return None
-        rows = await account.shares(after=behind, limit=LIST_SHARES_MAX)
+        rows = await lane.connection.shares(after=behind, limit=LIST_SHARES_MAX)
         ends = {
             ShareKey(BlobId(id_from_text(row.blob)), ShareNumber(row.number)): row.expires_s
             for row in rows
@@ -307,7 +338,9 @@ class Keeper:
             pruned = await self._pruned(ends)
             for at in range(0, len(pruned), BATCH_SHARES_MAX):
                 batch = pruned[at : at + BATCH_SHARES_MAX]
-                done = await account.trash(batch)  # first: `+=` would forget what others added meanwhile
+                done = await lane.connection.trash(
+                    batch
+                )  # first: `+=` would forget what others added meanwhile
                 self.tally.collected += sum(done)
                 slots = [(key.blob, Slot(key.number, node)) for key in batch]
                 await asyncio.to_thread(self._book.leased, slots, 0.0)
@@ -465,18 +498,15 @@ class Keeper:
         async def one(node: NodeId, own: Sequence[tuple[BlobId, Slot]]) -> None:
             for at in range(0, len(own), BATCH_SHARES_MAX):
                 try:
-                    if (account := self._account(node)) is None:
+                    if (lane := self._grid.lane(node)) is None:
                         raise NodeUnreachable(node=node, reason="it left the roster")
-                    await ask(account, own[at : at + BATCH_SHARES_MAX])
+                    await ask(lane.connection, own[at : at + BATCH_SHARES_MAX])
                 except (CallerError, LocalError, PeerError, UnavailableError) as error:
                     _log.warning("node %s: leases stay as they are: %s", id_text(node)[:12], error)
                     self.tally.unpaid[error.code] += len(own) - at
                     return
 
         await asyncio.gather(*(one(node, own) for node, own in by_node.items()))
-
-    def _account(self, node: NodeId) -> NodeAccount | None:
-        return next((lane.connection for lane in self._grid.lanes() if lane.node == node), None)
 
     # --- new jobs
 
