@@ -22,7 +22,7 @@ _DEPTH_MAX: Final = 16
 _ARGUMENTS: Final = 24
 """From here on a head's low bits say how wide its argument is (RFC 8949 section 3)."""
 _STRINGS: Final = (2, 3)
-_PLAIN: Final = frozenset({int, bytes, str, type(None)})
+_KINDS: Final = frozenset({int, bytes, str, type(None), list})
 
 
 class _NoTags(Mapping[int, Any]):
@@ -46,6 +46,16 @@ _NO_TAGS: Final = _NoTags()
 def dump(value: object) -> bytes:
     """The canonical encoding."""
     return cbor2.dumps(value, canonical=True)
+
+
+def bytes_head(size: int) -> bytes:
+    """What stands before a byte string of `size` bytes, less than 2^32."""
+    if size < _ARGUMENTS:
+        return bytes((0x40 | size,))
+    for first, width in ((0x58, 1), (0x59, 2)):
+        if size < 1 << 8 * width:
+            return bytes((first,)) + size.to_bytes(width, "big")
+    return b"\x5a" + size.to_bytes(4, "big")
 
 
 def load(data: bytes, *, format: str, items_max: int = ITEMS_MAX) -> object:  # noqa: A002 - the errors' own word
@@ -96,10 +106,10 @@ def _has_more_items(data: bytes, most: int) -> bool:
 
 def _plain(value: object) -> bool:
     lists = [[value]]
-    while lists:
-        for item in lists.pop():
-            if type(item) is list:
-                lists.append(item)
-            elif type(item) not in _PLAIN:
-                return False
+    for items in lists:  # grows while it is walked
+        kinds = set(map(type, items))
+        if not kinds <= _KINDS:
+            return False
+        if list in kinds:
+            lists += [item for item in items if type(item) is list]
     return True

@@ -53,6 +53,22 @@ def test_an_entry_survives_its_payload(made: Entry) -> None:
     assert spec.encode_payload(spec.decode_payload(payload)) == payload
 
 
+@pytest.mark.parametrize("size", [0, 23, 24, 255, 256, 65535, 65536, 1 << 20])
+def test_the_signed_form_is_the_canonical_list_of_its_parts_whatever_their_size(size: int) -> None:
+    payload, signature = bytes(size), bytes(64)
+    signed = spec.join_signed(payload, signature)
+    assert signed == dump([payload, signature])
+    assert spec.split_signed(signed) == (payload, signature)
+
+
+@pytest.mark.parametrize("other", [b"", b"\x82", b"\x82\x40", dump([b"p", b"s"]), dump([b"p", bytes(65)])])
+def test_what_is_no_payload_with_a_signature_is_refused(other: bytes) -> None:
+    wider = b"\x82\x58\x01p\x58\x40" + bytes(64)  # a head longer than it need be
+    for signed in (other, wider, dump([b"p", bytes(64)]) + b"\0", dump([b"p", bytes(64), b""])):
+        with pytest.raises(MalformedRecord):
+            spec.split_signed(signed)
+
+
 @pytest.mark.parametrize("made", [entry(), TRANSACTION], ids=["act", "transaction"])
 def test_an_entry_comes_back_as_it_was_signed(made: Entry) -> None:
     signed = sign_entry(AUTHOR, made)
