@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import sqlite3
 import stat
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -100,4 +103,21 @@ class TestSqliteLog(LogStoreContract):
         store = SqliteLog(path)
         assert store.size == 4 * batches
         assert store.checkpoint() == Frontier.at(store.size, store.node).root()
+        store.close()
+
+    def test_another_process_that_looks_takes_nothing_away(self, path: Path, tmp_path: Path) -> None:
+        """The last to close a file removes SQLite's journal, so each must see that others have it open."""
+        store, look = (
+            SqliteLog(path),
+            "import sqlite3, sys; sqlite3.connect(sys.argv[1]).execute(sys.argv[2])",
+        )
+        frontier = grow(store, entries_of(4), Frontier())
+        statement = "SELECT count(*) FROM entries"
+        subprocess.run([sys.executable, "-c", look, path, statement], check=True, timeout=30)
+        grow(store, entries_of(4, 4), frontier)
+        for file in tmp_path.glob("log.sqlite*"):
+            shutil.copyfile(file, tmp_path / file.name.replace("log", "crashed"))
+        crashed = SqliteLog(tmp_path / "crashed.sqlite")
+        assert (crashed.size, crashed.checkpoint()) == (8, store.checkpoint())
+        crashed.close()
         store.close()
