@@ -22,9 +22,10 @@ from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from muniment.ids import AccountId, BlobId, ShareKey, ShareNumber, id_text
-from muniment.node.ledger_file import LedgerConnection, prepare
+from muniment.node.ledger_schema import LEDGER
 from muniment.ports import StoredShare
 from muniment.spec.wire import ShareLease, ShareQuarantined
+from muniment.sqlite_file import Row, SqliteFile
 
 OWNERLESS: Final = AccountId(b"")
 """Owner of shares found in the store without a lease: no key has an empty public key, so no token names it.
@@ -82,11 +83,9 @@ class Ledger:
         self._turn = threading.Lock()
         self._queue_lock = threading.Lock()
         self._queue: list[_Job] = []
-        self._writer = LedgerConnection(path)
+        self._writer = SqliteFile(path, LEDGER)
         try:
-            with self._writer as writer:
-                prepare(writer, path)
-            self._reader = LedgerConnection(path)
+            self._reader = SqliteFile(path, LEDGER)
         except BaseException:
             self._writer.close()
             raise
@@ -118,7 +117,7 @@ class Ledger:
     def held(self, keys: Iterable[ShareKey]) -> dict[ShareKey, int]:
         """Those of `keys` that are held, with their sizes in bytes."""
         found = {}
-        with self._reader as reader:
+        with self._reader.reading() as reader:
             for key in keys:
                 sql = "SELECT size_bytes FROM shares WHERE blob = ? AND number = ?"
                 if row := reader.execute(sql, (key.blob, key.number)).fetchone():
@@ -128,7 +127,7 @@ class Ledger:
     def leased(self, account: AccountId, keys: Iterable[ShareKey]) -> set[ShareKey]:
         """Those of `keys` on which the account has a lease, in trash or not."""
         found = set()
-        with self._reader as reader:
+        with self._reader.reading() as reader:
             for key in keys:
                 sql = "SELECT 1 FROM leases WHERE account = ? AND blob = ? AND number = ?"
                 if reader.execute(sql, (account, key.blob, key.number)).fetchone():
@@ -138,7 +137,7 @@ class Ledger:
     def numbers(self, blobs: Sequence[BlobId]) -> list[list[int]]:
         """The share numbers held of each blob, in order."""
         sql = "SELECT number FROM shares WHERE blob = ? ORDER BY number"
-        with self._reader as reader:
+        with self._reader.reading() as reader:
             return [[row[0] for row in reader.execute(sql, (blob,))] for blob in blobs]
 
     def store(
@@ -299,8 +298,9 @@ class Ledger:
 
     def _commit(self, batch: list[_Job]) -> None:
         try:
-            with self._writer as writer:
-                _transact(writer, batch)
+            with self._writer.transaction() as writer:
+                for job in batch:
+                    job.result = job.work(writer)
         except Exception as error:  # noqa: BLE001 - handed to the thread whose job it is
             if len(batch) > 1:  # one bad job must not fail its neighbours
                 for job in batch:
@@ -310,21 +310,8 @@ class Ledger:
         for job in batch:
             job.done = True
 
-    def _rows(self, sql: str, *args: object) -> list[tuple[Any, ...]]:
-        with self._reader as reader:
-            return reader.execute(sql, args).fetchall()
-
-
-def _transact(writer: sqlite3.Connection, batch: list[_Job]) -> None:
-    writer.execute("BEGIN IMMEDIATE")
-    try:
-        for job in batch:
-            job.result = job.work(writer)
-        writer.execute("COMMIT")
-    except BaseException:
-        if writer.in_transaction:  # SQLite has rolled back already when the disk is full
-            writer.execute("ROLLBACK")
-        raise
+    def _rows(self, sql: str, *args: object) -> list[Row]:
+        return self._reader.rows(sql, args)
 
 
 def _store(

@@ -9,8 +9,9 @@ from dataclasses import astuple, dataclass
 from pathlib import Path
 
 from muniment.node.ledger import share_key
-from muniment.node.ledger_file import LedgerConnection
+from muniment.node.ledger_schema import LEDGER
 from muniment.ports import StoredShare
+from muniment.sqlite_file import SqliteFile
 
 
 @dataclass(slots=True)
@@ -37,31 +38,28 @@ class ScrubBook:
     """
 
     def __init__(self, path: Path) -> None:
-        self._connection = LedgerConnection(path)
+        self._file = SqliteFile(path, LEDGER)
 
     def load(self) -> ScrubRound:
         """The round as it was noted last."""
-        with self._connection as sqlite:
-            return ScrubRound(*sqlite.execute("SELECT * FROM scrub").fetchone())
+        return ScrubRound(*self._file.rows("SELECT * FROM scrub")[0])
 
     def note(self, scrub: ScrubRound) -> None:
         """Keep it durably."""
-        with self._connection as sqlite:
-            sqlite.execute(
-                "UPDATE scrub SET started_s = ?, blob = ?, number = ?, shares = ?, bytes = ?, damaged = ?,"
-                " missing = ?, unreadable = ?, whole_s = ?, found = ?",
-                astuple(scrub),
-            )
+        self._file.run(
+            "UPDATE scrub SET started_s = ?, blob = ?, number = ?, shares = ?, bytes = ?, damaged = ?,"
+            " missing = ?, unreadable = ?, whole_s = ?, found = ?",
+            astuple(scrub),
+        )
 
     def due(self, after: tuple[bytes, int], before: bytes | None, limit: int) -> list[StoredShare]:
         """The next shares held, in key order: behind `after`, and of blobs before `before`."""
         sql = "SELECT blob, number, size_bytes FROM shares WHERE (blob, number) > (?, ?)"
         end = () if before is None else (before,)
         sql += "" if before is None else " AND blob < ?"
-        with self._connection as sqlite:
-            rows = sqlite.execute(f"{sql} ORDER BY blob, number LIMIT ?", (*after, *end, limit)).fetchall()
+        rows = self._file.rows(f"{sql} ORDER BY blob, number LIMIT ?", (*after, *end, limit))
         return [StoredShare(share_key(row[0], row[1]), row[2]) for row in rows]
 
     def close(self) -> None:
         """End the connection."""
-        self._connection.close()
+        self._file.close()

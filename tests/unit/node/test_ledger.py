@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+import stat
 import tempfile
 import threading
 from collections.abc import Iterator
@@ -206,6 +207,11 @@ def test_another_programs_database_is_refused(path: Path) -> None:
         Ledger(path)
 
 
+def test_only_its_owner_may_read_it(path: Path) -> None:
+    Ledger(path).close()
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+
+
 def test_writers_that_wait_share_one_transaction(ledger: Ledger) -> None:
     begun: list[str] = []
     inside, go_on = threading.Event(), threading.Event()
@@ -247,9 +253,8 @@ def test_a_group_with_a_bad_job_is_repeated_without_it(ledger: Ledger) -> None:
 
 def test_a_full_disk_is_told_and_leaves_the_books_as_they_were(ledger: Ledger) -> None:
     ledger.store(ALICE, [share(0)], expires_s=1, now_s=1)
-    with ledger._writer as writer:
-        pages = writer.execute("PRAGMA page_count").fetchone()[0]
-        writer.execute(f"PRAGMA max_page_count = {pages + 2}")
+    ((pages,),) = ledger._writer.rows("PRAGMA page_count")
+    ledger._writer.run(f"PRAGMA max_page_count = {pages + 2}")
     with pytest.raises(DiskFull):
         ledger.store(ALICE, [share(n, blob=bytes([n])) for n in range(250)], expires_s=1, now_s=1)
     assert ledger.totals() == Totals(100, 1, 0, 100, 1)
