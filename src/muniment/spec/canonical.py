@@ -22,7 +22,7 @@ _DEPTH_MAX: Final = 16
 _ARGUMENTS: Final = 24
 """From here on a head's low bits say how wide its argument is (RFC 8949 section 3)."""
 _STRINGS: Final = (2, 3)
-_KINDS: Final = frozenset({int, bytes, str, type(None), list})
+_PLAIN: Final = frozenset({int, bytes, str, type(None)})
 
 
 class _NoTags(Mapping[int, Any]):
@@ -106,10 +106,10 @@ def _has_more_items(data: bytes, most: int) -> bool:
 
 def _plain(value: object) -> bool:
     lists = [[value]]
-    for items in lists:  # grows while it is walked
-        kinds = set(map(type, items))
-        if not kinds <= _KINDS:
-            return False
-        if list in kinds:
-            lists += [item for item in items if type(item) is list]
+    while lists:
+        for item in lists.pop():
+            if type(item) is list:
+                lists.append(item)
+            elif type(item) not in _PLAIN:
+                return False
     return True

@@ -7,8 +7,9 @@ transaction makes.
 from __future__ import annotations
 
 import enum
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from itertools import pairwise
+from itertools import pairwise, product
 from typing import Final
 
 from muniment.errors import MalformedRecord
@@ -120,7 +121,7 @@ class Make:
                 raise _malformed("a link without a proper target")
         elif self.kind is not Kind.FILE and (self.content or self.size):
             raise _malformed("content where none belongs")
-        if [name for name, _ in self.xattrs] != sorted({name for name, _ in self.xattrs}):
+        if self.xattrs and [name for name, _ in self.xattrs] != sorted({name for name, _ in self.xattrs}):
             raise _malformed("attributes out of order")
         for name, value in self.xattrs:
             _check_xattr(name, value)
@@ -384,65 +385,10 @@ def pack_operation(op: Operation) -> list[object]:
 
 def unpack_operation(value: object) -> Operation:
     """Read what `pack_operation` made.  Raises: MalformedRecord: for any other value."""
-    match value:
-        case [
-            1,
-            int(parent),
-            bytes(name),
-            int(kind),
-            int(mode),
-            int(uid),
-            int(gid),
-            int(mtime_ns),
-            int(rdev),
-            list(content),
-            int(size),
-            list(xattrs),
-        ] if kind in Kind.__members__.values():
-            pairs = tuple(_unpack_pair(pair) for pair in xattrs)
-            held = _unpack_content(content)
-            return Make(parent, name, Kind(kind), mode, uid, gid, mtime_ns, rdev, held, size, pairs)
-        case [2, int(inode), int(parent), bytes(name)]:
-            return Link(inode, parent, name)
-        case [
-            3,
-            int(parent),
-            bytes(name),
-            int(inode),
-            int(new),
-            bytes(new_name),
-            int(old),
-            0 | 1 as exchange,
-        ]:
-            return Rename(parent, name, inode, new, new_name, old, exchange == 1)
-        case [4, int(parent), bytes(name), int(inode)]:
-            return Unlink(parent, name, inode)
-        case [5, int(parent), bytes(name), int(inode)]:
-            return Rmdir(parent, name, inode)
-        case [6, int(parent), bytes(name), int(inode)]:
-            return RemoveTree(parent, name, inode)
-        case [
-            7,
-            int(inode),
-            int() | None as mode,
-            int() | None as uid,
-            int() | None as gid,
-            int() | None as atime_ns,
-            int() | None as mtime_ns,
-        ]:
-            return SetAttributes(inode, mode, uid, gid, atime_ns, mtime_ns)
-        case [8, int(inode), bytes(name), bytes(data), int(mode)] if mode in XattrMode.__members__.values():
-            return SetXattr(inode, name, data, XattrMode(mode))
-        case [9, int(inode), bytes(name)]:
-            return RemoveXattr(inode, name)
-        case [10, int(inode), int() | None as version, list(content)]:
-            return Write(inode, version, _unpack_content(content))
-        case [11, int(inode), int() | None as version, int(size)]:
-            return Truncate(inode, version, size)
-        case [12, bytes(name)]:
-            return Snapshot(name)
-        case [13, int(size), bytes(state_hash), list(content)]:
-            return ViewSnapshot(size, state_hash, _unpack_content(content))
+    if isinstance(value, list) and value and type(value[0]) is int and value[0] in _UNPACKED:
+        fields, unpacked = _UNPACKED[value[0]]
+        if tuple(map(type, value)) in fields:
+            return unpacked(*value[1:])
     raise _malformed("fields do not fit")
 
 
@@ -473,7 +419,7 @@ def check_content(content: Content) -> None:
     """Raise MalformedRecord unless extents ascend without overlapping."""
     if len(content) > EXTENTS_MAX:
         raise _malformed("too many extents")
-    if any(b.offset < a.stop for a, b in pairwise(content)):
+    if len(content) > 1 and any(b.offset < a.stop for a, b in pairwise(content)):
         raise _malformed("extents out of order")
 
 
@@ -490,11 +436,9 @@ def _unpack_content(values: list[object]) -> Content:
         raise _malformed("too many extents")
     content = []
     for value in values:
-        match value:
-            case [int(offset), int(length), int() | bytes() | None as source, int(source_offset)]:
-                content.append(Extent(offset, length, source, source_offset))
-            case _:
-                raise _malformed("an extent does not fit")
+        if not isinstance(value, list) or tuple(map(type, value)) not in _EXTENT_FIELDS:
+            raise _malformed("an extent does not fit")
+        content.append(Extent(*value))
     return tuple(content)
 
 
@@ -506,8 +450,9 @@ def _unpack_pair(value: object) -> tuple[bytes, bytes]:
 
 
 def _check_inodes(*inodes: int) -> None:
-    if not all(0 < inode < INODE_MAX or -OPERATIONS_MAX <= inode < 0 for inode in inodes):
-        raise _malformed("there is no such inode")
+    for inode in inodes:
+        if not (0 < inode < INODE_MAX or -OPERATIONS_MAX <= inode < 0):
+            raise _malformed("there is no such inode")
 
 
 def _check_attributes(
@@ -515,10 +460,12 @@ def _check_attributes(
 ) -> None:
     if mode is not None and not 0 <= mode <= _MODE_MAX:
         raise _malformed("a mode out of range")
-    if not all(number is None or 0 <= number < _ID_MAX for number in (uid, gid)):
-        raise _malformed("an owner out of range")
-    if not all(time is None or -_TIME_NS_MAX <= time < _TIME_NS_MAX for time in (atime_ns, mtime_ns)):
-        raise _malformed("a time out of range")
+    for number in (uid, gid):
+        if number is not None and not 0 <= number < _ID_MAX:
+            raise _malformed("an owner out of range")
+    for time in (atime_ns, mtime_ns):
+        if time is not None and not -_TIME_NS_MAX <= time < _TIME_NS_MAX:
+            raise _malformed("a time out of range")
 
 
 def _check_xattr(name: bytes, value: bytes) -> None:
@@ -533,3 +480,83 @@ def _check_version(version: int | None) -> None:
 
 def _malformed(reason: str) -> MalformedRecord:
     return MalformedRecord(format=_FORMAT, reason=reason)
+
+
+# --- as plain values --------------------------------------------------------------------------------
+# By exact types, which `canonical.load` leaves no others than: to try a pattern for each operation in turn
+# was most of what reading one cost.
+
+
+def _unpack_make(
+    parent: int,
+    name: bytes,
+    kind: int,
+    mode: int,
+    uid: int,
+    gid: int,
+    mtime_ns: int,
+    rdev: int,
+    content: list[object],
+    size: int,
+    xattrs: list[object],
+) -> Make:
+    known = _KINDS.get(kind)
+    if known is None:
+        raise _malformed("fields do not fit")
+    held, pairs = _unpack_content(content), tuple(map(_unpack_pair, xattrs))
+    return Make(parent, name, known, mode, uid, gid, mtime_ns, rdev, held, size, pairs)
+
+
+def _unpack_rename(
+    parent: int, name: bytes, inode: int, new_parent: int, new_name: bytes, replaced: int, exchange: int
+) -> Rename:
+    if exchange not in (0, 1):
+        raise _malformed("fields do not fit")
+    return Rename(parent, name, inode, new_parent, new_name, replaced, exchange == 1)
+
+
+def _unpack_set_xattr(inode: int, name: bytes, value: bytes, mode: int) -> SetXattr:
+    if mode not in _XATTR_MODES:
+        raise _malformed("fields do not fit")
+    return SetXattr(inode, name, value, _XATTR_MODES[mode])
+
+
+def _unpack_write(inode: int, version: int | None, content: list[object]) -> Write:
+    return Write(inode, version, _unpack_content(content))
+
+
+def _unpack_view_snapshot(size: int, state_hash: bytes, content: list[object]) -> ViewSnapshot:
+    return ViewSnapshot(size, state_hash, _unpack_content(content))
+
+
+_Types = tuple[type, ...]
+_Fields = frozenset[_Types]
+
+
+def _fields(*choices: type | _Types) -> _Fields:
+    """All types that the values of a list may have; several may stand in one place."""
+    return frozenset(product(*(one if isinstance(one, tuple) else (one,) for one in choices)))
+
+
+_NONE: Final = type(None)
+_MAYBE: Final = (int, _NONE)
+_KINDS: Final = {int(kind): kind for kind in Kind}
+_XATTR_MODES: Final = {int(mode): mode for mode in XattrMode}
+_EXTENT_FIELDS: Final = _fields(int, int, (int, bytes, _NONE), int)
+_HELD: Final = _fields(int, int, bytes, int)
+_UNPACKED: Final[dict[int, tuple[_Fields, Callable[..., Operation]]]] = {
+    1: (_fields(int, int, bytes, int, int, int, int, int, int, list, int, list), _unpack_make),
+    2: (_fields(int, int, int, bytes), Link),
+    3: (_fields(int, int, bytes, int, int, bytes, int, int), _unpack_rename),
+    4: (_HELD, Unlink),
+    5: (_HELD, Rmdir),
+    6: (_HELD, RemoveTree),
+    7: (_fields(int, int, _MAYBE, _MAYBE, _MAYBE, _MAYBE, _MAYBE), SetAttributes),
+    8: (_fields(int, int, bytes, bytes, int), _unpack_set_xattr),
+    9: (_fields(int, int, bytes), RemoveXattr),
+    10: (_fields(int, int, _MAYBE, list), _unpack_write),
+    11: (_fields(int, int, _MAYBE, int), Truncate),
+    12: (_fields(int, bytes), Snapshot),
+    13: (_fields(int, int, bytes, list), _unpack_view_snapshot),
+}
+"""By the number of an operation: the types of its fields, its own number first, and what makes it of them."""

@@ -55,6 +55,8 @@ Coding = tuple[int, int, int]
 
 MESSAGE_CHARS_MAX: Final = 4096
 _FORMAT: Final = "transaction"
+_FIELDS: Final = frozenset((int, read_part, list, str) for read_part in (bytes, list))
+_WITH_CONTENT: Final = (Make, Write, ViewSnapshot)
 _SURROGATES: Final = re.compile("[\ud800-\udfff]")
 
 
@@ -75,15 +77,15 @@ class Transaction:
     def __post_init__(self) -> None:
         if not 0 < len(self.operations) <= OPERATIONS_MAX or len(self.blobs) > ROWS_MAX:
             raise _malformed("too many operations or blobs, or none")
-        if len(self.message) > MESSAGE_CHARS_MAX or _SURROGATES.search(self.message):
+        if self.message and (len(self.message) > MESSAGE_CHARS_MAX or _SURROGATES.search(self.message)):
             raise _malformed("a message is up to 4096 characters of Unicode")
         if self.is_view_snapshot and (len(self.operations) > 1 or len(self.codings) > 1):
             raise _malformed("a view snapshot with other operations, or in blobs of several codings")
         made = extents = 0
         for op in self.operations:
-            if any(inode < -made for inode in inodes_of(op)):
+            if min(inodes_of(op), default=0) < -made:
                 raise _malformed("an inode that is made later, or never")
-            if isinstance(op, Make | Write | ViewSnapshot):
+            if isinstance(op, _WITH_CONTENT):
                 extents += len(op.content)
                 for extent in op.content:
                     self._check_source(extent)
@@ -94,7 +96,7 @@ class Transaction:
     @property
     def is_view_snapshot(self) -> bool:
         """Whether it stores a state instead of changing one."""
-        return any(isinstance(op, ViewSnapshot) for op in self.operations)
+        return ViewSnapshot in map(type, self.operations)
 
     @property
     def codings(self) -> frozenset[Coding]:
@@ -130,11 +132,10 @@ def decode_transaction(plain: bytes, verify_plain: bytes) -> Transaction:
 
     Raises: MalformedRecord: for anything `encode_transaction` did not make, another version too.
     """
-    match load(plain, format=_FORMAT):
-        case [int(version), bytes() | list() as read_part, list(operations), str(message)]:
-            pass
-        case _:
-            raise _malformed("fields do not fit")
+    value = load(plain, format=_FORMAT)
+    if not isinstance(value, list) or tuple(map(type, value)) not in _FIELDS:
+        raise _malformed("fields do not fit")
+    version, read_part, operations, message = value
     if version not in _VERSIONS or len(operations) > OPERATIONS_MAX:
         raise _malformed("an unknown version, or too many operations")
     if isinstance(read_part, list) != (version == VERSION_3):
