@@ -10,7 +10,7 @@ import contextlib
 import os
 import sqlite3
 import threading
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -22,6 +22,8 @@ _BUSY_S: Final = 60
 
 _FOREIGN: Final = (sqlite3.Error, UnicodeDecodeError)
 """What `sqlite3` raises; the second where a message quotes a damaged table."""
+
+_TABLES: Final = "SELECT type, name, tbl_name, sql FROM sqlite_schema ORDER BY name"
 
 Row = tuple[Any, ...]
 Values = Sequence[object] | Mapping[str, object]
@@ -40,6 +42,7 @@ class FileKind:
         settings: pragmas of each connection, beyond WAL and synchronous=FULL.
         version_max: the last version that can be read, where the driver itself raises it beyond the last
             step's; a later one is refused.
+        fill: adds the rows that a new file begins with, in the transaction that makes its tables.
     """
 
     name: str
@@ -48,6 +51,7 @@ class FileKind:
     advice: str
     settings: Sequence[str] = ("journal_size_limit = 16777216",)  # a burst must not keep the disk
     version_max: int = 0
+    fill: Callable[[sqlite3.Connection], object] = lambda _: None
 
 
 class SqliteFile:
@@ -147,6 +151,20 @@ class SqliteFile:
         except foreign as error:
             raise self._translated(error) from error
 
+    def inspect(self) -> list[str]:
+        """What SQLite's own check finds in the whole file, and whether its tables are those of the kind."""
+        found = [str(line) for (line,) in self.rows("PRAGMA integrity_check") if line != "ok"]
+        fresh = sqlite3.connect(":memory:")
+        try:
+            for step in self._kind.steps:
+                fresh.executescript(step)
+            tables = fresh.execute(_TABLES).fetchall()
+        finally:
+            fresh.close()
+        if self.rows(_TABLES) != tables:
+            found.append(f"the tables are not those of a {self._kind.name}")
+        return found
+
     def close(self) -> None:
         """End the connection after what runs on it."""
         with self.lock:
@@ -165,6 +183,8 @@ class SqliteFile:
             for step in self._kind.steps[version:]:  # none if another process took them meanwhile
                 for statement in _statements(step):
                     self._sqlite.execute(statement)
+            if version == 0:
+                self._kind.fill(self._sqlite)
             if version < newest:
                 self._sqlite.execute(f"PRAGMA application_id = {self._kind.application_id}")
                 self._sqlite.execute(f"PRAGMA user_version = {newest}")

@@ -32,6 +32,7 @@ from muniment.testing.sample_volume import blob_ref, entry_meta, fold_into, tree
 from muniment.views import sqlite_schema
 from muniment.views.memory import MemoryView
 from muniment.views.sqlite import SqliteView
+from muniment.views.sqlite_file import VIEW
 
 
 class Nowhere:
@@ -131,7 +132,7 @@ def with_tables_of_nobody(path: Path) -> None:
 
 def of_a_later_version(path: Path) -> None:
     SqliteView(path).close()
-    database(path, f"PRAGMA user_version = {sqlite_schema.SCHEMA_VERSION + 1}")
+    database(path, f"PRAGMA user_version = {len(VIEW.steps) + 1}")
 
 
 def in_no_folder(path: Path) -> None:

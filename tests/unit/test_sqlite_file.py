@@ -67,6 +67,22 @@ def test_an_older_file_ends_like_a_new_one_and_keeps_its_rows(path: Path, tmp_pa
     assert tables(path) == tables(tmp_path / "new")
 
 
+def test_a_new_file_begins_with_its_first_rows_and_an_older_one_does_not(path: Path) -> None:
+    filled = dataclasses.replace(NEW, fill=lambda sqlite: sqlite.execute("INSERT INTO things VALUES ('a')"))
+    for _ in range(2):
+        file = SqliteFile(path, filled)
+        assert file.rows("SELECT * FROM total") == [(1, 7)]
+        file.close()
+
+
+def test_tables_that_are_not_of_the_kind_are_told(path: Path) -> None:
+    file = SqliteFile(path, NEW)
+    assert file.inspect() == []
+    file.run("DROP TRIGGER added")
+    assert file.inspect() == ["the tables are not those of a box"]
+    file.close()
+
+
 def test_a_step_that_fails_leaves_the_file_as_it_was(path: Path) -> None:
     SqliteFile(path, OLD).close()
     before = tables(path)

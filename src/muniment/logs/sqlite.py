@@ -51,8 +51,6 @@ _LOG: Final = FileKind(
 )
 """"MUNL" tells it from any other file."""
 
-_TABLES: Final = "SELECT type, name, tbl_name, sql FROM sqlite_schema ORDER BY name"
-
 
 class SqliteLog:
     """One log.
@@ -159,16 +157,7 @@ class SqliteLog:
 
     def inspect(self) -> Sequence[str]:
         """See the port `Inspectable`: SQLite's integrity check, and whether the tables are the log's."""
-        fresh = sqlite3.connect(":memory:")
-        try:
-            fresh.executescript(_SCHEMA)
-            tables = fresh.execute(_TABLES).fetchall()
-        finally:
-            fresh.close()
-        found = self._reader.rows("PRAGMA integrity_check")
-        same = self._reader.rows(_TABLES) == tables
-        problems = [str(line) for (line,) in found if line != "ok"]
-        return problems if same else [*problems, "the tables are not those of a log"]
+        return self._reader.inspect()
 
     def replace_checkpoint(self, checkpoint: bytes) -> None:
         with self._write_lock:

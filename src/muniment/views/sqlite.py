@@ -23,11 +23,12 @@ from muniment.ids import EntryHash, MemberId
 from muniment.ports import RowVersion, ViewBatch, ViewEntry
 from muniment.spec.blob import BlobRef
 from muniment.spec.operation import ROOT
+from muniment.sqlite_file import SqliteFile
 from muniment.views.recording import check_at, check_between
 from muniment.views.sqlite_batch import SqliteBatch
 from muniment.views.sqlite_begin import begin, state_rows
 from muniment.views.sqlite_content import entry_rows, inspect, row_versions
-from muniment.views.sqlite_file import SqliteFile, make_private
+from muniment.views.sqlite_file import VIEW, let_only_owner
 from muniment.views.sqlite_reading import NOW, SqliteReading
 from muniment.views.sqlite_rows import BLOB_COLUMNS, Row, blob_of
 
@@ -50,11 +51,10 @@ class SqliteView:
 
     def __init__(self, path: Path, *, rows_kept: int = 20_000) -> None:
         self._rows_kept = rows_kept
-        make_private(path)
-        self._writer = SqliteFile(path)
+        let_only_owner(path)
+        self._writer = SqliteFile(path, VIEW)
         try:
-            self._writer.prepare()
-            self._reader = SqliteFile(path)
+            self._reader = SqliteFile(path, VIEW)
         except BaseException:
             self._writer.close()
             raise
@@ -76,29 +76,17 @@ class SqliteView:
 
     @contextmanager
     def batch(self) -> Iterator[ViewBatch]:
-        with self._writer.lock:
-            self._writer.run("BEGIN IMMEDIATE")
-            try:
-                batch = SqliteBatch(self._writer, self._rows_kept)
-                yield batch
-                batch.finish()
-                self._writer.run("COMMIT")
-            except BaseException:
-                self._writer.roll_back()
-                raise
+        with self._writer.transaction():
+            batch = SqliteBatch(self._writer, self._rows_kept)
+            yield batch
+            batch.finish()
 
     def state_rows(self) -> Iterator[bytes]:
         return state_rows(self._reader)
 
     def begin(self, size: int, time_ns: int, rows: Iterator[bytes], digest: bytes) -> None:
-        with self._writer.lock:
-            self._writer.run("BEGIN IMMEDIATE")
-            try:
-                begin(self._writer, size, time_ns, rows, digest)
-                self._writer.run("COMMIT")
-            except BaseException:
-                self._writer.roll_back()
-                raise
+        with self._writer.transaction():
+            begin(self._writer, size, time_ns, rows, digest)
 
     def reading(self, at: int | None = None) -> TreeReading:
         if at is None:

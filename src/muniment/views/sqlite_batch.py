@@ -18,8 +18,8 @@ from muniment.core.state_hash import StateHash, row_of_extent, row_of_inode, row
 from muniment.core.tree_state import Changes, Inode, Name, Rejection, StoredExtent
 from muniment.spec.blob import BlobRef
 from muniment.spec.view_row import next_inode_row, snapshot_row, xattr_row
+from muniment.sqlite_file import SqliteFile
 from muniment.views.recording import check_next
-from muniment.views.sqlite_file import SqliteFile
 from muniment.views.sqlite_reading import NOW, SqliteReading
 from muniment.views.sqlite_rows import INSERT_INODE, Row, blob_columns, inode_columns
 from muniment.views.sqlite_schema import OPEN

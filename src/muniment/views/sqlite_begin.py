@@ -24,7 +24,7 @@ from muniment.errors import InternalError, MalformedRecord
 from muniment.ids import ID_BYTES
 from muniment.spec.blob import BlobRef
 from muniment.spec.view_row import next_inode_row, snapshot_row, xattr_row
-from muniment.views.sqlite_file import SqliteFile
+from muniment.sqlite_file import SqliteFile
 from muniment.views.sqlite_rows import (
     BLOB_COLUMNS,
     INSERT_INODE,

@@ -6,7 +6,6 @@ in any column: what cannot be read as a row is handed out as one that equals no 
 
 from __future__ import annotations
 
-import sqlite3
 import struct
 from collections.abc import Callable, Iterator, Sequence
 from typing import Final
@@ -20,12 +19,11 @@ from muniment.errors import MalformedRecord, StoreFailed
 from muniment.ids import EntryHash, MemberId
 from muniment.ports import RowVersion, ViewEntry
 from muniment.spec.view_row import snapshot_row, xattr_row
-from muniment.views.sqlite_file import SqliteFile
+from muniment.sqlite_file import SqliteFile
 from muniment.views.sqlite_rows import BLOB_COLUMNS, KINDS, Row, extent_of, inode_of
-from muniment.views.sqlite_schema import OPEN, SCHEMA
+from muniment.views.sqlite_schema import OPEN
 
 _PAGE: Final = 2000
-_TABLES: Final = "SELECT type, name, tbl_name, sql FROM sqlite_schema ORDER BY name"
 _TOUCHED: Final = msgspec.msgpack.Decoder(tuple[list[int], list[tuple[int, bytes]]])
 _UNREADABLE: Final = (
     TypeError,
@@ -41,15 +39,7 @@ _UNREADABLE: Final = (
 
 def inspect(file: SqliteFile) -> Sequence[str]:
     """What SQLite's own check finds, and whether the tables are those of a view."""
-    found = [str(line) for (line,) in file.rows("PRAGMA integrity_check") if line != "ok"]
-    fresh = sqlite3.connect(":memory:")
-    try:
-        fresh.executescript(SCHEMA)
-        tables = fresh.execute(_TABLES).fetchall()
-    finally:
-        fresh.close()
-    if file.rows(_TABLES) != tables:
-        found.append("the tables are not those of a view")
+    found = file.inspect()
     if [type(value) for row in file.rows("SELECT * FROM meta") for value in row] != [int, bytes, int]:
         found.append("the row for the state as a whole is not one")
     return found

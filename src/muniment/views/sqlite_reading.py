@@ -13,7 +13,7 @@ from muniment.core.tree_state import FIRST_INODE, Inode, Name, StoredExtent
 from muniment.errors import StoreFailed
 from muniment.spec.limits import CHUNK_BYTES_MAX
 from muniment.spec.operation import SIZE_MAX
-from muniment.views.sqlite_file import SqliteFile
+from muniment.sqlite_file import SqliteFile
 from muniment.views.sqlite_rows import BLOB_COLUMNS, KINDS, extent_of, inode_of
 from muniment.views.sqlite_schema import OPEN
 

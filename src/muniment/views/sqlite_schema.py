@@ -14,7 +14,6 @@ from __future__ import annotations
 
 from typing import Final
 
-SCHEMA_VERSION: Final = 1
 APPLICATION_ID: Final = 0x4D554E56
 """"MUNV": tells a view from any other SQLite file."""
 
