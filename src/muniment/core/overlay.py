@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 from muniment.core.content_edit import ContentEdit
@@ -70,6 +71,11 @@ class Node:
         )
 
 
+def _nothing(start: int, stop: int) -> Sequence[StoredExtent]:
+    """The stored content of a file that is new."""
+    return ()
+
+
 class Overlay:
     """A working copy of `state`."""
 
@@ -114,11 +120,10 @@ class Overlay:
         """The extents of a file, to change."""
         found = self._contents.get(ino)
         if found is None:
-            found = self._contents[ino] = ContentEdit(ino, lambda a, b: self._stored(ino, a, b))
+            # By no method of this object: a cycle would keep each transaction until cycles are searched.
+            stored = partial(self._state.extents, ino) if ino < self._first else _nothing
+            found = self._contents[ino] = ContentEdit(ino, stored)
         return found
-
-    def _stored(self, ino: int, start: int, stop: int) -> Sequence[StoredExtent]:
-        return self._state.extents(ino, start, stop) if ino < self._first else ()
 
     def xattrs(self, ino: int) -> dict[bytes, bytes]:
         """The attributes of an inode, to change."""

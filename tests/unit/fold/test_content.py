@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import gc
+
 import pytest
 from tests.unit.fold.support import DEEP, EMPTY, FIFO, FILE, GONE, HARD, LINK, SUB, A, B, Volume
 
 from muniment.core.content_edit import ContentEdit
+from muniment.core.fold import apply
 from muniment.core.tree_state import StoredExtent
 from muniment.spec.operation import (
     ROOT,
@@ -22,6 +25,7 @@ from muniment.spec.operation import (
     Write,
     XattrMode,
 )
+from muniment.spec.transaction import Transaction
 
 TAIL = (200, 4, b"tail", 0)
 
@@ -299,3 +303,14 @@ def test_an_edit_that_cuts_nothing_reads_nothing() -> None:
     edit.cut(7, 7)
     assert stored.calls == 0
     assert list(edit.changes()) == []
+
+
+def test_what_a_transaction_worked_on_is_free_at_once(volume: Volume) -> None:
+    one = Transaction((write(Extent(0, 1, b"x")), Make(ROOT, b"new", Kind.FILE, 0o644)))
+    gc.collect()
+    gc.disable()
+    try:
+        apply(volume.state, one, index=1, time_ns=1)
+        assert gc.collect() == 0
+    finally:
+        gc.enable()
