@@ -82,10 +82,10 @@ class SqliteFile:
                 path, isolation_level=None, check_same_thread=False, timeout=_BUSY_S
             )
             try:
-                self._version()  # before anything is written into what is something else
+                version = self._version()  # before anything is written into what is something else
                 for setting in ("journal_mode = WAL", "synchronous = FULL", *kind.settings):
                     self._sqlite.execute(f"PRAGMA {setting}")
-                if self._version() < len(kind.steps):
+                if version < len(kind.steps):
                     self._take_steps()
             except BaseException:
                 self._sqlite.close()
