@@ -190,6 +190,8 @@ def test_copies_links_and_modes(filled: Desk) -> None:
     filled("ln", "books:/copy/a", "books:/copy/hard")
     filled("ln", "-s", "a", "books:/copy/soft")
     assert filled("cat", "books:/copy/hard", "books:/copy/soft").out == b"hello\n" * 2
+    filled("ln", "-s", "nowhere", "books:/copy/gone")
+    filled("cp", "-r", "books:/copy/gone", "books:/gone")
     filled("chmod", "-R", "u=rwx,go-rwx", "books:/copy")
     modes = {
         one["mode"] for one in filled("ls", "--json", "books:/copy").json["entries"] if "target" not in one

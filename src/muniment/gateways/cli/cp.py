@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import time
+from contextlib import AsyncExitStack
+from typing import TYPE_CHECKING
 
 import click
 
+from muniment.engine.volume_names import VolumeNames
 from muniment.gateways.cli.carried import Done, owners_option, strict_option, tell, tell_would, would_option
 from muniment.gateways.cli.changing import inode_at
 from muniment.gateways.cli.context import Context, Refusal, json_option, pass_context
@@ -21,6 +24,9 @@ from muniment.gateways.cli.vol_paths import (
 )
 from muniment.gateways.cli.when import at_option, maybe_at
 from muniment.spec.operation import Kind
+
+if TYPE_CHECKING:
+    from muniment.engine.volume_files import VolumeFiles
 
 
 @click.command()
@@ -69,13 +75,13 @@ def cp(
             dry_run=dry_run,
         )
     if sources:
-        return _copy_within(context, sources, last, recursive, when, dry_run)
+        return _copy(context, sources, last, recursive, when, dry_run)
     if when is not None:
         raise Refusal("--at is for what is in a volume", "leave --at out")
     return put_into(context, paths[:-1], last, recursive=recursive, strict=strict, dry_run=dry_run)
 
 
-def _copy_within(
+def _copy(
     context: Context,
     sources: tuple[VolPath, ...],
     target: VolPath,
@@ -83,80 +89,56 @@ def _copy_within(
     when: str | None,
     dry_run: bool,
 ) -> int:
-    volume = volume_of(sources)
-    if volume != target.volume:
-        return _copy_across(context, sources, target, recursive, when, dry_run)
+    """Within a volume by its names alone, from one into another with the grid that has their content."""
+    across = target.volume != volume_of(sources)
+    if across:
+        context.interrupted = "nothing stays reserved; what has an entry in the log stays"
     done: list[Done] = []
     would: list[tuple[str, str, bool]] = []
 
     async def work() -> None:
-        async with names_of(context, volume) as (opened, names):
+        async with AsyncExitStack() as stack:
+            if across:
+                opened, theirs = await stack.enter_async_context(files_of(context, volume_of(sources)))
+                _, files = await stack.enter_async_context(files_of(context, target.volume))
+            else:
+                opened, names = await stack.enter_async_context(names_of(context, target.volume))
+            old, new = (theirs, files) if across else (names, names)
             at = await maybe_at(opened, when)
-            wanted = await expanded(names, sources, at)
-            inode = await inode_at(names, target.path)
+            wanted = await expanded(old, sources, at)
+            inode = await inode_at(new, target.path)
             into = inode is not None and inode.kind is Kind.FOLDER
             if not into and len(wanted) > 1:
                 raise Refusal(f"{target} is not a folder", f"make it first: muni mkdir {target}")
             for one in wanted:
-                started = time.monotonic()
-                tree = await names.walk(one.path, at=at) if recursive else []
-                what = await names.find(one.path, at=at, follow=False)
-                if what.kind is Kind.FOLDER and not recursive:
-                    raise Refusal(f"{one} is a folder", "copy it with all in it with -r")
-                files = [below.inode for below in tree if below.inode.kind is Kind.FILE] or [what]
-                to = target.joined(one.name) if into else target
-                if dry_run:
-                    would.append((str(one), str(to), await inode_at(names, to.path) is not None))
-                    continue
-                entry = (await names.copy(one.path, target.path, at=at)).index
-                size = sum(file.size for file in files)
-                took_s = time.monotonic() - started
-                done.append(Done(str(one), str(to), size, len(files), took_s, (), entry))
-
-    context.run(work)
-    if dry_run:
-        return tell_would(context, would)
-    return tell(context, "copied", done, "left out")
-
-
-def _copy_across(
-    context: Context,
-    sources: tuple[VolPath, ...],
-    target: VolPath,
-    recursive: bool,
-    when: str | None,
-    dry_run: bool,
-) -> int:
-    """From one volume into another."""
-    context.interrupted = "nothing stays reserved; what has an entry in the log stays"
-    done: list[Done] = []
-    would: list[tuple[str, str, bool]] = []
-
-    async def work() -> None:
-        async with (
-            files_of(context, volume_of(sources)) as (opened, theirs),
-            files_of(context, target.volume) as (_, files),
-        ):
-            at = await maybe_at(opened, when)
-            wanted = await expanded(theirs, sources, at)
-            inode = await inode_at(files, target.path)
-            into = inode is not None and inode.kind is Kind.FOLDER
-            if not into and len(wanted) > 1:
-                raise Refusal(f"{target} is not a folder", f"make it first: muni mkdir {target}")
-            for one in wanted:
-                started = time.monotonic()
                 to = target.joined(one.name) if into and one.name else target
-                if (await theirs.find(one.path, at=at, follow=False)).kind is Kind.FOLDER and not recursive:
+                if (await old.find(one.path, at=at, follow=False)).kind is Kind.FOLDER and not recursive:
                     raise Refusal(f"{one} is a folder", "copy it with all in it with -r")
                 if dry_run:
-                    would.append((str(one), str(to), await inode_at(files, to.path) is not None))
-                    continue
-                stored = await files.copy_across(theirs, one.path, to.path, at=at)
-                took_s, entry = time.monotonic() - started, stored.committed.index
-                sizes = stored.size_bytes, stored.files
-                done.append(Done(str(one), str(to), *sizes, took_s, (), entry, stored.new_bytes))
+                    would.append((str(one), str(to), await inode_at(new, to.path) is not None))
+                elif across:
+                    done.append(await _across(theirs, one, files, to, at))
+                else:
+                    done.append(await _within(names, one, target, to, at))
 
     context.run(work)
     if dry_run:
         return tell_would(context, would)
     return tell(context, "copied", done, "left out")
+
+
+async def _within(names: VolumeNames, one: VolPath, target: VolPath, to: VolPath, at: int | None) -> Done:
+    started = time.monotonic()
+    what = await names.find(one.path, at=at, follow=False)
+    below = await names.walk(one.path, at=at) if what.kind is Kind.FOLDER else []
+    files = [found.inode for found in below if found.inode.kind is Kind.FILE] or [what]
+    entry = (await names.copy(one.path, target.path, at=at)).index
+    size, took_s = sum(file.size for file in files), time.monotonic() - started
+    return Done(str(one), str(to), size, len(files), took_s, (), entry)
+
+
+async def _across(theirs: VolumeFiles, one: VolPath, files: VolumeFiles, to: VolPath, at: int | None) -> Done:
+    started = time.monotonic()
+    stored = await files.copy_across(theirs, one.path, to.path, at=at)
+    took_s, sizes = time.monotonic() - started, (stored.size_bytes, stored.files)
+    return Done(str(one), str(to), *sizes, took_s, (), stored.committed.index, stored.new_bytes)
