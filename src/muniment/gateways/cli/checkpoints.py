@@ -19,7 +19,7 @@ from muniment.engine.comparing import compare as compare_notes
 from muniment.engine.seen import SeenCheckpoint, entry_time_ns, exported, seen_checkpoints, seen_sizes
 from muniment.errors import FileFailed, MalformedRecord
 from muniment.gateways.cli.authors import author_name
-from muniment.gateways.cli.context import Context, Refusal, json_option, pass_context
+from muniment.gateways.cli.context import Context, Refusal, json_option, limit_option, pass_context
 from muniment.gateways.cli.passphrases import passphrase_of
 from muniment.gateways.cli.show import count_text, table
 from muniment.gateways.cli.when import moment_text
@@ -74,14 +74,7 @@ def cosigned_text(cosigned: Sequence[dict[str, Any]], witnesses: int) -> str:
 
 @click.command()
 @_VOLUME
-@click.option(
-    "--limit",
-    type=click.IntRange(min=1),
-    default=20,
-    show_default=True,
-    metavar="COUNT",
-    help="Only the newest so many.",
-)
+@limit_option
 @click.option(
     "--export",
     metavar="FILE",

@@ -161,3 +161,13 @@ json_option = click.option(
     help="Print one JSON document on standard output, errors too.",
 )
 """On every command, so that it may stand anywhere in the line."""
+
+limit_option = click.option(
+    "--limit",
+    type=click.IntRange(min=1),
+    default=20,
+    show_default=True,
+    metavar="COUNT",
+    help="Only the newest so many.",
+)
+"""Of commands that list what a volume's log has, the newest first."""

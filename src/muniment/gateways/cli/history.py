@@ -11,7 +11,7 @@ from muniment.engine.volume_history import Differs, Event, PathDifference, event
 from muniment.gateways.cli import exit_codes
 from muniment.gateways.cli.authors import author_name
 from muniment.gateways.cli.changing import dry_run_option
-from muniment.gateways.cli.context import Context, Refusal, json_option, pass_context
+from muniment.gateways.cli.context import Context, Refusal, json_option, limit_option, pass_context
 from muniment.gateways.cli.looking import looking_at
 from muniment.gateways.cli.show import bytes_text, count_text, keep_text, table
 from muniment.gateways.cli.vol_paths import METAVAR, VolPath, VolPathType, names_of, path_text
@@ -54,14 +54,7 @@ _path_argument = click.argument("path", type=VolPathType(), metavar=METAVAR)
 
 @click.command()
 @_path_argument
-@click.option(
-    "--limit",
-    type=click.IntRange(min=1),
-    default=20,
-    show_default=True,
-    metavar="COUNT",
-    help="Only the newest so many.",
-)
+@limit_option
 @json_option
 @pass_context
 def history(context: Context, path: VolPath, limit: int) -> int:

@@ -9,7 +9,7 @@ import click
 
 from muniment.engine.keeping.reports import KeptReport, newest_reports, reports, warnings
 from muniment.gateways.cli.authors import author_name
-from muniment.gateways.cli.context import Context, json_option, pass_context
+from muniment.gateways.cli.context import Context, json_option, limit_option, pass_context
 from muniment.gateways.cli.passphrases import passphrase_of
 from muniment.gateways.cli.show import bytes_text, count_text, table
 from muniment.gateways.cli.when import moment_text
@@ -21,14 +21,7 @@ if TYPE_CHECKING:
 
 @click.command("log")
 @click.argument("volume", metavar="VOL")
-@click.option(
-    "--limit",
-    type=click.IntRange(min=1),
-    default=20,
-    show_default=True,
-    metavar="COUNT",
-    help="Only the newest so many.",
-)
+@limit_option
 @json_option
 @pass_context
 def keeper_log(context: Context, volume: str, limit: int) -> None:
