@@ -4,7 +4,7 @@
     +-- CallerError        you asked for something that cannot be granted
     |   +-- InvalidCap, NotCapable, InvalidCoding, InvalidRequest, RangeOutOfBounds
     |   +-- TokenRejected, ClockSkewed, AccountRefused, ReservationMissing, BodyTooLarge, ShareUnknown
-    |   +-- OperationRejected, ContentPruned
+    |   +-- OperationRejected, FileRefused, ContentPruned
     |   +-- VolumeUnknown, PathUnknown, PassphraseWrong, JobUnknown
     |   +-- EntryRefused   an entry may not follow in its log
     |       +-- EntryMisplaced, AuthorChainBroken, EpochPassed, EntryTimeWrong, RotationDue
@@ -283,6 +283,20 @@ class OperationRejected(CallerError):
     reason: str
     code = "operation-rejected"
     says = "the volume does not allow this: {reason} ({why})"
+    hint = "nothing was changed; look at what is there now and decide again"
+
+
+@dataclass(eq=False)
+class FileRefused(CallerError):
+    """A call on a file or folder cannot be granted, for a reason that POSIX has a name for.
+
+    `why` is one of `fs/errnos.py`.
+    """
+
+    why: str
+    reason: str
+    code = "file-refused"
+    says = "{reason} ({why})"
     hint = "nothing was changed; look at what is there now and decide again"
 
 

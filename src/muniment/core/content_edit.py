@@ -69,6 +69,16 @@ class ContentEdit:
             at = stop
         self._now.update(zip(offsets, extents, strict=True))
 
+    def extents(self, start: int, stop: int) -> Sequence[StoredExtent]:
+        """The extents as they are now that have a byte in [start, stop), whole, in order of their offsets."""
+        if start >= stop:
+            return ()
+        self._take_over(start, stop)
+        first = bisect_right(self._offsets, start)
+        if first and self._now[self._offsets[first - 1]].stop > start:
+            first -= 1
+        return [self._now[offset] for offset in self._offsets[first : bisect_left(self._offsets, stop)]]
+
     def changes(self) -> Iterator[ExtentChange]:
         """What differs from the state, in order of offsets."""
         for offset in sorted(self._before.keys() | self._now.keys()):

@@ -10,6 +10,7 @@ volume may change all of it.
 from __future__ import annotations
 
 import enum
+from collections.abc import Sequence
 from typing import Final, NoReturn
 
 from muniment.core.overlay import Node, Overlay
@@ -74,18 +75,30 @@ def apply(state: TreeReading, transaction: Transaction, *, index: int, time_ns: 
     Raises: OperationRejected: an operation does not find what it expects; nothing has changed.
     Cost: O(operations + rows touched), and the depth of the tree for each folder that is moved.
     """
-    fold = _Fold(state, transaction.blobs, index, time_ns)
+    fold = Fold(Overlay(state), transaction.blobs, index, time_ns)
     for number, operation in enumerate(transaction.operations):
         fold.number = number
         fold.run(operation)
     return fold.tree.changes(index)
 
 
-class _Fold:
-    """One transaction under way; methods are operations."""
+class Fold:
+    """One transaction under way.
 
-    def __init__(self, state: TreeReading, blobs: tuple[BlobRef, ...], index: int, time_ns: int) -> None:
-        self.tree = Overlay(state)
+    Whoever shows changes that are in no log yet runs them one by one, each as a transaction of its own, on an
+    overlay that it keeps: `Fold(overlay, blobs, index, time_ns).run(operation)`.
+
+    Args:
+        tree: takes the changes.
+        blobs: what extents count.
+        index, time_ns: of the entry.
+
+    Attributes:
+        number: of the operation that runs next, for errors.
+    """
+
+    def __init__(self, tree: Overlay, blobs: Sequence[BlobRef], index: int, time_ns: int) -> None:
+        self.tree = tree
         self.number = 0
         self._blobs = blobs
         self._index = index
@@ -94,6 +107,10 @@ class _Fold:
         self._climbed = 0
 
     def run(self, operation: Operation) -> None:
+        """Change the overlay as the operation says; one that is rejected changes nothing.
+
+        Raises: OperationRejected.
+        """
         match operation:
             case Make():
                 self._make(operation)

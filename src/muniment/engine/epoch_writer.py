@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Sequence
 from typing import Final
 
 from muniment.core.keys import EpochKeys
@@ -89,6 +89,11 @@ class EpochWriter:
         ref = await self.blobs.store(plain, plain_bytes, sealed=sealed)
         self._sealed_in[ref] = epoch
         return ref
+
+    def forget(self, blobs: Iterable[BlobRef]) -> None:
+        """These are committed, or never will be: a writer that lives long need not remember them."""
+        for ref in blobs:
+            self._sealed_in.pop(ref, None)
 
     async def commit(self, blobs: Sequence[BlobRef], plan: BlobPlan) -> Committed:
         """Commit a change that names blobs of this writer; those under passed keys are stored again before.

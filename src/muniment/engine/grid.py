@@ -25,6 +25,7 @@ from typing import Final, Self
 from muniment.core.capabilities import weaken
 from muniment.core.manifesting import content_row, nested_row
 from muniment.core.placement import Candidate
+from muniment.core.room import room_bytes
 from muniment.core.sealing import code_sealed
 from muniment.engine.blobs import BlobWriter
 from muniment.engine.check import Check, Depth
@@ -63,7 +64,7 @@ from muniment.engine.usage import NodeUsage, account_usage
 from muniment.errors import MunimentError, NotCapable, NotHappy, RangeOutOfBounds
 from muniment.ids import BlobId, NodeId
 from muniment.ports import BlobCondition, Clock, Connector, Roster
-from muniment.spec.blob import BlobName
+from muniment.spec.blob import BlobName, BlobRef
 from muniment.spec.cap import (
     BlobFile,
     Cap,
@@ -401,6 +402,25 @@ class Grid:
         """
         async with self._streams:
             return await Download(self._fetcher, thread, tally, lambda: total_bytes, progress).run(parts)
+
+    async def read_blob(self, ref: BlobRef, tally: DownloadTally) -> bytes:
+        """The plaintext of a whole blob.  Raises: TooFewShares, BlobCorrupt; RosterEmpty."""
+        opened = await self._fetcher.open(ref, tally)
+        try:
+            return bytes(opened.plain)
+        finally:
+            self._fetcher.give_back(opened)
+
+    async def room_bytes(self, policy: Policy | None = None) -> tuple[int, int]:
+        """How much content the nodes of the grid can hold under a policy: of all their space, and now.
+
+        A node that does not answer has no space.
+        """
+        chosen, nodes = policy or self._policy, await self.status()
+        there = [node for node in nodes if node.reachable]
+        sizes = [node.capacity_bytes for node in there], [node.free_bytes for node in there]
+        whole, free = (room_bytes(each, chosen.happy) * chosen.coding.k for each in sizes)
+        return whole, free
 
     @property
     def clock(self) -> Clock:

@@ -48,7 +48,7 @@ from muniment.ids import VolumeId
 from muniment.ports import Appended, Clock, LogClient, VolumeView
 from muniment.spec.act import Act, Role, Rotate
 from muniment.spec.blob import BlobRef
-from muniment.spec.checkpoint import origin_of
+from muniment.spec.checkpoint import decode_checkpoint, decode_note, origin_of
 from muniment.spec.entry import Entry
 from muniment.spec.transaction import Transaction
 
@@ -188,6 +188,11 @@ class Volume:
         """
         async with self._turn:
             return await self._follow_and_mend(await self._log.checkpoint())
+
+    async def is_behind(self) -> bool:
+        """Whether the log service has more than is known here: a cheap question before `sync`."""
+        note = await self._log.checkpoint()
+        return decode_checkpoint(decode_note(note).text).size > self._follower.frontier.size
 
     async def wait_change(self, wait_s: float) -> bool:
         """Follow the log as soon as it has something new; False if it had not within `wait_s`."""

@@ -29,6 +29,7 @@ STATUS: Final[dict[type[MunimentError], int]] = {
     errors.BodyTooLarge: 413,
     errors.ShareUnknown: 404,
     errors.OperationRejected: 409,
+    errors.FileRefused: 409,
     errors.ContentPruned: 410,
     errors.VolumeUnknown: 404,
     errors.JobUnknown: 404,

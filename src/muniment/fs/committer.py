@@ -1,0 +1,207 @@
+"""The one task that brings changes into the log: all that wait become one entry while the last is ordered.
+
+So the log's latency bounds nobody but him who asks for durability: under load each entry carries what came in
+during the one before.  When nobody waits for it, a change lingers a moment for company.
+
+What becomes of failures:
+- A change that the newest state does not allow, since another client was faster, fails alone.  Its error is
+  told to whoever waits for it, else to the next fsync or close of a file or folder that it was about.
+- The log service cannot be reached: the batch is sent again and again; who waits is told at his deadline,
+  and so is who wants to add to a full queue.
+- The volume may not be written any more (removed, role taken, log forked): all that waits fails, and so does
+  every later change.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterable
+from typing import Final
+
+from muniment.errors import DeadlineExceeded, MunimentError, Retry, UnavailableError
+from muniment.fs.changes import Change
+from muniment.fs.present import Present
+from muniment.fs.store import Outcome, Store
+
+Changed = Callable[[int, int], None]
+"""Told that others have changed something between two entries."""
+
+_QUEUE_MAX: Final = 8192
+_ERRORS_MAX: Final = 4096
+_HURRY: Final = 1024
+"""So many changes are company enough."""
+
+_PAUSES_S: Final = (0.2, 0.5, 1.0, 2.0, 5.0)
+_log = logging.getLogger(__name__)
+
+
+class Committer:
+    """See the module.
+
+    Args:
+        present: whose changes it commits.
+        store: where to.
+        linger_s: so long a change waits for others if nobody waits for it.
+        deadline_s: so long anybody waits.
+        changed: hears of others' changes.
+    """
+
+    def __init__(
+        self, present: Present, store: Store, *, linger_s: float, deadline_s: float, changed: Changed
+    ) -> None:
+        self._present, self._store, self._changed = present, store, changed
+        self._linger_s, self._deadline_s = linger_s, deadline_s
+        self._settled = 0
+        self._work, self._hurry, self._progress = asyncio.Event(), asyncio.Event(), asyncio.Event()
+        self._errors: dict[int, MunimentError] = {}
+        self._trouble: MunimentError | None = None
+        self._broken: MunimentError | None = None
+        self._ending = False
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        """Begin to commit."""
+        self._task = asyncio.create_task(self._run(), name="committer")
+
+    async def aclose(self) -> None:
+        """Commit what waits, for `deadline_s` at most, and end.  Raises: DeadlineExceeded; as a commit."""
+        if self._task is None:
+            return
+        try:
+            await self.durable(self._present.newest)
+        finally:
+            self._ending = True
+            self._work.set()
+            self._hurry.set()
+            self._task.cancel()
+            await asyncio.wait({self._task})
+
+    # --- for callers --------------------------------------------------------------------------
+
+    def queued(self) -> None:
+        """There is a new change."""
+        self._work.set()
+        if self._present.waiting >= _HURRY:
+            self._hurry.set()
+
+    def look(self) -> None:
+        """The log may have something new of others."""
+        self._work.set()
+        self._hurry.set()
+
+    async def admit(self) -> None:
+        """Wait until the queue has room.  Raises: DeadlineExceeded; what broke it."""
+        await self._until(lambda: self._present.waiting < _QUEUE_MAX)
+
+    async def durable(self, number: int) -> None:
+        """Wait until every change up to this number is in the log, or will never be.
+
+        Raises: DeadlineExceeded: it is not yet; what broke it.  What failed alone is in `Change.error` and
+            `error_of`.
+        """
+        self._hurry.set()
+        await self._until(lambda: self._settled >= number)
+
+    async def caught_up(self, at: int) -> None:
+        """Wait until callers see the state after an entry.  Raises: as `durable`."""
+        self.look()
+        await self._until(lambda: self._present.at >= at)
+
+    def error_of(self, inodes: Iterable[int]) -> MunimentError | None:
+        """What failed of these since somebody last asked; told once."""
+        found = [error for ino in inodes if (error := self._errors.pop(ino, None)) is not None]
+        return found[0] if found else None
+
+    async def _until(self, done: Callable[[], bool]) -> None:
+        try:
+            async with asyncio.timeout(self._deadline_s):
+                while not done():
+                    if self._broken is not None:
+                        raise self._broken
+                    self._work.set()
+                    self._hurry.set()
+                    await self._progress.wait()
+        except TimeoutError as error:
+            raise DeadlineExceeded(node=b"", call="commit", deadline_s=self._deadline_s) from (
+                self._trouble or error
+            )
+        if self._broken is not None:
+            raise self._broken
+
+    # --- the task -----------------------------------------------------------------------------
+
+    async def _run(self) -> None:
+        failures = 0
+        while True:
+            await self._work.wait()
+            self._work.clear()
+            try:
+                if self._present.waiting:
+                    await self._linger()
+                    await self._commit()
+                await self._advance(anew=False)
+                failures, self._trouble = 0, None
+                self._tell()
+            except (UnavailableError, OSError) as error:
+                self._trouble = error if isinstance(error, MunimentError) else None
+                self._present.give_back()
+                self._work.set()
+                _log.warning("changes cannot be committed at present: %s", error)
+                await asyncio.sleep(_PAUSES_S[min(failures, len(_PAUSES_S) - 1)])
+                failures += 1
+            except MunimentError as error:
+                if error.retry is Retry.LATER:
+                    self._present.give_back()
+                    self._work.set()
+                    await asyncio.sleep(_PAUSES_S[-1])
+                    continue
+                self._break(error)
+
+    async def _linger(self) -> None:
+        try:
+            async with asyncio.timeout(self._linger_s):
+                await self._hurry.wait()
+        except TimeoutError:
+            pass
+        self._hurry.clear()
+
+    async def _commit(self) -> None:
+        batch = self._present.take()
+        if all(change.local for change in batch):
+            outcome = Outcome(None, ())
+        else:
+            outcome = await self._store.commit(batch, self._present.at)
+        self._present.settled(outcome.index)
+        self._fail(outcome.failed)
+        await self._advance(anew=bool(outcome.failed))
+        self._settled = batch[-1].number
+        if self._present.waiting:
+            self._work.set()
+        self._tell()
+
+    async def _advance(self, *, anew: bool) -> None:
+        before, newest = self._present.at, self._store.newest
+        self._fail(self._present.advance(newest, self._store.state, anew=anew))
+        if newest > before:
+            self._changed(before, newest)
+
+    def _fail(self, failed: Iterable[tuple[Change, MunimentError]]) -> None:
+        for change, error in failed:
+            _log.warning("a change of this client was not possible any more: %s", error)
+            change.error = error
+            for ino in change.inodes:
+                self._errors[ino] = error
+        while len(self._errors) > _ERRORS_MAX:
+            del self._errors[next(iter(self._errors))]
+
+    def _break(self, error: MunimentError) -> None:
+        _log.error("this volume cannot be written any more: %s", error)
+        self._broken = error
+        newest = self._store.newest
+        self._fail((change, error) for change in self._present.drop_all(self._store.state(newest), newest))
+        self._tell()
+
+    def _tell(self) -> None:
+        progress, self._progress = self._progress, asyncio.Event()
+        progress.set()

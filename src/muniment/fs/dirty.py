@@ -1,0 +1,269 @@
+"""What was written and is not in the log yet: assembled to whole chunks, stored while more comes.
+
+Bytes go into the buffer of their chunk of the file.  A buffer that is full is stored at once, in the
+background; what is left is stored when somebody closes or syncs the file, small pieces together in one blob
+or, if they are few bytes, in the entry itself.  Only then does one `Write` name all of it: other clients and
+history see whole saves, never a half of one.
+
+Memory is bounded: a writer waits while as much as `dirty_bytes` is not stored; the oldest buffers go first.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Final
+
+from muniment.errors import DeadlineExceeded
+from muniment.fs.buffer import Buffer, Memory
+from muniment.fs.pieces import Piece, Pieces
+from muniment.fs.store import Store
+from muniment.spec.blob import BlobRef
+from muniment.spec.operation import INLINE_BYTES_MAX, Content, Extent
+
+_STORING_MAX: Final = 6
+_EXTENTS_MAX: Final = 4096
+_log = logging.getLogger(__name__)
+
+
+@dataclass(slots=True, eq=False)
+class DirtyFile:
+    """One file's part.
+
+    Attributes:
+        pieces: what is newer than the log.
+        filling: buffers that take more, by chunk.
+        mtime_ns: when it was written last; None: its time was set since.
+        saving: held by who saves it.
+    """
+
+    pieces: Pieces = field(default_factory=Pieces)
+    filling: dict[int, Buffer] = field(default_factory=dict)
+    mtime_ns: int | None = None
+    saving: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+
+@dataclass(frozen=True, slots=True)
+class Saved:
+    """Pieces of a file that are stored, as a `Write` names them."""
+
+    content: Content
+    blobs: tuple[BlobRef, ...]
+    pieces: tuple[Piece, ...]
+
+
+class Dirty:
+    """Of all files.
+
+    Args:
+        store: where to.
+        dirty_bytes: not stored at most.
+        deadline_s: so long a writer waits for room.
+    """
+
+    def __init__(self, store: Store, *, dirty_bytes: int, deadline_s: float) -> None:
+        self._store, self._limit_bytes, self._deadline_s = store, dirty_bytes, deadline_s
+        self._chunk_bytes = store.chunk_bytes
+        self._memory = Memory(self._chunk_bytes)
+        self._files: dict[int, DirtyFile] = {}
+        self._storing: set[asyncio.Task[None]] = set()
+        self._gate = asyncio.Semaphore(_STORING_MAX)
+        self._less = asyncio.Event()
+        self._bytes = 0
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(list(self._files))
+
+    def get(self, ino: int) -> DirtyFile | None:
+        """What there is of a file."""
+        return self._files.get(ino)
+
+    async def aclose(self) -> None:
+        """End what is under way; what is not saved is lost."""
+        for task in self._storing:
+            task.cancel()
+        if self._storing:
+            await asyncio.wait(self._storing)
+
+    # --- writing ------------------------------------------------------------------------------
+
+    async def write(self, ino: int, offset: int, data: memoryview, now_ns: int) -> None:
+        """Take bytes; they are read back from now on.  Raises: DeadlineExceeded: no room comes free."""
+        await self._wait_room()
+        file = self._files.setdefault(ino, DirtyFile())
+        file.mtime_ns = now_ns
+        at = 0
+        while at < len(data):
+            slot, within = divmod(offset + at, self._chunk_bytes)
+            size = min(len(data) - at, self._chunk_bytes - within)
+            self._take(file, slot, offset + at, data[at : at + size])
+            at += size
+
+    def _take(self, file: DirtyFile, slot: int, start: int, data: memoryview) -> None:
+        buffer, stop = file.filling.get(slot), start + len(data)
+        if buffer is not None:
+            there = file.pieces.within(start, stop)
+            if len(there) == 1 and there[0].buffer is buffer and there[0].stop - there[0].start == len(data):
+                assert buffer.data is not None
+                buffer.data[there[0].skip : there[0].skip + len(data)] = data
+                return
+            if buffer.size + len(data) > self._chunk_bytes:
+                self._begin(file, buffer)
+                buffer = None
+        if buffer is None:
+            buffer = file.filling[slot] = Buffer(slot)
+        file.pieces.put(Piece(start, stop, buffer, self._memory.append(buffer, data)))
+        self._bytes += len(data)
+        if buffer.size == self._chunk_bytes:
+            self._begin(file, buffer)
+
+    async def _wait_room(self) -> None:
+        if self._bytes < self._limit_bytes:
+            return
+        try:
+            async with asyncio.timeout(self._deadline_s):
+                while self._bytes >= self._limit_bytes:
+                    if len(self._storing) < _STORING_MAX:
+                        self._begin_oldest()
+                    await self._less.wait()
+        except TimeoutError as error:
+            raise DeadlineExceeded(node=b"", call="store", deadline_s=self._deadline_s) from error
+
+    def _begin_oldest(self) -> None:
+        for file in self._files.values():
+            for buffer in list(file.filling.values()):
+                self._begin(file, buffer)
+                return
+            for piece in file.pieces:
+                if piece.buffer.ref is None and (piece.buffer.storing is None or piece.buffer.storing.done()):
+                    self._begin(file, piece.buffer)  # what failed is tried again
+                    return
+
+    def cut(self, ino: int, start: int, stop: int) -> None:
+        """What was written in [start, stop) counts no more: the file was truncated, or has a hole there."""
+        file = self._files.get(ino)
+        if file is None:
+            return
+        file.pieces.cut(start, stop)
+        used = {id(piece.buffer) for piece in file.pieces}
+        for buffer in [one for one in file.filling.values() if id(one) not in used]:
+            del file.filling[buffer.slot]
+            self._stored(buffer)
+        if not file.pieces:
+            del self._files[ino]
+
+    def drop(self, ino: int) -> None:
+        """Nobody will ever read or save this file."""
+        file = self._files.pop(ino, None)
+        if file is None:
+            return
+        for buffer in {id(piece.buffer): piece.buffer for piece in file.pieces}.values():
+            if buffer.storing is None:
+                self._stored(buffer)
+
+    # --- storing ------------------------------------------------------------------------------
+
+    def _begin(self, file: DirtyFile, buffer: Buffer) -> None:
+        """Store a buffer in the background; nothing is added to it any more."""
+        if file.filling.get(buffer.slot) is buffer:
+            del file.filling[buffer.slot]
+        task = asyncio.create_task(self._put(buffer), name="store chunk")
+        buffer.storing = task
+        self._storing.add(task)
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._storing.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            _log.warning("a chunk could not be stored: %s", error)  # told to who saves the file
+        self._tell()
+
+    async def _put(self, buffer: Buffer) -> None:
+        async with self._gate:
+            buffer.ref = await self._store.put(buffer.view(0, buffer.size))
+        self._stored(buffer)
+
+    def _stored(self, buffer: Buffer) -> None:
+        self._bytes -= buffer.size
+        self._memory.give_back(buffer)
+        self._tell()
+
+    def _tell(self) -> None:
+        less, self._less = self._less, asyncio.Event()
+        less.set()
+
+    # --- saving -------------------------------------------------------------------------------
+
+    async def save(self, ino: int) -> list[Saved]:
+        """Store what there is of a file; call with its `saving` held, then name it in the log, then `saved`.
+
+        Returns: parts small enough for a `Write` each; what is written meanwhile is not in them.
+        Raises: NotHappy and all that storing raises; the bytes are kept, and the next save tries again.
+        """
+        file = self._files[ino]
+        pieces = tuple(file.pieces)
+        small = [piece for piece in pieces if file.filling.get(piece.buffer.slot) is piece.buffer]
+        if 0 < sum(piece.stop - piece.start for piece in small) <= INLINE_BYTES_MAX:
+            for piece in small:
+                file.filling.pop(piece.buffer.slot, None)
+        else:
+            self._pack(file, small)
+            small = []
+        inline = {id(piece.buffer) for piece in small}
+        buffers = {id(one.buffer): one.buffer for one in file.pieces if id(one.buffer) not in inline}
+        for buffer in buffers.values():
+            if buffer.ref is None and (buffer.storing is None or buffer.storing.done()):
+                self._begin(file, buffer)
+        under_way = [one.storing for one in buffers.values() if one.storing is not None and one.ref is None]
+        if under_way:
+            for result in await asyncio.gather(*under_way, return_exceptions=True):
+                if isinstance(result, BaseException):
+                    raise result
+        ready = [one for one in file.pieces if one.buffer.ref is not None or id(one.buffer) in inline]
+        return [_saved(ready[at : at + _EXTENTS_MAX]) for at in range(0, len(ready), _EXTENTS_MAX)]
+
+    def saved(self, ino: int, saved: Saved) -> None:
+        """A `Write` names these now."""
+        file = self._files.get(ino)
+        if file is None:
+            return
+        for piece in saved.pieces:
+            file.pieces.cut(piece.start, piece.stop)
+            if piece.buffer.data is not None:
+                self._stored(piece.buffer)
+        if not file.pieces:
+            del self._files[ino]
+
+    def _pack(self, file: DirtyFile, pieces: list[Piece]) -> None:
+        """Put pieces of several buffers together, so that a save of many small ones is few blobs."""
+        if len({id(piece.buffer) for piece in pieces}) < 2:
+            return
+        packed: Buffer | None = None
+        old = {id(piece.buffer): piece.buffer for piece in pieces}
+        for buffer in old.values():
+            del file.filling[buffer.slot]
+        for piece in pieces:
+            size = piece.stop - piece.start
+            if packed is None or packed.size + size > self._chunk_bytes:
+                packed = Buffer(-1)
+            at = self._memory.append(packed, piece.buffer.view(piece.skip, piece.skip + size))
+            self._bytes += size
+            file.pieces.put(Piece(piece.start, piece.stop, packed, at))
+        for buffer in old.values():
+            self._stored(buffer)
+
+
+def _saved(pieces: list[Piece]) -> Saved:
+    rows: dict[BlobRef, int] = {}
+    content: list[Extent] = []
+    for piece in pieces:
+        size, ref = piece.stop - piece.start, piece.buffer.ref
+        if ref is None:
+            data = bytes(piece.buffer.view(piece.skip, piece.skip + size))
+            content.append(Extent(piece.start, size, data))
+        else:
+            row = rows.setdefault(ref, len(rows))
+            content.append(Extent(piece.start, size, row, piece.skip))
+    return Saved(tuple(content), tuple(rows), tuple(pieces))

@@ -1,0 +1,234 @@
+"""The present of the file system: the newest state that is taken in, and every change since.
+
+Belongs to the loop.  `apply` changes what callers see and queues the change; the committer takes batches from
+the queue, one at a time, and says what became of them; `advance` takes in what the log has beyond, ours and
+others', and runs what is still queued on that, so that what another client made impossible fails alone.
+
+The state below is pinned to an entry: however far the view has got, nothing changes here between two awaits.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from typing import Final
+
+from muniment.core.fold import Fold, Why
+from muniment.core.tree_state import TreeReading
+from muniment.errors import MunimentError, OperationRejected
+from muniment.fs.changes import Change
+from muniment.fs.numbers import LOCAL_FIRST, Numbers
+from muniment.fs.reading import HereReading, Orphan, Times
+from muniment.fs.tree import HereTree
+from muniment.spec.blob import BlobRef
+from muniment.spec.limits import MIB
+from muniment.spec.manifest import ROWS_MAX
+from muniment.spec.operation import (
+    Link,
+    Make,
+    Operation,
+    RemoveXattr,
+    Rename,
+    SetAttributes,
+    SetXattr,
+    Truncate,
+    Write,
+)
+
+_BATCH_CHANGES: Final = 4096
+_BATCH_BYTES: Final = 4 * MIB
+_TOUCHED_MAX: Final = 50_000
+
+
+class Present:
+    """See the module.
+
+    Args:
+        state: of the volume after the entry `at`, in its numbers.
+        numbers: of this file system.
+        held: whether somebody knows an inode by its number here.
+        opened: the inodes that somebody has open.
+
+    Attributes:
+        tree: what callers see.
+        at: the entry up to which entries were taken in.
+        under_way: the batch that the committer has.
+    """
+
+    def __init__(
+        self,
+        state: TreeReading,
+        at: int,
+        numbers: Numbers,
+        held: Callable[[int], bool],
+        opened: Callable[[], Iterable[int]],
+    ) -> None:
+        self.at, self._numbers, self._held, self._opened = at, numbers, held, opened
+        self._orphans: dict[int, Orphan] = {}
+        self._times: dict[int, Times] = {}
+        self._queue: deque[Change] = deque()
+        self._count = 0
+        self._unknown: set[int] = set()  # numbers of our own that are given back as soon as the tree has none
+        self._ours: set[int] = set()  # entries beyond the state below the tree
+        self.under_way: tuple[Change, ...] = ()
+        self.tree = self._on(state)
+
+    def _on(self, state: TreeReading) -> HereTree:
+        return HereTree(HereReading(state, self._numbers, self._orphans, self._times), self._held)
+
+    @property
+    def newest(self) -> int:
+        """The number of the last change."""
+        return self._count
+
+    @property
+    def waiting(self) -> int:
+        """Changes that are in no entry yet."""
+        return len(self._queue) + len(self.under_way)
+
+    # --- changing -----------------------------------------------------------------------------
+
+    def apply(
+        self, operation: Operation, time_ns: int, blobs: Sequence[BlobRef] = (), *, made: int = 0
+    ) -> Change:
+        """Show a change to all callers from now on, and queue it for the log.
+
+        Args:
+            made: the number that a `Make` takes.
+        Raises: OperationRejected: nothing has changed.
+        """
+        local = self._is_nameless(operation)
+        if made:
+            self.tree.next_inode = made
+        Fold(self.tree, blobs, self.at + 1, time_ns).run(operation)
+        self._count += 1
+        change = Change(self._count, operation, tuple(blobs), time_ns, made, local)
+        self._queue.append(change)
+        return change
+
+    def _is_nameless(self, operation: Operation) -> bool:
+        """Whether it is about a file that only handles know, and no entry can tell of.
+
+        Raises: OperationRejected: it would bring one back, or is to be made in a folder that is gone.
+        """
+        match operation:
+            case SetAttributes(inode) | Write(inode) | Truncate(inode):
+                return self._is_gone(inode)
+            case SetXattr(inode) | RemoveXattr(inode):
+                return self._is_gone(inode)
+            case Make():
+                needed = [operation.parent]
+            case Link():
+                needed = [operation.inode, operation.parent]
+            case Rename():
+                needed = [operation.new_parent]
+            case _:
+                return False
+        if any(map(self._is_gone, needed)):
+            raise OperationRejected(why=Why.NOT_FOUND, operation=0, reason="it is removed already")
+        return False
+
+    def _is_gone(self, ino: int) -> bool:
+        row = self.tree.inode(ino)
+        return row is not None and row.links == 0
+
+    # --- for the committer --------------------------------------------------------------------
+
+    def take(self) -> tuple[Change, ...]:
+        """The next batch, which stays `under_way` until it is settled; as large as an entry may be."""
+        assert not self.under_way
+        size = blobs = 0
+        batch: list[Change] = []
+        while self._queue and len(batch) < _BATCH_CHANGES:
+            size += self._queue[0].size_bytes
+            blobs += len(self._queue[0].blobs)
+            if batch and (size > _BATCH_BYTES or blobs > ROWS_MAX):
+                break
+            batch.append(self._queue.popleft())
+        self.under_way = tuple(batch)
+        return self.under_way
+
+    def give_back(self) -> None:
+        """The batch could not be sent; it is the next one again."""
+        self._queue.extendleft(reversed(self.under_way))
+        self.under_way = ()
+
+    def settled(self, index: int | None) -> None:
+        """The batch is the entry `index`, as far as it was allowed; None: nothing of it was."""
+        self.under_way = ()
+        if index is not None:
+            self._ours.add(index)
+
+    def advance(
+        self, at: int, state: Callable[[int], TreeReading], *, anew: bool = False
+    ) -> list[tuple[Change, MunimentError]]:
+        """Take in what the log has up to the entry `at`; no batch is under way.
+
+        Args:
+            state: gives that after an entry.
+            anew: run all changes again, since some of those settled were not allowed.
+        Returns: queued changes that the new state does not allow; callers must no longer count on them.
+        Cost: O(queued changes), when others have changed anything or too much is kept.
+        """
+        assert not self.under_way
+        ours = all(index in self._ours for index in range(self.at + 1, at + 1))
+        if at == self.at and not anew and not self._ours:
+            return []
+        self.at = at
+        if ours and not anew and self._queue and self.tree.touched < _TOUCHED_MAX:
+            return []  # the tree shows it already
+        self._ours.clear()
+        return self._rebuild(state(at), ours=ours and not anew)
+
+    def _rebuild(self, state: TreeReading, *, ours: bool) -> list[tuple[Change, MunimentError]]:
+        old, fresh = self.tree, HereReading(state, self._numbers)
+        if ours:
+            for row in old.changed():
+                now = fresh.inode(row.inode)
+                if now is not None and row.links:
+                    self._times[row.inode] = Times(now.ctime_ns, row.mtime_ns, row.ctime_ns)
+        gone = {row.inode for row in old.changed() if row.links == 0} | self._orphans.keys()
+        gone.update(self._opened())  # another client may have removed them
+        waits = {change.made for change in self._queue}
+        self._orphans = {
+            ino: kept
+            for ino in gone
+            if ino not in waits and fresh.inode(ino) is None and self._held(ino)
+            if (kept := old.orphan(ino)) is not None
+        }
+        self.tree = self._on(state)
+        queue, self._queue = self._queue, deque()
+        failed: list[tuple[Change, MunimentError]] = []
+        for change in queue:
+            if change.local and self._orphans.keys() & change.inodes:
+                continue  # it is in the copy already
+            if change.made:
+                self.tree.next_inode = change.made
+            try:
+                Fold(self.tree, change.blobs, self.at + 1, change.time_ns).run(change.operation)
+            except OperationRejected as error:
+                failed.append((change, error))
+                if change.made and self._held(change.made) and (kept := old.orphan(change.made)):
+                    self._orphans[change.made] = kept  # its handles go on working
+            else:
+                self._queue.append(change)
+        for ino in [one for one in self._unknown if not self.tree.keeps(one)]:
+            self._unknown.discard(ino)
+            if not self._held(ino):
+                self._numbers.forget(ino)
+        return failed
+
+    def drop_all(self, state: TreeReading, at: int) -> list[Change]:
+        """Nothing more will get into the log: show the state as it is; returns what was queued."""
+        self.give_back()
+        dropped, self._queue, self.at = list(self._queue), deque(), at
+        self._ours.clear()
+        self._rebuild(state, ours=False)
+        return dropped
+
+    def forget(self, ino: int) -> None:
+        """Nobody knows the inode by this number any more."""
+        self._times.pop(ino, None)
+        self._orphans.pop(ino, None)
+        if ino >= LOCAL_FIRST:
+            self._unknown.add(ino)

@@ -1,0 +1,115 @@
+"""A state of the volume in the numbers of this file system, with what only open handles still know."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from muniment.core.tree_state import Inode, Name, StoredExtent, TreeReading
+from muniment.fs.numbers import Numbers
+from muniment.spec.operation import INODE_MAX
+
+
+@dataclass(frozen=True, slots=True)
+class Orphan:
+    """What has no name any more, as it was when it lost the last one, for those who have it open."""
+
+    row: Inode
+    extents: Sequence[StoredExtent]
+    xattrs: Mapping[bytes, bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class Times:
+    """What callers were shown of an inode before its change was ordered.
+
+    An entry gives all it changes its own time; who has seen another one a moment ago (tar, git, make)
+    would take that for another change.
+
+    Attributes:
+        there_ns: ctime in the volume, for which the others stand.
+    """
+
+    there_ns: int
+    mtime_ns: int
+    ctime_ns: int
+
+
+class HereReading:
+    """See `TreeReading`.
+
+    Args:
+        state: of the volume, in its numbers.
+        orphans: by their numbers here.
+        times: by numbers here.
+    """
+
+    def __init__(
+        self,
+        state: TreeReading,
+        numbers: Numbers,
+        orphans: Mapping[int, Orphan] | None = None,
+        times: Mapping[int, Times] | None = None,
+    ) -> None:
+        self._state, self._numbers = state, numbers
+        self._orphans = {} if orphans is None else orphans
+        self._times = {} if times is None else times
+
+    @property
+    def next_inode(self) -> int:
+        """Behind all numbers: what is made says itself which one it takes."""
+        return INODE_MAX
+
+    def inode(self, ino: int) -> Inode | None:
+        orphan = self._orphans.get(ino)
+        if orphan is not None:
+            return orphan.row
+        volume = self._numbers.in_volume(ino)
+        row = self._state.inode(volume) if volume else None
+        return None if row is None else self._here(row)
+
+    def _here(self, row: Inode) -> Inode:
+        numbers = self._numbers
+        ino, parent = numbers.here(row.inode), numbers.here(row.parent)
+        if ino != row.inode or parent != row.parent:
+            row = row._replace(inode=ino, parent=parent)
+        times = self._times.get(ino)
+        if times is not None and times.there_ns == row.ctime_ns:
+            row = row._replace(mtime_ns=times.mtime_ns, ctime_ns=times.ctime_ns)
+        return row
+
+    def child(self, parent: int, name: bytes) -> Name | None:
+        volume = self._numbers.in_volume(parent)
+        found = self._state.child(volume, name) if volume else None
+        return None if found is None else found._replace(parent=parent, inode=self._numbers.here(found.inode))
+
+    def children(self, parent: int, after: bytes, limit: int) -> Sequence[Name]:
+        volume = self._numbers.in_volume(parent)
+        if not volume:
+            return []
+        here = self._numbers.here
+        found = self._state.children(volume, after, limit)
+        return [Name(parent, one.name, here(one.inode), one.kind) for one in found]
+
+    def listing(self, parent: int, after: bytes, limit: int) -> Sequence[tuple[bytes, Inode]]:
+        volume = self._numbers.in_volume(parent)
+        if not volume:
+            return []
+        return [(name, self._here(row)) for name, row in self._state.listing(volume, after, limit)]
+
+    def extents(self, ino: int, start: int, stop: int) -> Sequence[StoredExtent]:
+        orphan = self._orphans.get(ino)
+        if orphan is not None:
+            return [one for one in orphan.extents if one.offset < stop and one.stop > start]
+        volume = self._numbers.in_volume(ino)
+        return self._state.extents(volume, start, stop) if volume else ()
+
+    def xattrs(self, ino: int) -> Mapping[bytes, bytes]:
+        orphan = self._orphans.get(ino)
+        if orphan is not None:
+            return orphan.xattrs
+        volume = self._numbers.in_volume(ino)
+        return self._state.xattrs(volume) if volume else {}
+
+    def has_snapshot(self, name: bytes) -> bool:
+        return self._state.has_snapshot(name)

@@ -1,0 +1,103 @@
+"""Bringing written bytes into the log: when somebody asks for it, and after a while when nobody does."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+from muniment.errors import MunimentError
+from muniment.fs.committer import Committer
+from muniment.fs.dirty import Dirty
+from muniment.fs.present import Present
+from muniment.ports import Clock
+from muniment.spec.operation import SetAttributes, Write
+
+_log = logging.getLogger(__name__)
+
+
+class Saving:
+    """Owns the task that saves what lies about, and those of files that were closed.
+
+    Args:
+        present: where the `Write` goes.
+        dirty: what is to be saved.
+        committer: told of it.
+        clock: of this machine.
+        after_s: what was written is saved after so long.
+    """
+
+    def __init__(
+        self, present: Present, dirty: Dirty, committer: Committer, clock: Clock, after_s: float
+    ) -> None:
+        self._present, self._dirty, self._committer = present, dirty, committer
+        self._clock, self._after_s = clock, after_s
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._regular: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        """Begin to look for what lies about."""
+        self._regular = asyncio.create_task(self._look(), name="write back")
+
+    async def aclose(self) -> None:
+        """End the tasks; what is not saved stays where it is."""
+        tasks = self._tasks | ({self._regular} if self._regular is not None else set())
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks)
+
+    async def save(self, ino: int) -> None:
+        """Store what was written to a file, and let the log have it; the caller waits for the entry himself.
+
+        A file without a name is not saved: nobody will read it later.
+        Raises: what kept it from being stored; the bytes are kept.
+        """
+        while (file := self._dirty.get(ino)) is not None:
+            async with file.saving:
+                if self._dirty.get(ino) is not file:
+                    continue
+                row = self._present.tree.inode(ino)
+                if row is None or row.links == 0:
+                    return
+                await self._committer.admit()
+                for saved in await self._dirty.save(ino):
+                    row = self._present.tree.inode(ino)
+                    if row is None:
+                        return
+                    now_ns = int(self._clock.now_s() * 1e9)
+                    mtime_ns = row.mtime_ns if file.mtime_ns is None else file.mtime_ns
+                    self._present.apply(Write(ino, None, saved.content), now_ns, saved.blobs)
+                    self._present.apply(SetAttributes(ino, mtime_ns=mtime_ns), now_ns)
+                    self._committer.queued()
+                    self._dirty.saved(ino, saved)
+                return
+
+    async def save_all(self) -> None:
+        """Save every file.  Raises: what kept the first from being stored, after all were tried."""
+        results = await asyncio.gather(*map(self.save, self._dirty), return_exceptions=True)
+        for result in results:
+            if isinstance(result, BaseException):
+                raise result
+
+    def soon(self, ino: int) -> None:
+        """Save a file in the background."""
+        if self._dirty.get(ino) is None or (self._regular is None):
+            return
+        task = asyncio.create_task(self._quietly(ino), name="save file")
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _look(self) -> None:
+        while True:
+            await asyncio.sleep(self._after_s)
+            before_ns = int((self._clock.now_s() - self._after_s) * 1e9)
+            for ino in self._dirty:
+                file = self._dirty.get(ino)
+                if file is not None and (file.mtime_ns or 0) < before_ns:
+                    await self._quietly(ino)
+
+    async def _quietly(self, ino: int) -> None:
+        try:
+            await self.save(ino)
+        except MunimentError as error:
+            _log.warning("a file cannot be saved at present: %s", error)  # tried again; fsync is told

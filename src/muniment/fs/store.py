@@ -1,0 +1,152 @@
+"""What the file system stands on: one volume and the grid that has its content.
+
+The only file of `fs/` that calls the engine.  Blobs are stored under the present epoch's secret by one
+`EpochWriter` that lives as long as this; content under passed keys is stored again when it is committed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from muniment.core.history import Difference
+from muniment.core.tree_state import TreeReading
+from muniment.engine.epoch_writer import EpochWriter
+from muniment.engine.grid import Grid
+from muniment.engine.policy import Policy
+from muniment.engine.pruning import past_reading
+from muniment.engine.results import DownloadTally, UploadTally
+from muniment.engine.volume import Volume
+from muniment.errors import MunimentError
+from muniment.fs.changes import Change, NothingLeft, Planned, plan
+from muniment.fs.numbers import Numbers
+from muniment.spec.blob import BlobRef
+from muniment.spec.transaction import Transaction
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of a batch.
+
+    Attributes:
+        index: of its entry; None: nothing of it was allowed.
+        failed: changes that were not.
+    """
+
+    index: int | None
+    failed: tuple[tuple[Change, MunimentError], ...]
+
+
+class Store:
+    """See the module.
+
+    Args:
+        volume: in step with its log.
+        grid: started.
+        numbers: of the file system; made here are known in it when an entry is ordered.
+    """
+
+    def __init__(self, volume: Volume, grid: Grid, numbers: Numbers) -> None:
+        self._volume, self._grid, self._numbers = volume, grid, numbers
+        self._writer: EpochWriter | None = None
+        self._beginning = asyncio.Lock()
+        self._own: set[int] = set()  # entries that were committed here
+
+    # --- states -------------------------------------------------------------------------------
+
+    @property
+    def newest(self) -> int:
+        """The last entry that is folded here."""
+        return self._volume.view.size - 1
+
+    def state(self, at: int) -> TreeReading:
+        """The tree after an entry."""
+        return self._volume.view.reading(at)
+
+    def past(self, at: int) -> TreeReading:
+        """The same for one of long ago, of which content may be gone.  Raises: HistoryMissing."""
+        return past_reading(self._volume, at)
+
+    def is_own(self, start: int, stop: int) -> bool:
+        """Whether all these entries were committed here."""
+        return all(index in self._own for index in range(start, stop))
+
+    def difference(self, before: int, after: int) -> Difference:
+        """What others have changed between two entries."""
+        return self._volume.view.changed_between(before, after)
+
+    async def follow(self) -> None:
+        """Take in what others have committed; one cheap question if there is nothing."""
+        if await self._volume.is_behind():
+            await self._volume.sync()
+
+    async def wait_change(self, wait_s: float) -> bool:
+        """As `Volume.wait_change`."""
+        return await self._volume.wait_change(wait_s)
+
+    def now_ns(self) -> int:
+        """By this member's clock."""
+        return self._volume.now_ns()
+
+    # --- content ------------------------------------------------------------------------------
+
+    @property
+    def policy(self) -> Policy | None:
+        """How content is stored; None before the first was."""
+        return None if self._writer is None else self._writer.policy
+
+    @property
+    def chunk_bytes(self) -> int:
+        """Of the volume's policy."""
+        return self._volume.membership.policy.chunk_bytes
+
+    async def put(self, plain: memoryview) -> BlobRef:
+        """Store a chunk; durable on `happy` nodes on return.  Raises: NotHappy; NotMember, NotCapable."""
+        return await (await self._begun()).store(plain, len(plain))
+
+    async def get(self, ref: BlobRef) -> bytes:
+        """A chunk's plaintext.  Raises: TooFewShares, BlobCorrupt."""
+        return await self._grid.read_blob(ref, DownloadTally())
+
+    async def room_bytes(self) -> tuple[int, int]:
+        """As `Grid.room_bytes`."""
+        return await self._grid.room_bytes(self.policy)
+
+    async def _begun(self) -> EpochWriter:
+        async with self._beginning:
+            if self._writer is None:
+                self._writer = await EpochWriter.begin(self._volume, self._grid, UploadTally())
+        return self._writer
+
+    # --- changing -----------------------------------------------------------------------------
+
+    async def commit(self, changes: Sequence[Change], at: int) -> Outcome:
+        """Make one entry of changes; durable in the log and folded here on return.
+
+        Args:
+            at: the entry on whose state they were made.
+        Raises: as `EpochWriter.commit`.  Cancelled, the entry may or may not be there.
+        """
+        writer = await self._begun()
+        refs = tuple(dict.fromkeys(ref for change in changes for ref in change.blobs if not change.local))
+        planned = Planned()
+
+        def make(state: TreeReading, named: tuple[BlobRef, ...]) -> Transaction:
+            nonlocal planned
+            view, again = self._volume.view, dict(zip(refs, named, strict=True))
+            others = not self.is_own(at + 1, view.size)
+            transaction, planned = plan(changes, state, self._numbers, again, view.size, check=others)
+            return transaction
+
+        try:
+            done = await writer.commit(refs, make)
+        except NothingLeft as nothing:
+            writer.forget(refs)
+            return Outcome(None, tuple(nothing.planned.failed))
+        writer.forget(refs)
+        first = self._volume.view.reading(done.index - 1).next_inode
+        for count, here in enumerate(planned.made):
+            self._numbers.settle(here, first + count)
+        self._own = {index for index in self._own if index > at} | {done.index}
+        return Outcome(done.index, tuple(planned.failed))

@@ -1,0 +1,71 @@
+"""Keeping up with what others commit: a task that hears of it, and a question before a file is opened."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import Final
+
+from muniment.errors import MunimentError
+from muniment.fs.committer import Committer
+from muniment.fs.store import Store
+from muniment.ports import Clock
+
+_WAIT_S: Final = 30.0
+_PAUSE_S: Final = 1.0
+_OFFLINE_S: Final = 5.0
+"""So long the log service is not asked again after it could not be reached: what is known here is shown."""
+
+_log = logging.getLogger(__name__)
+
+
+class Watching:
+    """Owns the task that follows the log.
+
+    Args:
+        store: follows.
+        committer: takes in what came.
+        clock: of this machine.
+    """
+
+    def __init__(self, store: Store, committer: Committer, clock: Clock) -> None:
+        self._store, self._committer, self._clock = store, committer, clock
+        self._ask_after_s = float("-inf")
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        """Begin to follow."""
+        self._task = asyncio.create_task(self._follow(), name="follow log")
+
+    async def aclose(self) -> None:
+        """End the task."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.wait({self._task})
+
+    async def freshen(self) -> None:
+        """Let callers see what was in the log when this was called; one small request if that is nothing new.
+
+        If the log service cannot be reached, callers see what is known here.
+        """
+        if self._clock.monotonic_s() < self._ask_after_s:
+            return
+        try:
+            await self._store.follow()
+        except MunimentError as error:
+            _log.warning("what others have changed is not known: %s", error)
+            self._ask_after_s = self._clock.monotonic_s() + _OFFLINE_S
+            return
+        await self._committer.caught_up(self._store.newest)
+
+    async def _follow(self) -> None:
+        while True:
+            begun_s = self._clock.monotonic_s()
+            try:
+                if await self._store.wait_change(_WAIT_S):
+                    self._committer.look()
+            except MunimentError as error:
+                _log.warning("the log cannot be followed at present: %s", error)
+                await asyncio.sleep(_OFFLINE_S)
+            if self._clock.monotonic_s() - begun_s < _PAUSE_S / 10:
+                await asyncio.sleep(_PAUSE_S)  # a log on this machine answers at once
