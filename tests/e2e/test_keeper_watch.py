@@ -1,10 +1,11 @@
-"""A keeper in this process, over real nodes and an introducer: it hears that a node drains."""
+"""A keeper in this process, over real nodes and an introducer: a node that drains is empty at once."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import random
+import subprocess
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 
@@ -28,7 +29,7 @@ def good(done: Done) -> str:
     return done.text
 
 
-def test_what_a_keeper_has_on_a_node_is_moved_as_soon_as_it_drains(tmp_path: Path) -> None:
+def test_a_node_that_drains_may_leave_when_the_keeper_and_the_member_have_come_by(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(random.Random(1).randbytes(3_000_000))
     with contextlib.ExitStack() as stack:
         introducer = stack.enter_context(running_introducer(tmp_path / "i"))
@@ -54,7 +55,7 @@ def test_what_a_keeper_has_on_a_node_is_moved_as_soon_as_it_drains(tmp_path: Pat
             with Plain(nodes[folder].address) as client:
                 return status(client).leased_count
 
-        async def main() -> None:
+        async def main() -> subprocess.Popen[bytes]:
             scanned, stop = asyncio.Event(), asyncio.Event()
 
             def tell(post: Post) -> None:
@@ -80,10 +81,14 @@ def test_what_a_keeper_has_on_a_node_is_moved_as_soon_as_it_drains(tmp_path: Pat
                     # The next scan of its own accord is a day away.  The upload's own leases stay.
                     half = counts[leaving] // 2
                     await asyncio.to_thread(eventually, lambda: leased(leaving) <= half, PATIENCE_S)
+                    return draining
             finally:
                 stop.set()
                 await keeping
 
-        asyncio.run(main())
+        draining = asyncio.run(main())
+        (tmp_path / "note").write_bytes(b"hello")
+        good(user.muni("put", "note", "books:/note"))  # and what the keeper has reported is left to it
+        assert draining.wait(PATIENCE_S) == 0
         good(user.muni("get", "books:/file", "back"))
         assert (tmp_path / "back").read_bytes() == (tmp_path / "file").read_bytes()

@@ -6,6 +6,7 @@ volume.json                name, log service and its key, with a checksum over a
 secret                     a capability's text, mode 0600; missing where the identity is the member
 log.sqlite                 replica of the log: as precious as the log service's own copy
 view.sqlite                what the log folds to; may be deleted
+handed-over                up to which entry keepers have what this home stored; may be deleted
 logs/, log.key               logs that this machine itself orders, and the key that signs them
 """
 
@@ -52,6 +53,7 @@ LOCAL_LOGS_FOLDER: Final = "logs"
 """Of the log service on this machine."""
 
 _REFUSED_FILE: Final = "refused"
+_HANDED_OVER_FILE: Final = "handed-over"
 _PREFIX_CHARS_MIN: Final = 6
 _CHECK_BYTES: Final = 8
 _NOT_IN_NAMES: Final = frozenset(":/")
@@ -327,6 +329,19 @@ def refused(known: KnownVolume) -> str:
         return ""
     except (OSError, UnicodeDecodeError) as error:
         raise StoreFailed(where=str(path), reason=str(error)) from error
+
+
+def handed_over(known: KnownVolume) -> int:
+    """Up to which entry this home has left to keepers what it stored; 0 if that is not known."""
+    try:
+        return int((known.folder / _HANDED_OVER_FILE).read_text(encoding="ascii"))
+    except (OSError, ValueError):  # it is begun again
+        return 0
+
+
+def keep_handed_over(known: KnownVolume, size: int) -> None:
+    """Remember it.  Raises: DiskFull, StoreFailed."""
+    write_whole(known.folder / _HANDED_OVER_FILE, f"{size}\n".encode())
 
 
 def damaged_settings(home: Path, text: str) -> tuple[VolumeId, ConfigInvalid] | None:

@@ -12,11 +12,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import os
 import shutil
 from collections.abc import AsyncIterator
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from muniment.crypto.entries import volume_id
 from muniment.crypto.identity import Identity
@@ -27,7 +29,7 @@ from muniment.engine.opened import LOCAL, Holding, KnownVolume, OpenVolume
 from muniment.engine.rehost import rehost
 from muniment.engine.volume import Volume
 from muniment.engine.volume_tree import children, find
-from muniment.errors import IntegrityError, InvalidRequest, PeerError, UnavailableError
+from muniment.errors import IntegrityError, InvalidRequest, MunimentError, PeerError, UnavailableError
 from muniment.ids import VolumeId, id_text
 from muniment.logs.sqlite import SqliteLog
 from muniment.net.log_client import HttpLogService
@@ -44,7 +46,9 @@ from muniment.node.volume_home import (
     Passphrase,
     check_name,
     find_volume,
+    handed_over,
     holding,
+    keep_handed_over,
     keep_volume,
     move_kept,
     secret_of,
@@ -61,7 +65,14 @@ from muniment.spec.volume_cap import VolumeCap, parse_volume_cap
 from muniment.views.sqlite import SqliteView
 
 if TYPE_CHECKING:
+    from muniment.engine.grid import Grid
     from muniment.engine.volume_files import VolumeFiles
+
+
+_HAND_OVER_S: Final = 20.0
+"""A command takes so much longer at most for what is only tidy."""
+
+_log = logging.getLogger(__name__)
 
 
 async def create_volume(
@@ -264,6 +275,24 @@ async def open_files(
 
     async with open_volume(home, name, passphrase, roster) as opened, compose.open_grid(home, roster) as grid:
         yield opened, VolumeFiles(opened.volume, grid)
+        await _hand_over(opened, grid)
+
+
+async def _hand_over(opened: OpenVolume, grid: Grid) -> None:
+    """Leave to keepers what this home stored and they have leased; what fails is for the next time."""
+    from muniment.engine.keeping.handover import hand_over
+
+    if not isinstance(opened.held, MemberSecret):
+        return
+    known, member = opened.known, opened.held.member
+    try:
+        async with asyncio.timeout(_HAND_OVER_S):
+            done = partial(keep_handed_over, known)
+            shares = await hand_over(opened.volume, grid, member, handed_over(known), done)
+    except (MunimentError, TimeoutError) as error:
+        _log.info("not all that keepers have was handed over to them: %s", error)
+    else:
+        _log.info("%d leases were handed over to keepers", shares)
 
 
 @contextlib.asynccontextmanager

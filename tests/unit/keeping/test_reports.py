@@ -28,7 +28,7 @@ from muniment.spec.cap import BlobFile
 from muniment.spec.operation import ROOT, Extent, Kind, Make
 from muniment.spec.statement import KeepingRecord
 from muniment.spec.transaction import Transaction
-from muniment.testing.fake_grid import FakeGrid
+from muniment.testing.fake_grid import FakeGrid, FakeRoster
 from muniment.testing.virtual_time import StepClock
 from muniment.views.memory import MemoryView
 
@@ -43,6 +43,7 @@ class Kept:
     volumes: World
     anna: Volume
     grid: FakeGrid
+    roster: FakeRoster
     client: Grid
     keeper: Keeper
     worker: Worker
@@ -81,9 +82,10 @@ class Kept:
 async def kept(role: Role | None = Role.AUDITOR, *, every_s: float = HOUR_S) -> AsyncIterator[Kept]:
     clock = StepClock()
     grid = FakeGrid(6, clock=clock)
+    roster = grid.roster()
     async with (
-        grid.client(PLAIN) as client,
-        grid.client(PLAIN, account=b"keeper") as keeping,
+        grid.client(PLAIN, roster=roster) as client,
+        grid.client(PLAIN, account=b"keeper", roster=roster) as keeping,
         world(POLICY, clock) as volumes,
     ):
         anna = await volumes.member("anna")
@@ -99,7 +101,7 @@ async def kept(role: Role | None = Role.AUDITOR, *, every_s: float = HOUR_S) -> 
             keeper, book, volume, secret, volumes.log, clock, os.urandom, lambda: 7, every_s=every_s
         )
         reporter.register(worker)
-        yield Kept(volumes, anna, grid, client, keeper, worker, reporter, follower, clock)
+        yield Kept(volumes, anna, grid, roster, client, keeper, worker, reporter, follower, clock)
 
 
 def record_of(report: KeptReport) -> KeepingRecord:

@@ -190,7 +190,7 @@ class Reporter:
         held = self._volume.membership.members.get(self._secret.member)
         if held is None or not held.role.verifies:
             return None
-        lost, leases_until_s, blobs = await asyncio.to_thread(self._look)
+        size, lost, leases_until_s, blobs = await asyncio.to_thread(self._look)
         ordinary, urgent = await self._volume.run(self._last)
         news = not set(lost) <= set(await self._volume.run(self._lost_told))
         now_ns = max(self._volume.now_ns(), self._volume.membership.time_ns)
@@ -200,7 +200,7 @@ class Reporter:
             act = Report(urgent=True)
         else:
             return None
-        record, counts = self._record(lost, leases_until_s, blobs)
+        record, counts = self._record(size, lost, leases_until_s, blobs)
         index = await self._write(act, encode_record(record))
         if index is not None:
             self._told, self._told_s = counts, record.until_s
@@ -223,8 +223,11 @@ class Reporter:
                 found += report.record.lost
         return found
 
-    def _look(self) -> tuple[tuple[BlobId, ...], int, int]:
-        """In a thread: lost blobs, until when k shares of all others are leased, and how many there are."""
+    def _look(self) -> tuple[int, tuple[BlobId, ...], int, int]:
+        """In a thread: the size in the book, lost blobs, until when k shares of all others are leased, and
+        how many there are.
+        """
+        size = self._book.size  # before the rest: what is said up to it must be true of it
         after, lost, ends, blobs = None, list[BlobId](), list[float](), 0
         while names := self._book.kept(after, _PAGE):
             for name, seen in zip(names, self._book.sightings([name.blob for name in names]), strict=True):
@@ -237,10 +240,10 @@ class Reporter:
                     ends.append(sorted(until.values())[-name.shape.k])
             blobs += len(names)
             after = names[-1].blob
-        return tuple(lost[:LOST_MAX]), int(min(ends, default=0.0)), blobs
+        return size, tuple(lost[:LOST_MAX]), int(min(ends, default=0.0)), blobs
 
     def _record(
-        self, lost: tuple[BlobId, ...], leases_until_s: int, blobs: int
+        self, size: int, lost: tuple[BlobId, ...], leases_until_s: int, blobs: int
     ) -> tuple[KeepingRecord, tuple[int, ...]]:
         tally, done = self._keeper.tally, self._keeper.repaired
         counts = (
@@ -258,7 +261,7 @@ class Reporter:
             lost=lost,
             since_s=self._told_s,
             until_s=int(self._clock.now_s()),
-            log_size=self._book.size,
+            log_size=size,
             blobs=blobs,
             whole=seen[Condition.WHOLE],
             due=seen[Condition.DUE],

@@ -17,6 +17,7 @@ from typing import Final
 from muniment.core.keeping.tiles import HeldTile, open_head, open_tile, seal_tile
 from muniment.core.placement import Slot
 from muniment.engine.grid import Grid
+from muniment.engine.keeping.giving_up import give_up
 from muniment.engine.lane import Lane
 from muniment.engine.policy import Policy
 from muniment.engine.results import DownloadTally
@@ -32,7 +33,7 @@ from muniment.merkle.share_tree import check_proof
 from muniment.ports import Entropy, ShareProof
 from muniment.spec.archive import BODY_AT, SEALED_TILE_BYTES_MAX, Tile, TileRange
 from muniment.spec.blob import BlobName
-from muniment.spec.limits import BATCH_SHARES_MAX, HAVE_BLOBS_MAX, LIST_SHARES_MAX
+from muniment.spec.limits import BATCH_SHARES_MAX, LIST_SHARES_MAX
 
 ROWS_MAX: Final = 1 << 16
 """Shares of an account that a node may list: tiles of 256 GiB of log.  Whatever is behind is not seen."""
@@ -279,28 +280,10 @@ class TileShelf:
 
         A node that does not hear it keeps them until the next look finds them.
         """
-        done = 0
-
-        async def ask(lane: Lane, keys: Sequence[ShareKey]) -> None:
-            nonlocal done
-            trashed = await lane.connection.trash(keys)
-            done += sum(trashed)
-
-        by_node: dict[NodeId, list[ShareKey]] = {}
-        for lane in self._grid.lanes():
-            keys: list[ShareKey] = []
-            try:
-                for at in range(0, len(blobs), HAVE_BLOBS_MAX):
-                    part = blobs[at : at + HAVE_BLOBS_MAX]
-                    held = await lane.connection.have(part)
-                    keys += [ShareKey(blob, number) for blob in part for number in sorted(held.get(blob, ()))]
-            except MunimentError as error:
-                _log.info("node %s keeps old tiles of the archive: %s", _short(lane.node), error)
-            by_node[lane.node] = keys
-        await self._everywhere(by_node, ask)
+        given = await give_up(self._grid.lanes(), blobs)
         for blob in blobs:
             self._known.pop(blob, None)
-        return done
+        return given.shares
 
     async def _everywhere(
         self,
