@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from muniment.durable_file import flush
 from muniment.errors import DiskFull, MunimentError, StoreFailed, UnknownVersion
 
 _BUSY_S: Final = 60
@@ -192,7 +193,7 @@ class SqliteFile:
         except BaseException:
             self._roll_back()
             raise
-        _flush_folder(self._path.parent)
+        flush(self._path.parent)
 
     def _version(self) -> int:
         """Of its tables; 0: there are none.
@@ -241,11 +242,3 @@ def make_private(path: Path) -> None:
     # An existing one is never opened here: closing it would drop the locks of another one of this process.
     with contextlib.suppress(FileExistsError):
         os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o600))
-
-
-def _flush_folder(folder: Path) -> None:
-    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final, Protocol
 
+from muniment.durable_file import flush
 from muniment.errors import DiskFull, FileFailed, InvalidRequest, LocalError
 
 _FLUSH_BYTES: Final = 16 << 20
@@ -124,7 +125,7 @@ class PathTarget:
             self._fd = -1
             self._temp.replace(self._real)
             self._temp = None
-            sync_folder(self._real.parent)
+            flush(self._real.parent)
         except OSError as error:
             raise local_error(self._path, error) from error
 
@@ -195,15 +196,6 @@ def _open_new(folder: Path) -> tuple[int, Path]:
         with contextlib.suppress(FileExistsError):
             return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666), path
     raise AssertionError
-
-
-def sync_folder(folder: Path) -> None:
-    """Make a rename in a folder durable."""
-    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
 
 
 def local_error(path: Path, error: OSError) -> LocalError:

@@ -19,9 +19,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from muniment.durable_file import flush
 from muniment.engine.file_facts import LeftOut, Settler
 from muniment.engine.results import Skipped
-from muniment.engine.target import local_error, sync_folder
+from muniment.engine.target import local_error
 from muniment.engine.tree_item import TreeItem
 from muniment.errors import InvalidRequest
 from muniment.spec.operation import Kind
@@ -178,7 +179,7 @@ class TreeWriter:
             old = _move_aside(self._folder)
             self._new.rename(self._folder)
             self._new = None
-            sync_folder(self._folder.parent)
+            flush(self._folder.parent)
         except OSError as error:
             raise local_error(self._folder, error) from error
         if old is not None:

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Final
 from zlib import crc32
 
+from muniment.durable_file import flush
 from muniment.errors import DiskFull, MunimentError, StoreFailed
 from muniment.spec.checkpoint import NOTE_BYTES_MAX
 
@@ -109,8 +110,8 @@ class FolderCheckpoints:
             if self._fd >= 0:
                 os.fsync(self._fd)
                 # The file and the folder may be new, or left by a process that was killed before this.
-                _flush_names(self._folder)
-                _flush_names(self._folder.parent)
+                flush(self._folder)
+                flush(self._folder.parent)
         except OSError as error:
             raise self._translated(error) from error
 
@@ -174,15 +175,6 @@ class FolderCheckpoints:
 
     def _translated(self, error: OSError) -> MunimentError:
         return StoreFailed(where=str(self._folder), reason=f"a checkpoint cannot be kept: {error}")
-
-
-def _flush_names(folder: Path) -> None:
-    """What is in a folder is found under its name after a power cut."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _framed(size: int, note: bytes) -> bytes:

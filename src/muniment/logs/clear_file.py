@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import errno
 import os
 from pathlib import Path
 
-from muniment.errors import DiskFull, StoreFailed
+from muniment.durable_file import write_whole
 from muniment.spec.clear_part import CLEAR_BYTES_MAX
 
 
@@ -29,24 +28,7 @@ class FileClear:
             return b""
 
     def keep(self, part: bytes) -> None:
-        new = self._path.with_name(self._path.name + ".new")
-        try:
-            new.unlink(missing_ok=True)
-            descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-            with os.fdopen(descriptor, "wb") as file:
-                file.write(part)
-                file.flush()
-                os.fsync(descriptor)
-            new.replace(self._path)
-            folder = os.open(self._path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-            try:
-                os.fsync(folder)
-            finally:
-                os.close(folder)
-        except OSError as error:
-            if error.errno in (errno.ENOSPC, errno.EDQUOT):
-                raise DiskFull(where=str(self._path)) from error
-            raise StoreFailed(where=str(self._path), reason=error.strerror or str(error)) from error
+        write_whole(self._path, part, mode=0o600)
 
 
 class MemoryClear:

@@ -7,13 +7,13 @@ membership acts; nothing in it is secret from members, and it is for the owner o
 
 from __future__ import annotations
 
-import os
 import sqlite3
 import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
+from muniment.durable_file import flush
 from muniment.errors import InternalError, StoreFailed
 from muniment.ids import EntryHash
 from muniment.merkle.log_tree import Subtree
@@ -180,9 +180,9 @@ class SqliteLog:
                         reader.backup(copy)
                 finally:
                     copy.close()
-                _flush(part)
+                flush(part)
                 part.replace(target)
-                _flush(target.parent)
+                flush(target.parent)
         finally:
             part.unlink(missing_ok=True)
 
@@ -207,11 +207,3 @@ def _range(file: SqliteFile) -> tuple[int, int]:
         first, last = sqlite.execute("SELECT min(idx), max(idx) FROM entries").fetchone()
         later = sqlite.execute("PRAGMA user_version").fetchone()[0] == _BEGUN_LATER
     return (0, 0) if last is None else (int(first) if later else 0, int(last) + 1)
-
-
-def _flush(path: Path) -> None:
-    fd = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)

@@ -30,6 +30,7 @@ import uvloop
 from muniment.crypto.hashing import derive
 from muniment.crypto.identity import Identity
 from muniment.crypto.records import record_text
+from muniment.durable_file import failed
 from muniment.errors import ConfigInvalid
 from muniment.ids import NodeId, id_from_text
 from muniment.net.introducer_client import HttpIntroducer
@@ -51,7 +52,7 @@ from muniment.node.config import (
     load_node_config,
 )
 from muniment.node.draining import follow, is_draining
-from muniment.node.folder import FolderLock, failed, read_identity
+from muniment.node.folder import FolderLock, read_identity
 from muniment.node.gate import Gate
 from muniment.node.home import account_identity, chosen_roster, default_home, known_nodes_file
 from muniment.node.housekeeping import Housekeeping

@@ -15,9 +15,10 @@ from typing import Annotated, Final, Literal, TypeVar
 import msgspec
 import tomli_w
 
+from muniment.durable_file import failed, flush, write_whole
 from muniment.errors import ConfigInvalid, MunimentError
 from muniment.ids import ID_BYTES, AccountId, NodeId, id_from_text
-from muniment.node.folder import FolderLock, failed, flush_folder, make_identity, write_whole
+from muniment.node.folder import FolderLock, make_identity
 from muniment.spec.address import PeerAddress, PeerKind, parse_address
 from muniment.spec.record import ADDRESS_CHARS_MAX, ADDRESSES_MAX, ZONE_CHARS_MAX
 from muniment.spec.wire import IdText
@@ -273,7 +274,7 @@ def init_folder(folder: Path, config: _Config, entropy: Callable[[int], bytes]) 
             raise ConfigInvalid(where=str(folder), reason="the folder is not empty")
         identity = make_identity(folder / KEY_FILE, entropy)
         write_whole(folder / name, _encode(config))
-        flush_folder(folder.parent)
+        flush(folder.parent)
     except OSError as error:
         raise failed(folder, error) from error
     finally:

@@ -12,9 +12,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
+from muniment.durable_file import failed, flush, write_whole
 from muniment.errors import ConfigInvalid, FolderBusy
 from muniment.node.config import load_node_config
-from muniment.node.folder import FolderLock, failed, flush_folder, write_whole
+from muniment.node.folder import FolderLock
 
 DRAINING_FILE: Final = "draining"
 _LOOK_S: Final = 1.0
@@ -42,7 +43,7 @@ def set_draining(folder: Path, *, draining: bool) -> None:
         return
     try:
         file.unlink(missing_ok=True)
-        flush_folder(folder)
+        flush(folder)
     except OSError as error:
         raise failed(file, error) from error
 

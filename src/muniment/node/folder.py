@@ -1,4 +1,4 @@
-"""Files of a process that keeps a folder: its lock, its key, and writes that are whole or not there.
+"""Files of a process that keeps a folder: its lock and its key.
 
 A node, an introducer and a client's home each have one.  The lock is the folder itself (`flock`), so it ends
 with the process, however that ends, and leaves nothing behind.
@@ -7,7 +7,6 @@ with the process, however that ends, and leaves nothing behind.
 from __future__ import annotations
 
 import asyncio
-import errno
 import fcntl
 import os
 import threading
@@ -15,7 +14,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from muniment.crypto.identity import Identity
-from muniment.errors import ConfigInvalid, DiskFull, FolderBusy, InvalidRequest, StoreFailed
+from muniment.durable_file import failed, write_whole
+from muniment.errors import ConfigInvalid, FolderBusy, InvalidRequest
 from muniment.ids import id_from_text, id_text
 
 
@@ -73,34 +73,6 @@ async def wait_lock(folder: Path) -> FolderLock:
         raise
 
 
-def write_whole(path: Path, content: bytes, *, mode: int = 0o644) -> None:
-    """Replace a file durably: after a crash it has the old or the new content, never a part.
-
-    Raises: DiskFull, StoreFailed.
-    """
-    new = path.with_name(path.name + ".new")
-    try:
-        new.unlink(missing_ok=True)
-        descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        new.rename(path)
-        flush_folder(path.parent)
-    except OSError as error:
-        raise failed(path, error) from error
-
-
-def flush_folder(folder: Path) -> None:
-    """Make new names in a folder survive power loss."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
 def read_identity(path: Path) -> Identity:
     """The key in a key file: the seed as 52 characters of text.
 
@@ -127,10 +99,3 @@ def make_identity(path: Path, entropy: Callable[[int], bytes]) -> Identity:
     identity = Identity.generate(entropy)
     write_whole(path, f"{id_text(identity.seed)}\n".encode(), mode=0o600)
     return identity
-
-
-def failed(path: Path, error: OSError) -> DiskFull | StoreFailed:
-    """The leaf for a failed system call."""
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return DiskFull(where=str(path))
-    return StoreFailed(where=str(path), reason=error.strerror or str(error))

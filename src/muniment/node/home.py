@@ -15,9 +15,10 @@ from typing import Final
 import platformdirs
 
 from muniment.crypto.identity import Identity
+from muniment.durable_file import write_whole
 from muniment.errors import ConfigInvalid, GridUnknown
 from muniment.ids import NodeId, id_text
-from muniment.node.folder import FolderLock, make_identity, read_identity, write_whole
+from muniment.node.folder import FolderLock, make_identity, read_identity
 from muniment.spec.address import PeerKind, parse_address
 
 ACCOUNT_FILE: Final = "account.key"

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-from muniment.node.folder import failed
+from muniment.durable_file import failed
 from muniment.ports import VisibleQueue
 from muniment.queues.memory import MemoryQueue
 from muniment.queues.sqlite import SqliteQueue

@@ -22,9 +22,9 @@ from typing import Final
 import msgspec
 
 from muniment.crypto.records import open_record, record_from_text, record_text
+from muniment.durable_file import write_whole
 from muniment.errors import ClockSkewed, InvalidRequest, MunimentError, Overloaded
 from muniment.ids import NodeId, id_from_text, id_text
-from muniment.node.folder import write_whole
 from muniment.ports import Clock
 from muniment.spec.limits import ANSWER_BYTES_MAX, KIB, TOKEN_SKEW_S_MAX
 from muniment.spec.record import NodeRecord

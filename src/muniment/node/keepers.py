@@ -25,6 +25,7 @@ from muniment.core.keeping.job import KindCount
 from muniment.crypto.identity import Identity
 from muniment.crypto.keeping import archive_account, keeper_account
 from muniment.crypto.member import MemberSecret, ReadSecret, VerifySecret
+from muniment.durable_file import failed
 from muniment.engine.follower import Follower
 from muniment.engine.keeping.archive import ArchiveDuties, LogArchiver
 from muniment.engine.keeping.keeper import Duties, Keeper
@@ -40,7 +41,7 @@ from muniment.node import compose, volumes
 from muniment.node.archives import OpenGrid as OpenGrid
 from muniment.node.archives import open_archiver
 from muniment.node.clock import SystemClock
-from muniment.node.folder import FolderLock, failed
+from muniment.node.folder import FolderLock
 from muniment.node.home_queue import open_queue
 from muniment.node.readings import keeper_readings
 from muniment.node.shared_log import SharedLocalLog

@@ -18,6 +18,7 @@ from muniment.audit.volume import audit_volume
 from muniment.core.clear_part import load_clear
 from muniment.crypto.checkpoints import open_checkpoint
 from muniment.crypto.member import VerifySecret
+from muniment.durable_file import failed
 from muniment.errors import (
     ConfigInvalid,
     DiskFull,
@@ -32,7 +33,7 @@ from muniment.ids import ID_BYTES, MemberId, VolumeId, id_from_text, id_text
 from muniment.logs.clear_file import FileClear
 from muniment.logs.sqlite import SqliteLog
 from muniment.node import config as files
-from muniment.node.folder import FolderLock, failed, read_identity
+from muniment.node.folder import FolderLock, read_identity
 from muniment.node.log_host import CLEAR_SUFFIX, SUFFIX
 from muniment.spec.checkpoint import origin_of
 

@@ -24,6 +24,7 @@ import msgspec
 from muniment.crypto.hashing import derive
 from muniment.crypto.key_file import is_locked, lock_seed, unlock_seed
 from muniment.crypto.member import MemberSecret, ReadSecret, VerifySecret
+from muniment.durable_file import failed, flush, write_whole
 from muniment.engine.opened import LOCAL, Holding, KnownVolume, OpenVolume
 from muniment.errors import (
     ConfigInvalid,
@@ -35,7 +36,6 @@ from muniment.errors import (
     VolumeUnknown,
 )
 from muniment.ids import MemberId, VolumeId, id_from_text, id_text
-from muniment.node.folder import failed, flush_folder, write_whole
 from muniment.spec import tags
 from muniment.spec.address import PeerKind, parse_address
 from muniment.spec.volume_cap import Invitation, Right, VolumeCap, parse_volume_cap, volume_cap_text
@@ -223,7 +223,7 @@ def keep_volume(
             (folder / SECRET_FILE).unlink(missing_ok=True)
         settings = _Settings(1, id_text(volume), name, log, log_key.hex())
         _write_settings(folder, settings)
-        flush_folder(folder.parent)
+        flush(folder.parent)
     except OSError as error:
         raise failed(folder, error) from error
     return _known(folder)

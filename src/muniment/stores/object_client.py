@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import os
 import re
 from collections.abc import Iterator
 from datetime import timedelta
 from types import ModuleType
 from typing import TYPE_CHECKING, Final
 
+from muniment.durable_file import flush
 from muniment.errors import ConfigInvalid, DiskFull, LocalError, StoreFailed
 from muniment.stores.posix_record import failure
 
@@ -99,10 +99,6 @@ def flush_local(store: ObstoreStore, path: str) -> None:
     file = store.prefix / path
     for place in (file, *file.parents):
         with contextlib.suppress(FileNotFoundError):
-            fd = os.open(place, os.O_RDONLY)
-            try:
-                os.fsync(fd)
-            finally:
-                os.close(fd)
+            flush(place)
         if place == store.prefix:
             return

@@ -12,6 +12,7 @@ import pytest
 import tomli_w
 from tests.unit.node.support import ALICE, identity
 
+from muniment.durable_file import write_whole
 from muniment.errors import ConfigInvalid, DiskFull, FolderBusy, StoreFailed
 from muniment.ids import id_text
 from muniment.node.config import (
@@ -26,7 +27,7 @@ from muniment.node.config import (
     load_introducer_config,
     load_node_config,
 )
-from muniment.node.folder import FolderLock, make_identity, read_identity, write_whole
+from muniment.node.folder import FolderLock, make_identity, read_identity
 from muniment.spec.address import PeerAddress, PeerKind
 
 INTRODUCER = str(PeerAddress(PeerKind.INTRODUCER, identity(1).node, "host:1"))

@@ -1,0 +1,47 @@
+"""Files that are whole or not there, also after power loss; and what a failed call on them becomes.
+
+For what is kept beside the drivers: settings, keys, notes, a folder's names.  Shares have `stores.disk`.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from pathlib import Path
+
+from muniment.errors import DiskFull, StoreFailed
+
+
+def write_whole(path: Path, content: bytes, *, mode: int = 0o644) -> None:
+    """Replace a file durably: after a crash it has the old or the new content, never a part.
+
+    Raises: DiskFull, StoreFailed.
+    """
+    new = path.with_name(path.name + ".new")
+    try:
+        new.unlink(missing_ok=True)
+        descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        new.rename(path)
+        flush(path.parent)
+    except OSError as error:
+        raise failed(path, error) from error
+
+
+def flush(path: Path) -> None:
+    """Make a file's content, or the names in a folder, survive power loss.  Raises: OSError."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def failed(path: Path, error: OSError) -> DiskFull | StoreFailed:
+    """The leaf for a failed system call."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return DiskFull(where=str(path))
+    return StoreFailed(where=str(path), reason=error.strerror or str(error))
