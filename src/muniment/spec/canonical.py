@@ -22,7 +22,6 @@ _DEPTH_MAX: Final = 16
 _ARGUMENTS: Final = 24
 """From here on a head's low bits say how wide its argument is (RFC 8949 section 3)."""
 _STRINGS: Final = (2, 3)
-_PLAIN: Final = frozenset({int, bytes, str, type(None)})
 
 
 class _NoTags(Mapping[int, Any]):
@@ -77,9 +76,10 @@ def load(data: bytes, *, format: str, items_max: int = ITEMS_MAX) -> object:  # 
     # Hostile bytes make the decoder raise many things; all mean the same here.
     except Exception as error:
         raise MalformedRecord(format=format, reason="not CBOR") from error
-    if not _plain(value):
+    size_bytes = _canonical_bytes(value)
+    if size_bytes is None:
         raise MalformedRecord(format=format, reason="a value of a kind that has no place in it")
-    if dump(value) != data:
+    if size_bytes != len(data):
         raise MalformedRecord(format=format, reason="not canonical CBOR")
     return value
 
@@ -104,12 +104,37 @@ def _has_more_items(data: bytes, most: int) -> bool:
     return False
 
 
-def _plain(value: object) -> bool:
-    lists = [[value]]
+def _canonical_bytes(value: object) -> int | None:
+    """The length of `dump(value)`; None if it is made of other values than ours.
+
+    Enough to know whether bytes that say `value` are canonical.  Of such values only the heads can be written
+    in several ways, each in its own number of bytes, and the canonical one is the shortest: so whatever else
+    says the same is longer.  To encode the value again and compare costs three times as much.
+    """
+    size_bytes = 0
+    lists: list[list[Any]] = [[value]]
     while lists:
         for item in lists.pop():
-            if type(item) is list:
+            kind = type(item)
+            if kind is int:
+                argument = item if item >= 0 else ~item
+            elif kind is bytes:
+                argument = len(item)
+                size_bytes += argument
+            elif kind is list:
+                argument = len(item)
                 lists.append(item)
-            elif type(item) not in _PLAIN:
-                return False
-    return True
+            elif item is None:
+                argument = 0
+            elif kind is str:
+                argument = len(item) if item.isascii() else len(item.encode())
+                size_bytes += argument
+            else:
+                return None
+            if argument < _ARGUMENTS:
+                size_bytes += 1
+            elif argument < 1 << 16:
+                size_bytes += 2 if argument < 1 << 8 else 3
+            else:
+                size_bytes += 5 if argument < 1 << 32 else 9
+    return size_bytes

@@ -39,6 +39,42 @@ def test_any_bytes_are_a_value_or_refused(data: bytes) -> None:
     assert dump(value) == data
 
 
+@given(VALUES, st.data())
+def test_a_head_wider_than_it_need_be_is_refused_wherever_it_is(value: object, data: st.DataObject) -> None:
+    widened = 0
+
+    def head(major: int, argument: int) -> bytes:
+        nonlocal widened
+        widths = [width for width in (0, 1, 2, 4, 8) if argument < (1 << 8 * width if width else 24)]
+        width = data.draw(st.sampled_from(widths))
+        widened += width != widths[0]
+        if not width:
+            return bytes((major << 5 | argument,))
+        return bytes((major << 5 | 24 + (1, 2, 4, 8).index(width),)) + argument.to_bytes(width, "big")
+
+    def encoded(of: object) -> bytes:
+        match of:
+            case None:
+                return b"\xf6"
+            case int():
+                return head(0, of) if of >= 0 else head(1, ~of)
+            case bytes():
+                return head(2, len(of)) + of
+            case str():
+                return head(3, len(of.encode())) + of.encode()
+            case list():
+                return head(4, len(of)) + b"".join(map(encoded, of))
+        raise AssertionError(of)
+
+    made = encoded(value)
+    assert (made == dump(value)) == (widened == 0)
+    if widened:
+        with pytest.raises(MalformedRecord):
+            load(made, format="value")
+    else:
+        assert load(made, format="value") == value
+
+
 @given(VALUES)
 def test_values_are_counted(value: object) -> None:
     def count(of: object) -> int:
