@@ -33,7 +33,7 @@ from muniment.queues.memory import MemoryQueue
 from muniment.spec.act import Role
 from muniment.spec.archive import Tile, TileRange
 from muniment.spec.checkpoint import Checkpoint, origin_of
-from muniment.testing.fake_grid import FakeGrid
+from muniment.testing.fake_grid import FakeGrid, FakeRoster
 from muniment.testing.lying_log import store_of
 from muniment.testing.virtual_time import StepClock
 
@@ -55,8 +55,12 @@ class Archive:
     clock: StepClock
     stack: contextlib.AsyncExitStack
     archiver: LogArchiver = field(init=False)
+    roster: FakeRoster = field(init=False)
     shelf: TileShelf = field(init=False)
     grid: Grid = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.roster = self.nodes.roster()
 
     async def begin(self, **duties: float) -> None:
         """As a process that has just been started."""
@@ -69,8 +73,8 @@ class Archive:
     async def open(self, secret: MemberSecret) -> tuple[Grid, TileShelf]:
         """A client under a member's archive account, and his tiles."""
         account = archive_account(secret.verify, self.log.volume)
-        roster, limits = self.nodes.roster(), Limits(put_patience_s=0.2, first_patience_s=0.2, linger_s=0.2)
-        made = Grid(roster, self.nodes.connector(account), self.clock, bytes(32), POLICY, limits=limits)
+        limits = Limits(put_patience_s=0.2, first_patience_s=0.2, linger_s=0.2)
+        made = Grid(self.roster, self.nodes.connector(account), self.clock, bytes(32), POLICY, limits=limits)
         grid = await self.stack.enter_async_context(made)
         return grid, TileShelf(grid, archive_secret(secret.verify, self.log.volume), os.urandom)
 
@@ -347,6 +351,59 @@ async def test_the_old_tile_stays_if_the_new_one_is_not_happy(archive: Archive) 
         node.faults.refuse = None
     assert (await archive.archiver.round(everything=True)).archived == 13
     assert await archive.ranges() == [(0, 13)]
+
+
+async def test_the_old_tile_stays_if_nodes_only_say_that_they_have_the_new_one(archive: Archive) -> None:
+    await archive.archive(3)
+    await archive.write(9)
+    for node in archive.nodes.nodes[:4]:
+        node.faults.store, node.faults.claims = False, frozenset(range(3))
+    with pytest.raises(NotHappy, match="do not prove it"):
+        await archive.archiver.round(everything=True)
+    assert (0, 4) in await archive.ranges()
+    for node in archive.nodes.nodes:
+        node.faults.store, node.faults.claims = True, frozenset()
+    assert (await archive.archiver.round(everything=True)).archived == 13
+    assert await archive.ranges() == [(0, 13)]
+    await archive.assert_whole()
+
+
+async def test_what_is_listed_and_not_proven_is_no_reason_to_give_up_others(archive: Archive) -> None:
+    await archive.archive(3)
+    await archive.write(4)
+    blob = (await archive.store(0, 8)).name.blob  # by a process that is gone before it gave up the other
+    for node in archive.nodes.nodes:
+        node.faults.tamper = lambda key, record: None if key.blob == blob and key.number else record
+    await archive.begin()
+    for node in archive.nodes.nodes:
+        node.faults.refuse = NodeUnreachable(node=node.node, reason="full")
+    with pytest.raises(NotHappy):  # neither that tile nor a new one will do
+        await archive.archiver.round(everything=True)
+    assert (0, 4) in await archive.ranges()
+
+
+async def test_tiles_leave_a_node_that_drains_within_minutes(archive: Archive) -> None:
+    await archive.archive(3)
+    account = archive_account(ANNA.verify, archive.log.volume).account
+    leaving = max(archive.nodes.nodes, key=lambda node: len(node.shares))
+    leaving.draining = True
+    archive.roster.add(leaving.record)
+    await archive.archiver._round(everything=False, tiles_max=1)
+    assert not all(lease.trashed for lease in leaving.leases[account].values())  # it has looked just now
+    archive.clock.advance(900)
+    await archive.archiver._round(everything=False, tiles_max=1)
+    assert all(lease.trashed for lease in leaving.leases[account].values())
+    assert archive.archiver.repaired.moved == 1
+    await archive.assert_whole()
+
+
+async def test_a_clock_that_is_set_back_holds_up_no_look(archive: Archive) -> None:
+    await archive.archive(3)
+    shares, now_s = archive.nodes.calls()["shares"], archive.clock.now_s
+    archive.clock.now_s = lambda: now_s() - 1e9  # type: ignore[method-assign]
+    archive.clock.advance(86_400)
+    await archive.archiver._round(everything=False, tiles_max=1)
+    assert archive.nodes.calls()["shares"] > shares
 
 
 async def test_two_keepers_of_one_member_harm_nothing(archive: Archive) -> None:

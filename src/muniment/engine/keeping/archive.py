@@ -14,24 +14,27 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, Protocol
 
 from muniment.core.keeping.challenge import challenge_seed
+from muniment.core.keeping.change import is_material
 from muniment.core.keeping.job import new_job
 from muniment.core.keeping.tiles import HeldTile, cover, end_of, gap_end, merged_start, superfluous
+from muniment.core.placement import Candidate
 from muniment.crypto.checkpoints import open_checkpoint
 from muniment.crypto.entries import known_entry
 from muniment.engine.check import Depth
 from muniment.engine.grid import Grid
 from muniment.engine.keeping.repair import RepairResult
-from muniment.engine.keeping.shelf import Look, TileShelf
+from muniment.engine.keeping.shelf import Look, Row, TileShelf
 from muniment.engine.keeping.throttle import Throttle
 from muniment.engine.keeping.work import Patience, Work, Worker
 from muniment.engine.policy import Policy
 from muniment.engine.volume import Volume
 from muniment.erasure.codec import Coding
-from muniment.errors import HistoryMissing
+from muniment.errors import HistoryMissing, NotHappy
 from muniment.ids import BlobId, JobId, MemberId, VolumeId, id_text
 from muniment.ports import Clock
 from muniment.spec.archive import TILE_BYTES_MAX, Tile, fitting, sealed_bytes
@@ -53,7 +56,8 @@ class ArchiveDuties:
         interval_s: so old is the oldest entry that is not archived, at most, while nodes take shares.
         bytes_max: so much may wait; more is archived at once.
         follow_s: between looks at the log.
-        look_s: between looks at what the nodes list, where leases are renewed and shares rebuilt.
+        look_s: between looks at what the nodes list, where leases are renewed and shares rebuilt and moved.
+        soon_s: the same if the nodes are others than at the last (`core.keeping.change`).
         lease_s: of leases taken; renewed when half of it is over.
         bytes_per_s: read and sent to rebuild shares.
     """
@@ -62,6 +66,7 @@ class ArchiveDuties:
     bytes_max: int = 1 * MIB
     follow_s: float = 60.0
     look_s: float = 86400.0
+    soon_s: float = 900.0
     lease_s: int = 31 * 86400
     bytes_per_s: float = float("inf")
 
@@ -212,11 +217,10 @@ class LogArchiver:
         self._log, self._shelf, self._grid = log, shelf, grid
         self._clock, self._member, self._duties = clock, member, duties or ArchiveDuties()
         self._look: Look | None = None
-        self._looked_s = 0.0
+        self._looked_s = 0.0  # these two by the monotonic clock
+        self._waiting: tuple[int, float] | None = None  # the first entry not archived, and since when
+        self._looked_at: tuple[Candidate, ...] = ()  # the nodes then
         self._tiles: dict[BlobId, HeldTile] = {}
-        self._waiting: tuple[int, float] | None = (
-            None  # the first entry not archived, and since when it waits
-        )
         self._turn = asyncio.Lock()
         self.repaired = RepairResult()
         self.standing: Standing | None = None
@@ -264,9 +268,9 @@ class LogArchiver:
         async with self._turn:
             done, head = _Done(), await self._log.follow()
             writes = tiles_max != 0
-            now_s, fresh = self._clock.now_s(), None
-            if self._look is None or now_s >= self._looked_s + self._duties.look_s:
-                self._looked_s, fresh = now_s, await self._looked()
+            fresh = None
+            if self._is_look_due():
+                fresh = await self._looked()
                 if writes:
                     await self._tend(fresh, head, done, job)
             more = writes and await self._is_due(head, everything=everything)
@@ -278,7 +282,14 @@ class LogArchiver:
             self.standing = self._stands(head, done)
             return self.standing, more
 
+    def _is_look_due(self) -> bool:
+        past_s = self._clock.monotonic_s() - self._looked_s
+        if self._look is None or past_s >= self._duties.look_s:
+            return True
+        return past_s >= self._duties.soon_s and is_material(self._looked_at, self._grid.candidates)
+
     async def _looked(self) -> Look:
+        self._looked_s, self._looked_at = self._clock.monotonic_s(), self._grid.candidates
         look = self._look = await self._shelf.look()
         self._tiles = {tile.name.blob: tile for tile in look.tiles}
         return look
@@ -288,25 +299,23 @@ class LogArchiver:
         seed = challenge_seed(self._log.volume, head.root, job or JobId(0), self._member)
         # A node that is away for a while costs nothing as long as enough others have their shares.
         below = head.policy.happy if look.silent else None
-        repairer = self._grid.repairer(Throttle(self._duties.bytes_per_s), below=below)
-        chain = cover(self._tiles.values())
-        check = self._grid.checker(Depth.PROVEN, seed)
-        found = await repairer.repair([tile.name for tile in chain], check)
+        repairer = self._grid.repairer(Throttle(self._duties.bytes_per_s), below=below, move=True)
+        names = [tile.name for tile in cover(self._tiles.values())]
+        found = await repairer.repair(names, self._grid.checker(Depth.PROVEN, seed))
         self.repaired = repairer.result
         for blob, reason in self.repaired.troubles:
             _log.warning("a tile of the archive stays weak: %s: %s", id_text(blob)[:12], reason)
-        if self.repaired.rebuilt:
+        if self.repaired.rebuilt or self.repaired.moved:
             look = await self._looked()
-        for health in found:
-            if not health.recoverable:  # listed, and not proven: its entries are archived anew
-                blob = health.name.blob
-                self._tiles[blob] = replace(self._tiles[blob], live=health.live)
+            found = await self._grid.checker(Depth.PROVEN, seed).blobs(names)
+        for health in found:  # what is listed and not proven is not there; its entries are archived anew
+            if (tile := self._tiles.get(health.name.blob)) is not None:
+                self._tiles[tile.name.blob] = replace(tile, live=health.live)
         due_s = self._clock.now_s() + self._duties.lease_s / 2
         renewed = (
             (tile.name.blob, row)
             for tile in cover(self._tiles.values())
-            for row in look.rows[tile.name.blob]
-            if row.trashed or row.expires_s < due_s
+            for row in _to_lease(look.rows[tile.name.blob], due_s)
         )
         done.leased = await self._shelf.lease(renewed, self._duties.lease_s)
 
@@ -328,21 +337,23 @@ class LogArchiver:
         if end >= head.size:
             self._waiting = None
             return False
-        now_s = self._clock.now_s()
         if self._waiting is None or self._waiting[0] != end:
-            self._waiting = end, now_s
+            self._waiting = end, self._clock.monotonic_s()
         if everything or gap_end(self._tiles.values(), end, head.size) < head.size:
             return True
         # By its author's clock, which may be ahead, and by when it was first seen here.
         (first,) = (await self._fresh(head, end, end + 1))[:1]
-        age_s = now_s - min(known_entry(first).entry.time_ns / 1e9, self._waiting[1])
-        if age_s >= self._duties.interval_s:
+        age_s = self._clock.now_s() - known_entry(first).entry.time_ns / 1e9
+        if max(age_s, self._clock.monotonic_s() - self._waiting[1]) >= self._duties.interval_s:
             return True
         waiting = await self._log.read(end, head.size, self._duties.bytes_max + 1)
         return end + len(waiting) < head.size or sum(map(len, waiting)) > self._duties.bytes_max
 
     async def _write(self, head: LoggedHead, done: _Done) -> None:
-        """Bring one tile to the nodes; durable there before those that it contains are given up."""
+        """Bring one tile to the nodes; durable and proven there before those that it contains are given up.
+
+        Raises: NotHappy: too few nodes took a share, or show it; the next round looks at what there is.
+        """
         tiles = self._tiles.values()
         chain = cover(tiles)
         end = end_of(chain)
@@ -357,6 +368,14 @@ class LogArchiver:
         held = await self._shelf.store(tile, head.policy)
         self._tiles[held.name.blob] = held
         done.written += 1
+        if held.live < head.policy.happy:
+            self._look = None
+            raise NotHappy(
+                blob=held.name.blob,
+                happy=head.policy.happy,
+                placed=held.live,
+                reasons=("nodes that took a share do not prove it",),
+            )
         await self._clear(None, head, done)
 
     async def _fresh(self, head: LoggedHead, start: int, stop: int) -> list[bytes]:
@@ -381,3 +400,9 @@ class LogArchiver:
             len(look.silent),
             tuple(look.troubles),
         )
+
+
+def _to_lease(rows: Sequence[Row], due_s: float) -> list[Row]:
+    """Those of one tile whose leases end soon, or were given up though no other copy of the share has one."""
+    kept = {row.slot.share for row in rows if not row.trashed}
+    return [row for row in rows if (row.slot.share not in kept if row.trashed else row.expires_s < due_s)]

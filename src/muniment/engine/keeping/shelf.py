@@ -16,6 +16,7 @@ from typing import Final
 
 from muniment.core.keeping.tiles import HeldTile, open_head, open_tile, seal_tile
 from muniment.core.placement import Slot
+from muniment.engine.check import Depth
 from muniment.engine.grid import Grid
 from muniment.engine.keeping.giving_up import give_up
 from muniment.engine.lane import Lane
@@ -37,6 +38,8 @@ from muniment.spec.limits import BATCH_SHARES_MAX, LIST_SHARES_MAX
 
 ROWS_MAX: Final = 1 << 16
 """Shares of an account that a node may list: tiles of 256 GiB of log.  Whatever is behind is not seen."""
+
+_SEED_BYTES: Final = 32
 
 _PROOFS_AT_ONCE: Final = 256
 """First leaves in memory at a time: 4 MiB."""
@@ -249,14 +252,17 @@ class TileShelf:
         return await asyncio.to_thread(open_tile, sealed, self._secret)
 
     async def store(self, tile: Tile, policy: Policy) -> HeldTile:
-        """Bring a tile to the nodes; durable on `policy.happy` of them on return.
+        """Bring a tile to the nodes; durable on `policy.happy` of them on return, if they say the truth.
 
+        Returns: the tile with as many live shares as were proven then, by leaves that no node could foresee.
         Raises: NotHappy, InvalidCoding; RosterEmpty; MalformedRecord: more entries than a tile has.
         """
         sealed = await asyncio.to_thread(seal_tile, tile, self._secret, self._entropy)
         name = await self._grid.store_sealed(sealed, policy)
         self._known[name.blob] = (name, tile.range)
-        return HeldTile(name, tile.range, policy.happy)
+        check = self._grid.checker(Depth.PROVEN, self._entropy(_SEED_BYTES))
+        (health,) = await check.blobs([name])
+        return HeldTile(name, tile.range, health.live)
 
     # --- leases
 
