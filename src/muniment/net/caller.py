@@ -16,7 +16,8 @@ from muniment.net.timeouts import Timeouts
 class Caller:
     """Makes exchanges with one peer, at most `channels` at a time.
 
-    Belongs to one event loop; the blocking work runs in `threads`.
+    Belongs to one event loop; the blocking work runs in `threads`, brief exchanges on the loop itself
+    once there is a connection.
 
     Args:
         addresses: tried in order when connecting; the one that works is kept.
@@ -78,6 +79,12 @@ class Caller:
 
     async def _on(self, channel: Channel, what: Exchange, deadline_s: float) -> Answer:
         self._busy.add(channel)
+        if what.brief and channel.open:
+            try:
+                return await channel.exchange_here(what)
+            finally:
+                self._busy.discard(channel)
+                self._keep(channel)
         job = self._threads.submit(channel.exchange, what, deadline_s)
         work = asyncio.wrap_future(job)
         try:

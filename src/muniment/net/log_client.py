@@ -12,7 +12,7 @@ from muniment.crypto.identity import node_id
 from muniment.errors import MalformedRecord, MunimentError, ProtocolViolation
 from muniment.ids import VolumeId, id_text
 from muniment.net.caller import Caller
-from muniment.net.channel import Exchange, Refusal
+from muniment.net.channel import BRIEF_BYTES_MAX, Exchange, Refusal
 from muniment.net.problem import error_of
 from muniment.net.timeouts import Timeouts
 from muniment.ports import Appended
@@ -115,8 +115,10 @@ class HttpLogClient:
         return appended
 
     async def _append(self, signed: Sequence[bytes]) -> list[Appended]:
-        what = Exchange("POST", f"{self._base}/entries", pack_frames(signed), _BINARY)
-        answer = await self._service.ask(AppendAnswer, "append", what, size_bytes=sum(map(len, signed)))
+        size_bytes = sum(map(len, signed))
+        brief = size_bytes + _FRAME_BYTES * len(signed) <= BRIEF_BYTES_MAX
+        what = Exchange("POST", f"{self._base}/entries", pack_frames(signed), _BINARY, brief=brief)
+        answer = await self._service.ask(AppendAnswer, "append", what, size_bytes=size_bytes)
         node = self._service.caller.node
         appended = []
         for outcome in answer.outcomes:
@@ -130,7 +132,7 @@ class HttpLogClient:
         return appended
 
     async def checkpoint(self) -> bytes:
-        what = Exchange("GET", f"{self._base}/checkpoint")
+        what = Exchange("GET", f"{self._base}/checkpoint", brief=True)
         return (await self._service.ask(NoteMessage, "checkpoint", what)).note.encode()
 
     async def entries(self, start: int, stop: int) -> list[bytes]:
@@ -159,7 +161,7 @@ class HttpLogClient:
             raise self._violation(str(error)) from error
 
     async def wait_beyond(self, size: int, wait_s: float) -> bytes:
-        what = Exchange("GET", f"{self._base}/checkpoint?beyond={size}&wait_s={wait_s}")
+        what = Exchange("GET", f"{self._base}/checkpoint?beyond={size}&wait_s={wait_s}", brief=True)
         return (await self._service.ask(NoteMessage, "checkpoint", what, extra_s=wait_s)).note.encode()
 
     async def cosign(self, note: bytes) -> None:
@@ -170,7 +172,8 @@ class HttpLogClient:
         """Nothing of its own: the service's connections are closed with it."""
 
     async def _proof(self, call: str, query: str) -> tuple[bytes, ...]:
-        answer = await self._service.ask(ProofAnswer, call, Exchange("GET", f"{self._base}/{call}?{query}"))
+        what = Exchange("GET", f"{self._base}/{call}?{query}", brief=True)
+        answer = await self._service.ask(ProofAnswer, call, what)
         return tuple(bytes.fromhex(one) for one in answer.hashes)
 
     def _violation(self, reason: str) -> MunimentError:
