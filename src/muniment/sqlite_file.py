@@ -7,7 +7,6 @@ above sees `sqlite3.Error`.
 from __future__ import annotations
 
 import contextlib
-import os
 import sqlite3
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -17,6 +16,7 @@ from typing import Any, Final
 
 from muniment.durable_file import flush
 from muniment.errors import DiskFull, MunimentError, StoreFailed, UnknownVersion
+from muniment.private_file import make_private
 
 _BUSY_S: Final = 60
 """How long one process waits for another; transactions take milliseconds."""
@@ -235,10 +235,3 @@ def _statements(script: str) -> Iterator[str]:
             statement = ""
     if statement.strip():
         yield statement
-
-
-def make_private(path: Path) -> None:
-    """Make the file if it is missing, for its owner only; SQLite's companions follow it.  Raises: OSError."""
-    # An existing one is never opened here: closing it would drop the locks of another one of this process.
-    with contextlib.suppress(FileExistsError):
-        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o600))

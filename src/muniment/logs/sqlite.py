@@ -18,7 +18,8 @@ from muniment.errors import InternalError, StoreFailed
 from muniment.ids import EntryHash
 from muniment.merkle.log_tree import Subtree
 from muniment.ports import LoggedEntry
-from muniment.sqlite_file import FileKind, SqliteFile, make_private
+from muniment.private_file import make_private
+from muniment.sqlite_file import FileKind, SqliteFile
 
 _BEGUN_LATER: Final = 2
 """Version of a replica that lacks the log's first entries: who knows version 1 only leaves it alone."""

@@ -17,6 +17,7 @@ from muniment.crypto.identity import Identity
 from muniment.durable_file import failed, write_whole
 from muniment.errors import ConfigInvalid, FolderBusy, InvalidRequest
 from muniment.ids import id_from_text, id_text
+from muniment.private_file import read_private
 
 
 class FolderLock:
@@ -79,14 +80,11 @@ def read_identity(path: Path) -> Identity:
     Raises: ConfigInvalid: missing, readable by others, or not a key.
     """
     try:
-        mode = path.stat().st_mode
-        text = path.read_text(encoding="ascii").strip()
+        text = read_private(path).decode("ascii").strip()
     except FileNotFoundError as error:
         raise ConfigInvalid(where=str(path), reason="the key file is missing") from error
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigInvalid(where=str(path), reason=f"the key file cannot be read: {error}") from error
-    if mode & 0o077:
-        raise ConfigInvalid(where=str(path), reason="the key is readable by others; run chmod 600 on it")
     try:
         return Identity.from_seed(id_from_text(text))
     except InvalidRequest:

@@ -36,6 +36,7 @@ from muniment.errors import (
     VolumeUnknown,
 )
 from muniment.ids import MemberId, VolumeId, id_from_text, id_text
+from muniment.private_file import read_private
 from muniment.spec import tags
 from muniment.spec.address import PeerKind, parse_address
 from muniment.spec.volume_cap import Invitation, Right, VolumeCap, parse_volume_cap, volume_cap_text
@@ -119,9 +120,7 @@ def read_identity(home: Path, passphrase: Passphrase) -> MemberSecret:
     """
     path = home / IDENTITY_FILE
     try:
-        if path.stat().st_mode & 0o077:
-            raise ConfigInvalid(where=str(path), reason="the key is readable by others; run chmod 600 on it")
-        data = path.read_bytes()
+        data = read_private(path)
     except FileNotFoundError as error:
         reason = "there is no identity yet; make one with 'muni identity new'"
         raise ConfigInvalid(where=str(path), reason=reason) from error
@@ -247,9 +246,7 @@ def holding(home: Path, known: KnownVolume, passphrase: Passphrase) -> Holding:
     """
     path = known.folder / SECRET_FILE
     try:
-        if path.stat().st_mode & 0o077:
-            raise ConfigInvalid(where=str(path), reason="it is readable by others; run chmod 600 on it")
-        text = path.read_text(encoding="ascii")
+        text = read_private(path).decode("ascii")
     except FileNotFoundError:
         return read_identity(home, passphrase)
     except UnicodeDecodeError:

@@ -9,7 +9,8 @@ from typing import Final
 from muniment.core.state_hash import initial
 from muniment.core.tree_state import FIRST_INODE, ROOT_INODE
 from muniment.errors import FileFailed
-from muniment.sqlite_file import FileKind, make_private
+from muniment.private_file import make_private
+from muniment.sqlite_file import FileKind
 from muniment.views.recording import EMPTY_AT
 from muniment.views.sqlite_rows import INSERT_INODE, inode_columns
 from muniment.views.sqlite_schema import APPLICATION_ID, OPEN, SCHEMA

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import stat
 import sys
 from pathlib import Path
 from typing import Final
@@ -12,7 +11,7 @@ from typing import Final
 import click
 
 from muniment.crypto.key_file import is_locked, lock_seed, unlock_seed
-from muniment.errors import ConfigInvalid, FileFailed
+from muniment.errors import FileFailed
 from muniment.gateways.cli.asking import confirm
 from muniment.gateways.cli.context import Context, Refusal, json_option, pass_context
 from muniment.gateways.cli.passphrases import (
@@ -22,9 +21,8 @@ from muniment.gateways.cli.passphrases import (
     typed_twice,
 )
 from muniment.ids import id_text
+from muniment.private_file import read_private
 
-_OTHERS: Final = 0o077
-_SEED_FILE_BYTES_MAX: Final = 4096
 _UNLOCKED: Final = "the key is not locked: whoever can read this home can act as you"
 _FILE = click.Path(path_type=Path, dir_okay=False)
 
@@ -121,10 +119,7 @@ def export(context: Context, output: Path | None) -> None:
 def _read_seed(context: Context, path: Path) -> bytes:
     """Raises: ConfigInvalid: others can read it; MalformedRecord: no key file; PassphraseWrong."""
     try:
-        with path.open("rb") as file:
-            if stat.S_IMODE(os.fstat(file.fileno()).st_mode) & _OTHERS:
-                raise ConfigInvalid(where=str(path), reason="it is readable by others; run chmod 600 on it")
-            data = file.read(_SEED_FILE_BYTES_MAX)
+        data = read_private(path)
     except OSError as error:
         raise FileFailed(path=str(path), reason=error.strerror or str(error)) from error
     passphrase = passphrase_of(context)() if is_locked(data) else ""

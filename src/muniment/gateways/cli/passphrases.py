@@ -7,9 +7,9 @@ MUNIMENT_PASSPHRASE_FILE names a file and does not hold the passphrase.
 from __future__ import annotations
 
 import os
-import stat
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Final
 
 import click
@@ -17,10 +17,9 @@ import click
 from muniment.errors import ConfigInvalid
 from muniment.gateways.cli.asking import has_terminal, signals_at_once
 from muniment.gateways.cli.context import Context, Refusal
+from muniment.private_file import read_private
 
 VARIABLE: Final = "MUNIMENT_PASSPHRASE_FILE"
-_BYTES_MAX: Final = 4096
-_OTHERS: Final = 0o077
 _HINT: Final = f"run it on a terminal, or set {VARIABLE} to a file of mode 0600 that holds it"
 
 
@@ -69,13 +68,7 @@ def passphrase_in(path: str, where: str = "") -> str:
     """
     where = where or path
     try:
-        with open(path, "rb") as file:  # noqa: PTH123 - may be /dev/fd/N of a shell
-            if stat.S_IMODE(os.fstat(file.fileno()).st_mode) & _OTHERS:
-                raise ConfigInvalid(where=where, reason="it is readable by others; run chmod 600 on it")
-            data = file.read(_BYTES_MAX + 1)
-        if len(data) > _BYTES_MAX:
-            raise ConfigInvalid(where=where, reason=f"it is longer than {_BYTES_MAX} bytes")
-        line = data.decode().partition("\n")[0].removesuffix("\r")
+        line = read_private(Path(path), where=where).decode().partition("\n")[0].removesuffix("\r")
     except OSError as error:
         raise ConfigInvalid(where=where, reason=error.strerror or str(error)) from error
     except UnicodeDecodeError:
