@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
-
 from muniment.crypto.identity import Identity, node_id, verify_signature
 from muniment.errors import MalformedRecord
 from muniment.spec import record as spec
+from muniment.spec.base64url import base64url, from_base64url
 from muniment.spec.limits import RECORD_BYTES_MAX
 from muniment.spec.record import NodeRecord
 from muniment.spec.tags import RECORD_SIGNATURE
@@ -40,7 +38,7 @@ def open_record(signed: bytes, *, now_s: float) -> NodeRecord:
 
 def record_text(signed: bytes) -> str:
     """A signed record as unpadded URL-safe base64."""
-    return base64.urlsafe_b64encode(signed).decode("ascii").rstrip("=")
+    return base64url(signed)
 
 
 def record_from_text(text: str) -> bytes:
@@ -48,8 +46,8 @@ def record_from_text(text: str) -> bytes:
     if len(text) > 2 * RECORD_BYTES_MAX:
         raise MalformedRecord(format="node record", reason=f"text of {len(text)} characters")
     try:
-        signed = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
-    except (binascii.Error, ValueError) as error:
+        signed = from_base64url(text)
+    except ValueError as error:
         raise MalformedRecord(format="node record", reason="not base64") from error
     if record_text(signed) != text:
         raise MalformedRecord(format="node record", reason="not the canonical text")

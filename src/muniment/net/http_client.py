@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
 import struct
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -32,6 +30,7 @@ from muniment.ports import (
     ShareUpload,
 )
 from muniment.spec import wire
+from muniment.spec.base64url import from_base64url
 from muniment.spec.limits import BATCH_SHARES_MAX, CHALLENGES_MAX, HAVE_BLOBS_MAX, PROOF_BYTES_MAX
 from muniment.spec.record import NodeRecord
 from muniment.spec.share import decode_header
@@ -260,10 +259,10 @@ class HttpNodeConnection:
         if not proof.header:
             return None
         try:
-            header = decode_header(_unbase64(proof.header))
-            path = tuple(_unbase64(item) for item in proof.path)
-            return ShareProof(header, leaf, _unbase64(proof.data), path)
-        except (IntegrityError, binascii.Error, ValueError) as error:
+            header = decode_header(from_base64url(proof.header))
+            path = tuple(from_base64url(item) for item in proof.path)
+            return ShareProof(header, leaf, from_base64url(proof.data), path)
+        except (IntegrityError, ValueError) as error:
             raise self._violation(f"a proof that cannot be read: {error}") from error
 
     def _violation(self, reason: str) -> ProtocolViolation:
@@ -282,7 +281,3 @@ def _page(after: ShareKey | None, limit: int) -> str:
 
 def _names(keys: Sequence[ShareKey]) -> wire.ShareNames:
     return wire.ShareNames([wire.ShareName(id_text(key.blob), key.number) for key in keys])
-
-
-def _unbase64(text: str) -> bytes:
-    return base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)

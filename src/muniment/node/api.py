@@ -11,7 +11,6 @@ their sum over all requests has a limit.
 from __future__ import annotations
 
 import asyncio
-import base64
 import contextlib
 import logging
 import re
@@ -48,6 +47,7 @@ from muniment.node.receiving import PutReceiver
 from muniment.node.service import NodeService
 from muniment.ports import Accepted, Held, PutOutcome, Refused, ReserveOutcome, ShareClaim, ShareProof
 from muniment.spec import wire
+from muniment.spec.base64url import base64url
 from muniment.spec.limits import (
     LIST_SHARES_MAX,
     MIB,
@@ -289,11 +289,8 @@ def _outcome(outcome: ReserveOutcome | PutOutcome) -> wire.Outcome:
 def _proof(proof: ShareProof | None) -> wire.Proof:
     if proof is None:
         return wire.Proof()
-    return wire.Proof(_text(proof.header.encode()), _text(proof.data), [_text(step) for step in proof.path])
-
-
-def _text(data: bytes) -> str:
-    return base64.urlsafe_b64encode(data).decode("ascii").rstrip("=")
+    path = [base64url(step) for step in proof.path]
+    return wire.Proof(base64url(proof.header.encode()), base64url(proof.data), path)
 
 
 def _keys(names: Sequence[wire.ShareName]) -> list[ShareKey]:
