@@ -8,7 +8,7 @@ the same range is written again matters.  Source: docs/spec/view.md section 2.
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right, insort
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 
 from muniment.core.tree_state import ExtentChange, StoredExtent
 
@@ -79,12 +79,15 @@ class ContentEdit:
             first -= 1
         return [self._now[offset] for offset in self._offsets[first : bisect_left(self._offsets, stop)]]
 
-    def changes(self) -> Iterator[ExtentChange]:
+    def changes(self) -> list[ExtentChange]:
         """What differs from the state, in order of offsets."""
-        for offset in sorted(self._before.keys() | self._now.keys()):
+        offsets = sorted(self._before.keys() | self._now.keys()) if self._before else self._offsets
+        found = []
+        for offset in offsets:
             before, now = self._before.get(offset), self._now.get(offset)
             if before is not now and before != now:
-                yield ExtentChange(self._inode, before, now)
+                found.append(ExtentChange(self._inode, before, now))
+        return found
 
     def _add(self, extent: StoredExtent) -> None:
         insort(self._offsets, extent.offset)

@@ -97,10 +97,11 @@ def touched_by(changes: Changes) -> tuple[list[int], list[tuple[int, bytes]]]:
 
     Whoever changes content changes the inode's version, so extents add nothing; attributes may.
     """
-    inos = dict.fromkeys(row.inode for one in changes.inodes if (row := one.before or one.after))
-    inos.update(dict.fromkeys(one.inode for one in changes.xattrs))
+    inos = [row.inode for one in changes.inodes if (row := one.before or one.after)]
+    if changes.xattrs:
+        inos = list(dict.fromkeys([*inos, *(one.inode for one in changes.xattrs)]))
     names = [(name.parent, name.name) for one in changes.names if (name := one.before or one.after)]
-    return list(inos), names
+    return inos, names
 
 
 def difference(

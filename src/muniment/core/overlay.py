@@ -14,6 +14,7 @@ from typing import Final
 from muniment.core.content_edit import ContentEdit
 from muniment.core.tree_state import (
     Changes,
+    ExtentChange,
     Inode,
     InodeChange,
     Name,
@@ -184,13 +185,17 @@ class Overlay:
     def changes(self, index: int) -> Changes:
         """What differs from the state."""
         inodes, names, xattrs = [], [], []
+        extents: list[ExtentChange] = []
         for ino, node in self._nodes.items():
             row, now = self._rows[ino], None if node is None else node.row()
             if row != now:
                 inodes.append(InodeChange(row, now))
         for key, name in self._names.items():
-            if self._found[key] != name:
-                names.append(NameChange(self._found[key], name))
+            found = self._found[key]
+            if found != name:
+                names.append(NameChange(found, name))
+        for edit in self._contents.values():
+            extents += edit.changes()
         for ino, held in self._xattrs.items():
             values = self._values[ino]
             for attribute in sorted(values.keys() | held.keys()):
@@ -201,7 +206,7 @@ class Overlay:
             index=index,
             inodes=tuple(inodes),
             names=tuple(names),
-            extents=tuple(change for edit in self._contents.values() for change in edit.changes()),
+            extents=tuple(extents),
             xattrs=tuple(xattrs),
             snapshots=tuple(self._snapshots),
             next_inode_before=self._first,

@@ -3,8 +3,8 @@
 Values and one Protocol, nothing else: views keep the rows, `core.fold` computes their changes, and
 `core.state_hash` sums them up.  Source: docs/spec/view.md section 1.
 
-Inodes and names are tuples with named fields: listings and folds make them by the ten thousand, and a frozen
-dataclass costs four times as much.
+Inodes, names and their changes are tuples with named fields: listings and folds make them by the ten thousand,
+and a frozen dataclass costs four times as much.
 """
 
 from __future__ import annotations
@@ -143,24 +143,21 @@ class TreeReading(Protocol):
     def has_snapshot(self, name: bytes) -> bool: ...
 
 
-@dataclass(frozen=True, slots=True)
-class InodeChange:
+class InodeChange(NamedTuple):
     """An inode before and after; None where it is not there.  As with all changes, the two differ."""
 
     before: Inode | None
     after: Inode | None
 
 
-@dataclass(frozen=True, slots=True)
-class NameChange:
+class NameChange(NamedTuple):
     """A name before and after."""
 
     before: Name | None
     after: Name | None
 
 
-@dataclass(frozen=True, slots=True)
-class ExtentChange:
+class ExtentChange(NamedTuple):
     """What starts at an offset of a file, before and after."""
 
     inode: int
