@@ -3,8 +3,8 @@
 Values and one Protocol, nothing else: views keep the rows, `core.fold` computes their changes, and
 `core.state_hash` sums them up.  Source: docs/spec/view.md section 1.
 
-Inodes, names and their changes are tuples with named fields: listings and folds make them by the ten thousand,
-and a frozen dataclass costs four times as much.
+Inodes, names and their changes are tuples with named fields: listings and folds make them by the ten
+thousand, and a frozen dataclass costs four times as much.
 """
 
 from __future__ import annotations
