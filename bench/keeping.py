@@ -178,7 +178,8 @@ async def collect(work: Path, count: int) -> None:
             await asyncio.sleep(5)
             begun_s, wall_s = time.perf_counter(), time.time()
             await keeper.follow()
-            await asyncio.gather(*(keeper.collect(lane.node) for lane in grid.lanes()))
+            await worker.add(*keeper.collections())
+            await worker.flush()
             took_s = time.perf_counter() - begun_s
             writing.terminate()
             told = [line.split() for line in (await writing.communicate())[0].decode().splitlines()]

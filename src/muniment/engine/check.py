@@ -144,11 +144,6 @@ class Check:
         """Nodes that have not answered up to now."""
         return frozenset(self._offline)
 
-    @property
-    def somebody_offline(self) -> bool:
-        """Whether a node has not answered up to now."""
-        return bool(self._offline)
-
     def _count(self, blobs: Sequence[BlobHealth]) -> None:
         for blob in blobs:
             self._health.add(blob)

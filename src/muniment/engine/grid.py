@@ -484,7 +484,7 @@ class Grid:
         self._nodes.require_nodes()
         check = self.checker(Depth.READ if verify else Depth.ASKED, fit=verify)
         found = await check.blobs(names)
-        return [_condition(health, everybody=not check.somebody_offline) for health in found]
+        return [_condition(health, everybody=not check.offline) for health in found]
 
     async def status(self) -> list[NodeSummary]:
         """Ask every node of the roster how it is; those that do not answer are in the list as well."""

@@ -57,6 +57,15 @@ class OpenVolume:
     members: Members
 
 
+def verify_secret_of(held: Holding) -> VerifySecret:
+    """The verify right of whatever is held."""
+    match held:
+        case MemberSecret() | ReadSecret():
+            return held.verify
+        case VerifySecret():
+            return held
+
+
 def right_of(held: Holding) -> Right:
     """What a secret grants."""
     match held:

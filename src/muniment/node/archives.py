@@ -18,12 +18,12 @@ from typing import Final
 
 from muniment.crypto.identity import Identity
 from muniment.crypto.keeping import archive_account, archive_secret
-from muniment.crypto.member import MemberSecret, ReadSecret, VerifySecret
+from muniment.crypto.member import VerifySecret
 from muniment.engine.grid import Grid
 from muniment.engine.keeping.archive import ArchiveDuties, LogArchiver, Standing, VolumeLog
 from muniment.engine.keeping.restore import LogRestorer, Restored
 from muniment.engine.keeping.shelf import TileShelf
-from muniment.engine.opened import Holding, KnownVolume
+from muniment.engine.opened import Holding, KnownVolume, verify_secret_of
 from muniment.engine.rehost import rehost
 from muniment.engine.volume import Volume
 from muniment.errors import InvalidRequest, NotCapable
@@ -115,7 +115,7 @@ async def archive_once(
     """
     async with contextlib.AsyncExitStack() as stack:
         opened = await stack.enter_async_context(volumes.open_volume(home, name, passphrase))
-        secret = verify_secret(opened.held)
+        secret = verify_secret_of(opened.held)
         archiver = await open_archiver(stack, opened.volume, secret, open_grid)
         standing = await archiver.round(everything=True, write=write)
         account = archive_account(secret, opened.volume.id).account
@@ -154,7 +154,7 @@ async def rehost_from_grid(
     if name is not None:
         check_name(home, name, volume)
     known = next((one for one in known_volumes(home) if one.volume == volume), None)
-    secret = verify_secret(held)
+    secret = verify_secret_of(held)
     config = files.load_log_config(folder)
     async with contextlib.AsyncExitStack() as stack:
         if known is not None:
@@ -185,15 +185,6 @@ async def rehost_from_grid(
         where = PeerAddress(PeerKind.LOG, identity.node, files.advertised(config, config.port)[0])
         kept = _kept(home, cap, where, identity, name or restored.name)
     return Rehosted(volume, entries, restored, kept)
-
-
-def verify_secret(held: Holding) -> VerifySecret:
-    """The verify right out of what is held."""
-    match held:
-        case MemberSecret() | ReadSecret():
-            return held.verify
-        case VerifySecret():
-            return held
 
 
 def _meant(home: Path, text: str, passphrase: Passphrase) -> tuple[VolumeCap | None, VolumeId, Holding]:

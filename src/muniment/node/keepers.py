@@ -24,7 +24,7 @@ from muniment.books.sqlite import SqliteBlobBook
 from muniment.core.keeping.job import KindCount
 from muniment.crypto.identity import Identity
 from muniment.crypto.keeping import archive_account, keeper_account
-from muniment.crypto.member import MemberSecret, ReadSecret, VerifySecret
+from muniment.crypto.member import MemberSecret, VerifySecret
 from muniment.durable_file import failed
 from muniment.engine.follower import Follower
 from muniment.engine.keeping.archive import ArchiveDuties, LogArchiver
@@ -32,14 +32,13 @@ from muniment.engine.keeping.keeper import Duties, Keeper
 from muniment.engine.keeping.named import NamedByLog
 from muniment.engine.keeping.reports import Reporter
 from muniment.engine.keeping.work import Worker
-from muniment.engine.opened import LOCAL, Holding, KnownVolume
+from muniment.engine.opened import LOCAL, Holding, KnownVolume, verify_secret_of
 from muniment.engine.volume import Volume
 from muniment.ids import AccountId, BlobId
 from muniment.logs.checkpoints import FolderCheckpoints
 from muniment.logs.sqlite import SqliteLog
 from muniment.node import compose, volumes
-from muniment.node.archives import OpenGrid as OpenGrid
-from muniment.node.archives import open_archiver
+from muniment.node.archives import OpenGrid, open_archiver
 from muniment.node.clock import SystemClock
 from muniment.node.folder import FolderLock
 from muniment.node.home_queue import open_queue
@@ -88,7 +87,7 @@ def accounts_of(home: Path, name: str, passphrase: Passphrase) -> list[tuple[str
     Raises: VolumeUnknown, PassphraseWrong.
     """
     known = find_volume(home, name)
-    secret = weakened(holding(home, known, passphrase))
+    secret = verify_secret_of(holding(home, known, passphrase))
     return [
         ("keeper", keeper_account(secret, known.volume)),
         ("archive", archive_account(secret, known.volume)),
@@ -98,7 +97,7 @@ def accounts_of(home: Path, name: str, passphrase: Passphrase) -> list[tuple[str
 def account_of(home: Path, name: str, passphrase: Passphrase) -> AccountId:
     """The account under which this home keeps a volume.  Raises: VolumeUnknown, PassphraseWrong."""
     known = find_volume(home, name)
-    return keeper_account(weakened(holding(home, known, passphrase)), known.volume).account
+    return keeper_account(verify_secret_of(holding(home, known, passphrase)), known.volume).account
 
 
 def sightings(known: KnownVolume, blobs: Sequence[BlobId]) -> list[list[Sighting]]:
@@ -213,16 +212,13 @@ async def _post(
         folder.mkdir(mode=0o700, exist_ok=True)
     except OSError as error:
         raise failed(folder, error) from error
-    secret = weakened(held)
+    secret = verify_secret_of(held)
     account = keeper_account(secret, known.volume)
     async with contextlib.AsyncExitStack() as stack:
         stack.callback(FolderLock(folder).close)
         book = stack.enter_context(contextlib.closing(SqliteBlobBook(folder / _BOOK_FILE)))
-        logs: list[LogClient] = [SharedLocalLog(home, known), SharedLocalLog(home, known)]
-        if known.log != LOCAL:
-            service = await stack.enter_async_context(volumes.log_service(home, known.log))
-            logs = [service.client(known.volume) for _ in logs]
-        log, reports_log = logs
+        client = await _log_clients(stack, home, known)
+        log, reports_log = client(), client()
         stack.push_async_callback(reports_log.aclose)
         follower = await asyncio.to_thread(_follower, known, folder, secret)
         volume = Volume(follower, None, log, SystemClock(), os.urandom)
@@ -247,6 +243,16 @@ async def _post(
         yield Post(known, keeper, archiver, account.account, reporter)
 
 
+async def _log_clients(
+    stack: contextlib.AsyncExitStack, home: Path, known: KnownVolume
+) -> Callable[[], LogClient]:
+    """What makes clients of the volume's log, each its owner's to close."""
+    if known.log == LOCAL:
+        return partial(SharedLocalLog, home, known)
+    service = await stack.enter_async_context(volumes.log_service(home, known.log))
+    return partial(service.client, known.volume)
+
+
 def _follower(known: KnownVolume, folder: Path, secret: VerifySecret) -> Follower:
     with contextlib.ExitStack() as stack:
         replica = stack.enter_context(contextlib.closing(SqliteLog(folder / _LOG_FILE)))
@@ -263,14 +269,3 @@ def _follower(known: KnownVolume, folder: Path, secret: VerifySecret) -> Followe
         )
         stack.pop_all()  # the follower closes them
         return follower
-
-
-def weakened(held: Holding) -> VerifySecret:
-    """The verify right of whatever is held."""
-    match held:
-        case MemberSecret():
-            return held.read.verify
-        case ReadSecret():
-            return held.verify
-        case VerifySecret():
-            return held

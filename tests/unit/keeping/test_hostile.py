@@ -84,8 +84,8 @@ def test_a_keeper_with_an_empty_book_gives_nothing_up() -> None:
             keeper, worker = second(w, log)
             await keeper.begin()
             await worker.flush()
-            for node in w.grid.nodes:
-                await keeper.collect(node.node)
+            await worker.add(*keeper.collections())
+            await worker.flush()
             assert trashed(w) == 0
 
     run_virtual(main())
@@ -118,8 +118,8 @@ def test_what_a_newer_entry_names_again_is_not_given_up_by_a_book_that_is_behind
             w.log.entries.append(NamedBlobs(pruned=names))
             await w.keeper.follow()
             w.log.entries.append(NamedBlobs(added=names))
-            for node in w.grid.nodes:
-                await w.keeper.collect(node.node)
+            await w.worker.add(*w.keeper.collections())
+            await w.worker.flush()
             assert trashed(w) == 0
 
     run_virtual(main())

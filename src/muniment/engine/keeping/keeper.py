@@ -136,7 +136,7 @@ class KeeperTally:
         proofs: shares that were proven.
         leased: leases taken or renewed.
         collected: leases on what was pruned, given up.
-        unpaid: shares that nodes hold and give no lease on, by the reason.
+        unpaid: shares that nodes hold and give no lease on, by the reason, since the last scan began.
     """
 
     scans: int = 0
@@ -247,6 +247,7 @@ class Keeper:
             work.put("seed", seed)
             self._scanned = self._grid.candidates
             self.tally.conditions.clear()
+            self.tally.unpaid.clear()
         after = work.box("after")
         names = await asyncio.to_thread(self._book.kept, after and BlobId(after), _PAGE)
         asking, proving = self._checks(seed)
@@ -269,7 +270,7 @@ class Keeper:
         self.tally.scans += 1
         self.scanned()
         work.add(self._new_scan(self._clock.now_s() + self._duties.scan_s), *self.then())
-        work.add(*(self._new_collect(lane.node) for lane in self._grid.lanes()))
+        work.add(*self.collections())
 
     async def _follow_if_possible(self) -> None:
         """A log that is away for weeks, or cannot be followed any more, must not end the leases of what it
@@ -293,6 +294,13 @@ class Keeper:
                 await self._repairer.carry_out(name, needed)
                 work.then("lease")
 
+    def collections(self) -> list[NewJob]:
+        """The jobs that give up, at each node, what it holds for this account and was pruned.
+
+        Cost: a page of LIST_SHARES_MAX shares at a time, whatever the volume.
+        """
+        return [self._new_collect(lane.node) for lane in self._grid.lanes()]
+
     async def _collect(self, work: Work) -> None:
         """One page of what a node lists for this account."""
         node, after = NodeId(id_from_text(work.key)), work.box("after")
@@ -302,16 +310,6 @@ class Keeper:
             work.put("after", [last.blob, last.number])
             work.progress(work.progress_done + LIST_SHARES_MAX)
             work.repeat()
-
-    async def collect(self, node: NodeId) -> None:
-        """Give up all that one node holds for this account and was pruned.
-
-        Cost: a page of LIST_SHARES_MAX shares at a time, whatever the volume.  Raises: UnavailableError; as
-        `follow`.
-        """
-        behind, pages = await self._collect_page(node, None), 1
-        while behind is not None and (pages - 1) * LIST_SHARES_MAX <= await self._listed_max():
-            behind, pages = await self._collect_page(node, behind), pages + 1
 
     async def _listed_max(self) -> int:
         """So much can a node have for this account; one that lists on for ever is believed no more."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Final
 
 from muniment.core.entries import Place, open_statement, seal_statement
@@ -69,6 +69,22 @@ class KeptReport:
     author: MemberId
     time_ns: int
     record: KeepingRecord | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Done:
+    """What a keeper has done in all, as `KeepingRecord` names it."""
+
+    proofs: int = 0
+    leased: int = 0
+    rebuilt: int = 0
+    rebuilt_bytes: int = 0
+    moved: int = 0
+    collected: int = 0
+
+    def since(self, before: _Done) -> dict[str, int]:
+        """Of that, what was done after `before`."""
+        return {name: count - getattr(before, name) for name, count in asdict(self).items()}
 
 
 def reports(follower: Follower) -> Iterator[KeptReport]:
@@ -163,7 +179,7 @@ class Reporter:
         self._keeper, self._book, self._volume = keeper, book, volume
         self._secret, self._log, self._clock, self._entropy = secret, log, clock, entropy
         self._archived, self._every_s = archived, every_s
-        self._told: tuple[int, ...] = (0,) * 7
+        self._told = _Done()
         self._told_s = 0
         self._kind = f"report.{id_text(volume.id)}"
         keeper.then = self._jobs
@@ -200,10 +216,11 @@ class Reporter:
             act = Report(urgent=True)
         else:
             return None
-        record, counts = self._record(size, lost, leases_until_s, blobs)
+        done = self._done()
+        record = self._record(done, size, lost, leases_until_s, blobs)
         index = await self._write(act, encode_record(record))
         if index is not None:
-            self._told, self._told_s = counts, record.until_s
+            self._told, self._told_s = done, record.until_s
         return index
 
     def _last(self) -> tuple[Reported | None, Reported | None]:
@@ -242,22 +259,22 @@ class Reporter:
             after = names[-1].blob
         return size, tuple(lost[:LOST_MAX]), int(min(ends, default=0.0)), blobs
 
-    def _record(
-        self, size: int, lost: tuple[BlobId, ...], leases_until_s: int, blobs: int
-    ) -> tuple[KeepingRecord, tuple[int, ...]]:
-        tally, done = self._keeper.tally, self._keeper.repaired
-        counts = (
-            tally.proofs,
-            tally.leased,
-            tally.unpaid.total(),
-            done.rebuilt,
-            done.rebuilt_bytes,
-            done.moved,
-            tally.collected,
+    def _done(self) -> _Done:
+        tally, repaired = self._keeper.tally, self._keeper.repaired
+        return _Done(
+            proofs=tally.proofs,
+            leased=tally.leased,
+            rebuilt=repaired.rebuilt,
+            rebuilt_bytes=repaired.rebuilt_bytes,
+            moved=repaired.moved,
+            collected=tally.collected,
         )
-        new = [now - before for now, before in zip(counts, self._told, strict=True)]
-        seen = tally.conditions
-        record = KeepingRecord(
+
+    def _record(
+        self, done: _Done, size: int, lost: tuple[BlobId, ...], leases_until_s: int, blobs: int
+    ) -> KeepingRecord:
+        seen = self._keeper.tally.conditions
+        return KeepingRecord(
             lost=lost,
             since_s=self._told_s,
             until_s=int(self._clock.now_s()),
@@ -266,17 +283,11 @@ class Reporter:
             whole=seen[Condition.WHOLE],
             due=seen[Condition.DUE],
             unreadable=seen[Condition.LOST] + seen[Condition.OUT_OF_REACH],
-            proofs=new[0],
-            leased=new[1],
-            unpaid=new[2],
+            unpaid=self._keeper.tally.unpaid.total(),
             leases_until_s=leases_until_s,
-            rebuilt=new[3],
-            rebuilt_bytes=new[4],
-            moved=new[5],
-            collected=new[6],
             archived=self._archived(),
+            **done.since(self._told),
         )
-        return record, counts
 
     async def _write(self, act: Report, statement: bytes) -> int | None:
         """Sign and order; what others did meanwhile is followed and joined on."""
