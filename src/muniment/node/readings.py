@@ -92,7 +92,7 @@ def _post_readings(post: Post) -> Iterator[Reading]:
     yield one("scans", "Ended.", tally.scans)
     yield one("proofs", "Shares proven.", tally.proofs)
     yield one("leases", "Taken or renewed.", tally.leased)
-    yield one("leases_refused", "Shares that nodes give no lease on.", tally.unpaid.total())
+    yield one("leases_refused", "Shares without a lease since the last scan.", tally.unpaid.total(), "gauge")
     yield one("rebuilt_shares", "Rebuilt and stored.", repaired.rebuilt)
     yield one("rebuilt_bytes", "Of these shares.", repaired.rebuilt_bytes)
     yield one("moved_shares", "Brought to where placement wants them.", repaired.moved)

@@ -283,12 +283,15 @@ def test_a_node_that_gives_no_lease_is_told_and_tried_again() -> None:
         async with world() as w:
             await w.put(CHUNK)
             poor = next(node for node in w.grid.nodes if node.shares)
-            poor.faults.fail["lease"] = [QuotaFull(wanted_bytes=1, free_bytes=0)]
+            poor.faults.fail["lease"] = [QuotaFull(wanted_bytes=1, free_bytes=0)] * 2
             await w.keeper.begin()
             await w.work()
             assert w.keeper.tally.unpaid == {"quota-full": 1}
             assert w.leases() == 5
             await w.work(days=1.1)
+            assert w.keeper.tally.unpaid == {"quota-full": 1}  # of this scan, not of all
+            await w.work(days=1.1)
+            assert w.keeper.tally.unpaid == {}
             assert w.leases() == 6
 
     run_virtual(main())
