@@ -67,7 +67,7 @@ class Request:
             BodyTooLarge: more than the call's limit; what Content-Length says is refused unread.
             InvalidRequest: the client broke off, or sent another length than it said.
         """
-        announced = self._announced()
+        announced = self.announced_bytes()
         seen = 0
         async for piece in self._body:
             seen += len(piece)
@@ -82,7 +82,7 @@ class Request:
 
         Raises: as `pieces`.
         """
-        announced = self._announced()
+        announced = self.announced_bytes()
         if announced is None:
             return b"".join([piece async for piece in self.pieces()])
         try:
@@ -92,7 +92,7 @@ class Request:
         self._check_whole(len(body), announced)
         return body
 
-    def _announced(self) -> int | None:
+    def announced_bytes(self) -> int | None:
         """What Content-Length says, if there is one.  Raises: BodyTooLarge."""
         announced = self.headers.get("content-length")
         if announced is None:

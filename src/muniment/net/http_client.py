@@ -31,7 +31,13 @@ from muniment.ports import (
 )
 from muniment.spec import wire
 from muniment.spec.base64url import from_base64url
-from muniment.spec.limits import BATCH_SHARES_MAX, CHALLENGES_MAX, HAVE_BLOBS_MAX, PROOF_BYTES_MAX
+from muniment.spec.limits import (
+    BATCH_SHARES_MAX,
+    CHALLENGES_MAX,
+    HAVE_BLOBS_MAX,
+    PROOF_BYTES_MAX,
+    PUT_NAMES_MAX,
+)
 from muniment.spec.record import NodeRecord
 from muniment.spec.share import decode_header
 
@@ -106,6 +112,8 @@ class HttpNodeConnection:
             parts.append(upload.key.blob)
             parts.extend(upload.parts)
         headers = {"Content-Type": SHARES_TYPE, "Muniment-Shares": str(len(uploads))}
+        if 0 < len(uploads) <= PUT_NAMES_MAX:
+            headers["Muniment-Names"] = ",".join(str(upload.key) for upload in uploads)
         deadline_s = self._timeouts.bulk_s(sum(len(part) for part in parts))
         answer = await self._exchange("put", Exchange("PUT", "/v1/shares", parts, headers), deadline_s)
         outcomes = self._decoded(wire.Outcomes, answer).outcomes

@@ -4,8 +4,10 @@ A handler parses, asks the service in a worker thread, and encodes; it decides n
 becomes a Problem in `net.server`.
 
 Bodies of `put` are collected to about a megabyte before each hop into a thread: a hop costs as much as
-hashing 100 KiB, and a request never holds more than that.  Answers that carry shares are made in memory, so
-their sum over all requests has a limit.
+hashing 100 KiB, and a request never holds more than that.  A small body that names its shares is taken whole
+while there is memory for it: waking up for each of its pieces costs more than hashing them.
+
+Answers that carry shares are made in memory, so their sum over all requests has a limit.
 """
 
 from __future__ import annotations
@@ -27,17 +29,19 @@ from muniment.errors import (
     InvalidRequest,
     TokenRejected,
 )
-from muniment.ids import BlobId, ShareKey, ShareNumber, id_from_text
+from muniment.ids import AccountId, BlobId, ShareKey, ShareNumber, id_from_text
 from muniment.net.http import Handler, Request, Response, Router, json_response
 from muniment.net.problem import problem_of, withheld
 from muniment.node.budget import Budget
 from muniment.node.calls import (
     CALLS,
     COUNT_HEADER,
+    NAMES_HEADER,
     SHARE_TYPE,
     SHARES_TYPE,
     KeyText,
     LeafCount,
+    NamesText,
     RowCount,
     ShareCount,
 )
@@ -60,6 +64,12 @@ NOT_HELD: Final = 0xFFFF_FFFF
 
 _HOP_BYTES: Final = MIB + MIB // 4
 """Collected before a hop; takes the usual 1 MiB share with its head in one."""
+
+_WHOLE_BYTES: Final = 4 * MIB
+"""Bodies of `put` up to this size may be taken whole: what an engine sends at once."""
+
+_WHOLE_BYTES_SUM: Final = 32 * MIB
+"""All bodies that are being taken whole; others are taken in pieces meanwhile."""
 
 _PROOF_BYTES: Final = 2 * PROOF_BYTES_MAX
 """Memory that one proof takes while its answer is made: as texts, and as part of the answer."""
@@ -93,6 +103,7 @@ class NodeApi:
         self._service, self._gate, self._pool = service, gate, pool
         self._request_s = request_s
         self._budget = Budget(answer_bytes_max)
+        self._whole_bytes = 0
         self._description = describe(
             "Muniment node",
             version,
@@ -140,8 +151,16 @@ class NodeApi:
 
     async def _put(self, request: Request) -> Response:
         account = self._gate.account(request)
-        count = _converted(COUNT_HEADER, request.headers.get(COUNT_HEADER.lower()) or "", ShareCount)
+        count = _converted(COUNT_HEADER, request.headers.get(COUNT_HEADER.lower()) or "", ShareCount, int)
         receiver = self._service.begin_put(account, count)
+        named = request.headers.get(NAMES_HEADER.lower())
+        size_bytes = request.announced_bytes()
+        if named is not None and size_bytes is not None and size_bytes <= _WHOLE_BYTES:
+            keys = [
+                _key(*text.split(".")) for text in _converted(NAMES_HEADER, named, NamesText, str).split(",")
+            ]
+            if self._whole_bytes + size_bytes <= _WHOLE_BYTES_SUM:
+                return await self._put_whole(request, receiver, account, keys, size_bytes)
         try:
             pieces: list[bytes] = []
             size_bytes = 0
@@ -159,6 +178,27 @@ class NodeApi:
             ):  # the pool has ended, and the store ends what is unfinished
                 self._pool.submit(receiver.abort)
             raise
+
+    async def _put_whole(
+        self,
+        request: Request,
+        receiver: PutReceiver,
+        account: AccountId,
+        keys: Sequence[ShareKey],
+        size_bytes: int,
+    ) -> Response:
+        """Take a body at once; if it breaks off, what is reserved for its shares is given back."""
+        self._whole_bytes += size_bytes
+        try:
+            body = await request.body()
+            return _outcomes(await self._run(_feed_and_finish, receiver, [body]))
+        except BaseException:
+            with contextlib.suppress(RuntimeError):
+                self._pool.submit(receiver.abort)
+                self._pool.submit(self._service.books.release, account, keys)
+            raise
+        finally:
+            self._whole_bytes -= size_bytes
 
     # --- reading ------------------------------------------------------------------------------
 
@@ -298,7 +338,7 @@ def _keys(names: Sequence[wire.ShareName]) -> list[ShareKey]:
 
 
 def _key(blob: str, number: int | str) -> ShareKey:
-    return ShareKey(BlobId(id_from_text(blob)), ShareNumber(_converted("number", number, wire.Number)))
+    return ShareKey(BlobId(id_from_text(blob)), ShareNumber(_converted("number", number, wire.Number, int)))
 
 
 def _page(request: Request) -> tuple[ShareKey | None, int]:
@@ -311,9 +351,11 @@ def _path_key(request: Request) -> ShareKey:
     return _key(request.params["blob"], request.params["number"])
 
 
-def _converted(name: str, value: int | str, kind: object) -> int:
+def _converted(name: str, value: int | str, kind: object, plain: type[_T]) -> _T:
+    """A value of `kind`, which is an annotated `plain`.  Raises: InvalidRequest."""
     try:
-        converted: int = msgspec.convert(value, kind, strict=False)
+        converted = msgspec.convert(value, kind, strict=False)
     except msgspec.ValidationError as error:
         raise InvalidRequest(reason=f"{name}: {error}") from error
+    assert isinstance(converted, plain)
     return converted

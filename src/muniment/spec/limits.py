@@ -38,6 +38,9 @@ CONTROL_BODY_BYTES_MAX: Final = 1 * MIB
 PUT_BODY_BYTES_MAX: Final = 64 * MIB
 """Body of one `put`: one largest share, or many small ones."""
 
+PUT_NAMES_MAX: Final = 16
+"""Shares that a put names in its header; one with more names none."""
+
 READ_ANSWER_BYTES_MAX: Final = 8 * MIB
 """Share bytes in the answer of one `read`; larger shares are got one by one."""
 

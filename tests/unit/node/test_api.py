@@ -207,25 +207,11 @@ async def test_a_large_put_is_fed_on_the_way_and_never_held_whole(client: Client
     blob = make_blob(length=6_000_000, k=1, n=1)
     claim = wire.Claim(id_text(blob.name.blob), 0, len(blob.records[0]))
     await client.call("POST", "/v1/reserve", wire.ReserveRequest([claim]))
-    body, fed = framed(blob, 0), list[int]()
-    begin = client.bench.service.begin_put
-
-    def spying(account: Any, count: int) -> Any:
-        receiver = begin(account, count)
-        feed = receiver.feed
-
-        def noted(pieces: Sequence[bytes | memoryview]) -> None:
-            fed.append(sum(len(piece) for piece in pieces))
-            feed(pieces)
-
-        receiver.feed = noted  # type: ignore[method-assign]
-        return receiver
-
-    client.bench.service.begin_put = spying  # type: ignore[method-assign]
+    body, fed = framed(blob, 0), spy_on_feeds(client.bench)
     pieces = Pieces([body[at : at + 100_000] for at in range(0, len(body), 100_000)])
     await client.call("PUT", "/v1/shares", pieces, headers={"muniment-shares": "1"})
-    assert sum(fed) == len(body)
-    assert max(fed) < 1_500_000
+    assert sum(map(sum, fed)) == len(body)
+    assert max(map(sum, fed)) < 1_500_000
 
 
 async def test_a_client_that_vanishes_leaves_nothing_reserved(client: Client) -> None:
@@ -249,6 +235,102 @@ async def test_a_client_that_vanishes_leaves_nothing_reserved(client: Client) ->
     # It was not yet looked at when it broke off, so its reservation waits for the next attempt.
     assert client.bench.sums()[0] == 0
     await client.call("POST", "/v1/release", names(blob.key(0)))
+    assert client.bench.sums() == (0, 0, 0)
+
+
+def spy_on_feeds(bench: Bench) -> list[list[int]]:
+    """The sizes of the pieces in each feed from now on."""
+    fed: list[list[int]] = []
+    begin = bench.service.begin_put
+
+    def spying(account: Any, count: int) -> Any:
+        receiver = begin(account, count)
+        feed = receiver.feed
+
+        def noted(pieces: Sequence[bytes | memoryview]) -> None:
+            fed.append([len(piece) for piece in pieces])
+            feed(pieces)
+
+        receiver.feed = noted  # type: ignore[method-assign]
+        return receiver
+
+    bench.service.begin_put = spying  # type: ignore[method-assign]
+    return fed
+
+
+async def reserve(client: Client, blob: Any, *numbers: int) -> None:
+    claims = [wire.Claim(id_text(blob.name.blob), n, len(blob.records[n])) for n in numbers]
+    await client.call("POST", "/v1/reserve", wire.ReserveRequest(claims))
+
+
+def named(blob: Any, *numbers: int) -> dict[str, str]:
+    """The headers of a put that names its shares."""
+    texts = [str(blob.key(number)) for number in numbers]
+    size = str(len(framed(blob, *numbers)))
+    return {"muniment-shares": str(len(texts)), "muniment-names": ",".join(texts), "content-length": size}
+
+
+async def test_a_small_put_that_names_its_shares_is_taken_whole(client: Client) -> None:
+    blob = make_blob(length=600_000)
+    await reserve(client, blob, 0, 1)
+    body, fed = framed(blob, 0, 1), spy_on_feeds(client.bench)
+    pieces = Pieces([body[at : at + 10_000] for at in range(0, len(body), 10_000)])
+    answer = await client.json(wire.Outcomes, "PUT", "/v1/shares", pieces, headers=named(blob, 0, 1))
+    assert [outcome.result for outcome in answer.outcomes] == ["held", "held"]
+    assert fed == [[len(body)]]
+
+
+@pytest.mark.parametrize("end", [ConnectionResetError(), asyncio.CancelledError()])
+async def test_what_a_put_named_is_released_when_it_breaks_off(
+    client: Client, pool: Executor, end: BaseException
+) -> None:
+    blob = make_blob()
+    await reserve(client, blob, 0, 1, 2)
+    pieces = Pieces([framed(blob, 0, 1)[:1000]], end)
+    with pytest.raises(type(end)):
+        await client.call("PUT", "/v1/shares", pieces, headers=named(blob, 0, 1))
+    pool.shutdown()  # waits for what was begun
+    assert client.bench.sums() == (0, len(blob.records[2]), 0)
+
+
+async def test_puts_are_taken_in_pieces_while_others_take_the_memory(client: Client) -> None:
+    blob = make_blob(length=3_000_000, k=1, n=12)
+    numbers = range(12)
+    await reserve(client, blob, *numbers)
+    fed, gate = spy_on_feeds(client.bench), asyncio.Event()
+
+    class Slow(Pieces):
+        async def __aiter__(self) -> AsyncIterator[bytes]:
+            await gate.wait()
+            async for piece in super().__aiter__():
+                yield piece
+
+    def halves(number: int) -> Slow:
+        body = framed(blob, number)
+        return Slow([body[:1_000_000], body[1_000_000:]])
+
+    puts = [
+        asyncio.create_task(client.call("PUT", "/v1/shares", halves(n), headers=named(blob, n)))
+        for n in numbers
+    ]
+    await asyncio.sleep(0)
+    gate.set()
+    answers = [msgspec.json.decode((await put).body, type=wire.Outcomes) for put in puts]
+    assert [answer.outcomes[0].result for answer in answers] == ["held"] * 12
+    size = len(framed(blob, 0))
+    whole = (32 << 20) // size
+    fed = [sizes for sizes in fed if sizes]
+    assert sorted(sum(sizes) for sizes in fed) == [size] * 12
+    assert sorted(len(sizes) for sizes in fed) == [1] * whole + [2] * (12 - whole)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "x", "a.0", "a" * 52 + ".256", "a" * 52, ",".join(["a" * 52 + ".0"] * 17)]
+)
+async def test_names_that_are_none_are_refused(client: Client, text: str) -> None:
+    headers = {"muniment-shares": "1", "muniment-names": text, "content-length": "100"}
+    with pytest.raises(InvalidRequest, match="Muniment-Names"):
+        await client.call("PUT", "/v1/shares", bytes(100), headers=headers)
     assert client.bench.sums() == (0, 0, 0)
 
 
