@@ -40,8 +40,8 @@ def flush(path: Path) -> None:
         os.close(descriptor)
 
 
-def failed(path: Path, error: OSError) -> DiskFull | StoreFailed:
+def failed(where: Path | str, error: OSError) -> DiskFull | StoreFailed:
     """The leaf for a failed system call."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return DiskFull(where=str(path))
-    return StoreFailed(where=str(path), reason=error.strerror or str(error))
+        return DiskFull(where=str(where))
+    return StoreFailed(where=str(where), reason=error.strerror or str(error))

@@ -10,9 +10,8 @@ from datetime import timedelta
 from types import ModuleType
 from typing import TYPE_CHECKING, Final
 
-from muniment.durable_file import flush
+from muniment.durable_file import failed, flush
 from muniment.errors import ConfigInvalid, DiskFull, LocalError, StoreFailed
-from muniment.stores.posix_record import failure
 
 if TYPE_CHECKING:
     from obstore.store import ObjectStore as ObstoreStore
@@ -76,7 +75,7 @@ def translated(where: str) -> Iterator[None]:
 
 def _failure(where: str, error: Exception) -> LocalError:
     if isinstance(error, OSError) and error.errno is not None:
-        return failure(where, error)
+        return failed(where, error)
     # obstore gives the system's errors as text only.
     if f"(os error {errno.ENOSPC})" in str(error) or f"(os error {errno.EDQUOT})" in str(error):
         return DiskFull(where=where)

@@ -26,6 +26,7 @@ from itertools import count, islice
 from pathlib import Path
 from typing import Final
 
+from muniment.durable_file import failed
 from muniment.errors import FolderBusy, InternalError, ShareUnknown
 from muniment.ids import ShareKey
 from muniment.ports import ForeignObject, ShareReader, ShareWriter, StoredShare
@@ -38,7 +39,6 @@ from muniment.stores.posix_record import (
     RecordReader,
     RecordWriter,
     close_quietly,
-    failure,
     translated,
 )
 
@@ -76,7 +76,7 @@ class PosixStore:
             if isinstance(error, BlockingIOError):
                 raise FolderBusy(folder=self._where) from error
             if isinstance(error, OSError):
-                raise failure(self._where, error) from error
+                raise failed(self._where, error) from error
             raise
 
     def _open_folders(self, folder: Path) -> None:

@@ -13,7 +13,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
-from muniment.errors import DiskFull, InternalError, LocalError, StoreFailed
+from muniment.durable_file import failed
+from muniment.errors import InternalError, StoreFailed
 from muniment.ids import ShareKey
 from muniment.spec.limits import KIB
 from muniment.stores.disk import DIRECT_BYTES, Buffer, Disk
@@ -22,15 +23,6 @@ UNCACHED_BYTES: Final = 64 * KIB
 """Records from this size on stay out of the page cache, written and read: they are wanted seldom, and fresh
 pages for them cost up to thirty times as much as the disk (docs/drivers/posix.md)."""
 
-_FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
-
-
-def failure(where: str, error: OSError) -> LocalError:
-    """What a failed system call means to the store's caller."""
-    if error.errno in _FULL:
-        return DiskFull(where=where)
-    return StoreFailed(where=where, reason=error.strerror or str(error))
-
 
 @contextlib.contextmanager
 def translated(where: str) -> Iterator[None]:
@@ -38,7 +30,7 @@ def translated(where: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise failure(where, error) from error
+        raise failed(where, error) from error
 
 
 def close_quietly(disk: Disk, fd: int) -> None:
@@ -100,7 +92,7 @@ class RecordWriter:
                     view = view[self._disk.write(self._record.fd, view) :]
             except OSError as error:
                 self._end()
-                raise failure(self._where, error) from error
+                raise failed(self._where, error) from error
 
     def abort(self) -> None:
         with self._lock:
