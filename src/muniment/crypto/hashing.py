@@ -6,6 +6,8 @@ hash made for one purpose is never valid for another.  Source: BLAKE3 paper, sec
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from blake3 import blake3
 
 
@@ -14,7 +16,22 @@ def derive(context: str, *parts: bytes | bytearray | memoryview) -> bytes:
 
     Cost: O(bytes) at several GB/s; releases the GIL for long parts.
     """
-    hasher = blake3(derive_key_context=context)
+    state = blake3(derive_key_context=context)
     for part in parts:
-        hasher.update(part)
-    return hasher.digest()
+        state.update(part)
+    return state.digest()
+
+
+def hasher(context: str) -> Callable[[bytes | memoryview], bytes]:
+    """What takes many hashes under one context: as `derive` of one part, but the context is made ready once,
+    which is half the cost of a short hash.  Not thread-safe.
+    """
+    state = blake3(derive_key_context=context)
+    reset, update, digest = state.reset, state.update, state.digest
+
+    def hash_of(data: bytes | memoryview) -> bytes:
+        reset()
+        update(data)
+        return digest()
+
+    return hash_of

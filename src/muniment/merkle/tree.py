@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 from blake3 import blake3
 
+from muniment.crypto.hashing import hasher
 from muniment.errors import MalformedRecord
 from muniment.spec.share import HASH_BYTES
 from muniment.spec.tags import SHARE_NODE
@@ -17,13 +18,11 @@ from muniment.spec.tags import SHARE_NODE
 
 def _levels(leaves: bytes) -> list[list[bytes]]:
     """All levels from the leaves to the root; an odd last node rises unchanged, which is RFC 6962's shape."""
+    hash_of = hasher(SHARE_NODE)
     level = [leaves[i : i + HASH_BYTES] for i in range(0, len(leaves), HASH_BYTES)]
     levels = [level]
     while len(level) > 1:
-        paired = [
-            blake3(level[i] + level[i + 1], derive_key_context=SHARE_NODE).digest()
-            for i in range(0, len(level) - 1, 2)
-        ]
+        paired = [hash_of(level[i] + level[i + 1]) for i in range(0, len(level) - 1, 2)]
         level = paired + level[len(paired) * 2 :]
         levels.append(level)
     return levels
