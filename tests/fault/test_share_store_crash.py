@@ -26,7 +26,9 @@ from muniment.ids import ShareKey
 from muniment.ports import ShareStore, StoredShare
 from muniment.stores.disk import DIRECT_BYTES, Disk, KernelDisk
 from muniment.stores.naming import fan_of
+from muniment.stores.pages import PAGES_BYTES
 from muniment.stores.posix import PosixStore
+from muniment.stores.posix_gather import GATHERING_MAX
 from muniment.stores.posix_record import UNCACHED_BYTES
 from muniment.testing.contracts.share_store import content_of, put, read, share_key, shares_of
 from muniment.testing.crash import Countdown, InterceptedDisk, failing, kill_now
@@ -45,6 +47,9 @@ def neighbours() -> Iterator[ShareKey]:
         if len(pool) == 2:
             yield from pools.pop(fan_of(key))
 
+
+LARGE = content_of("large", 70_000)
+"""Goes past the page cache."""
 
 KEYS = neighbours()
 A, B, C, D, E = (next(KEYS) for _ in range(5))
@@ -113,6 +118,11 @@ def live(disk: Disk, folder: Path, promises: Promises) -> None:
         store.commit(writers)
     with promises.change("replace", {A: b"replaced"}):
         put(store, A, b"replaced")
+    with promises.change("large put", {A: LARGE}):
+        writer = store.create(A, len(LARGE))
+        writer.write(LARGE[:9])
+        writer.write(LARGE[9:])
+        store.commit([writer])
     promises.doing = "abort"
     writer = store.create(E, 100)
     writer.write(b"half")
@@ -272,7 +282,7 @@ def crash_everywhere(wrap: Wrap = lambda disk: disk) -> int:
     live(InterceptedDisk(wrap(disk), before=look, after=look), FOLDER, promises)
     look("the end")
     assert promises.check(PosixStore(FOLDER, disk), contents(disk, "quarantine")) == {
-        A: b"replaced",
+        A: LARGE,
         B: b"two",
         C: None,
         D: None,
@@ -301,7 +311,7 @@ class Forgetful(InterceptedDisk):
         self._names: dict[int, str] = {}
 
     def _note(self, call: str) -> None:
-        if call in ("make_folder", "create_file", "write", "rename", "unlink"):
+        if call in ("make_folder", "create_file", "write", "write_uncached", "cut", "rename", "unlink"):
             self._last = call
 
     def open_folder(self, name: str, at: int | None) -> int:
@@ -401,9 +411,6 @@ def open_fds() -> int:
     return len(list(Path("/proc/self/fd").iterdir()))
 
 
-LARGE = content_of("large", 70_000)
-
-
 def read_pages(store: ShareStore, key: ShareKey) -> bytes:
     """The record, read into whole pages as a node does it."""
     reader = store.open(key)
@@ -481,7 +488,7 @@ def test_every_call_failing_in_turn(tmp_path: Path, number: int, expected: type[
     assert calls == {
         *("create_file", "reserve", "write", "flush_file", "rename", "flush_folder", "close", "unlink"),
         *("open_file", "describe", "read_into", "read_uncached", "entries", "look", "free_bytes"),
-        "drop_cached",
+        *("write_uncached", "cut", "drop_cached"),
     }
     store.close()
     PosixStore(folder).close()
@@ -519,6 +526,9 @@ class Halting(InterceptedDisk):
     def write(self, fd: int, data: memoryview) -> int:
         return super().write(fd, data[:7])
 
+    def write_uncached(self, fd: int, data: memoryview) -> int:
+        return super().write_uncached(fd, data[:DIRECT_BYTES])
+
     def read_into(self, fd: int, buffer: memoryview, offset: int) -> int:
         return super().read_into(fd, buffer[:5000], offset)
 
@@ -528,6 +538,9 @@ class Halting(InterceptedDisk):
 
 class Buffered(InterceptedDisk):
     """A file system that cannot go past the page cache."""
+
+    def write_uncached(self, fd: int, data: memoryview) -> int:
+        raise OSError(errno.EINVAL, "Invalid argument")
 
     def read_uncached(self, fd: int, buffer: memoryview, offset: int) -> int:
         raise OSError(errno.EINVAL, "Invalid argument")
@@ -549,4 +562,60 @@ def test_records_read_into_whole_pages(tmp_path: Path, kind: Callable[[], Disk],
     store = PosixStore(tmp_path / "store", kind())
     put(store, B, LARGE[:size_bytes])
     assert read_pages(store, B) == LARGE[:size_bytes]
+    store.close()
+
+
+def written(calls: list[str]) -> InterceptedDisk:
+    """A disk that notes how records are written."""
+
+    def note(call: str) -> None:
+        if call in ("write", "write_uncached", "cut"):
+            calls.append(call)
+
+    return InterceptedDisk(KernelDisk(), after=note)
+
+
+@pytest.mark.parametrize(
+    ("size_bytes", "expected"),
+    [
+        (UNCACHED_BYTES - 1, ["write"] * 2),
+        (UNCACHED_BYTES, ["write_uncached"]),
+        (UNCACHED_BYTES + 1, ["write_uncached", "cut"]),
+        (PAGES_BYTES, ["write_uncached"]),
+        (PAGES_BYTES + 1, ["write_uncached"] * 2 + ["cut"]),
+        (2 * PAGES_BYTES + DIRECT_BYTES, ["write_uncached"] * 3),
+    ],
+)
+def test_large_records_are_written_in_whole_pages(
+    tmp_path: Path, size_bytes: int, expected: list[str]
+) -> None:
+    calls: list[str] = []
+    store = PosixStore(tmp_path / "store", written(calls))
+    content = Random(size_bytes).randbytes(size_bytes)
+    writer = store.create(A, size_bytes)
+    writer.write(content[:777])
+    writer.write(content[777:])
+    assert calls == expected
+    store.commit([writer])
+    assert read(store, A) == content
+    store.close()
+
+
+def test_what_finds_no_memory_to_be_gathered_in_goes_through_the_cache(tmp_path: Path) -> None:
+    calls: list[str] = []
+    store = PosixStore(tmp_path / "store", written(calls))
+    for _ in range(2):  # aborted and committed records give their memory back
+        keys = [next(KEYS) for _ in range(GATHERING_MAX + 1)]
+        writers = [store.create(key, len(LARGE)) for key in keys]
+        for writer in reversed(writers):
+            writer.write(LARGE[:9])
+        writers[1].abort()
+        del writers[1], keys[1]
+        for writer in writers:
+            writer.write(LARGE[9:])
+        store.commit(writers)
+        assert [read(store, key) for key in keys] == [LARGE] * GATHERING_MAX
+        assert calls.count("write") == 2
+        assert calls.count("write_uncached") == GATHERING_MAX - 1
+        calls.clear()
     store.close()

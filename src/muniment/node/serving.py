@@ -9,9 +9,7 @@ puts it into quarantine) or StoreFailed (the medium failed, which says nothing a
 
 from __future__ import annotations
 
-import contextlib
-import mmap
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final, TypeVar
 
@@ -20,13 +18,11 @@ from muniment.ids import ShareKey
 from muniment.merkle.share_tree import ShareReceiver, check_header, check_leaf_list, leaf_hash
 from muniment.merkle.tree import tree_path
 from muniment.ports import ShareProof, ShareReader, ShareStore
-from muniment.spec.limits import KIB, LEAF_BYTES, MIB, PUT_BODY_BYTES_MAX
+from muniment.spec.limits import KIB, LEAF_BYTES, PUT_BODY_BYTES_MAX
 from muniment.spec.share import FIXED_BYTES, HASH_BYTES, ShareHeader, decode_fixed, decode_header
+from muniment.stores.pages import Pages
 
 _T = TypeVar("_T")
-
-_SCRATCH_BYTES: Final = 2 * MIB
-"""Room for the usual share of a 4 MiB chunk."""
 
 _HEAD_GUESS_BYTES: Final = 4 * KIB
 """Read at once; holds the head of every share of up to 1 MiB of a 4-of-6 blob."""
@@ -45,7 +41,7 @@ class VerifiedShares:
 
     def __init__(self, store: ShareStore) -> None:
         self._store = store
-        self._scratch = _Scratch()
+        self._pages = Pages()
 
     def size_bytes(self, key: ShareKey) -> int:
         """The record's size, unverified."""
@@ -66,7 +62,7 @@ class VerifiedShares:
             size_bytes = reader.size_bytes
             if not FIXED_BYTES < size_bytes <= PUT_BODY_BYTES_MAX:
                 raise _corrupt(key, f"record of {size_bytes} bytes")
-            with self._scratch.borrow(size_bytes) as pages:
+            with self._pages.borrow(size_bytes) as pages:
                 if reader.read_into(0, pages) != size_bytes:
                     raise _corrupt(key, "the record is not as long as its file")
                 buffer = pages[:size_bytes]
@@ -121,33 +117,6 @@ class VerifiedShares:
             return proofs
         finally:
             reader.close()
-
-
-class _Scratch:
-    """Buffers for whole records, used again and again: fresh pages cost more than the hash of what is read
-    into them.  The one used last is lent first, so that a quiet node touches one only.
-
-    They begin at a page boundary, for stores that read past the page cache.
-    """
-
-    def __init__(self) -> None:
-        self._free: list[memoryview] = []
-
-    @contextlib.contextmanager
-    def borrow(self, size_bytes: int) -> Iterator[memoryview]:
-        """The whole pages that hold so much, until the end of the block; more than usual is not kept."""
-        pages_bytes = -(-size_bytes // mmap.PAGESIZE) * mmap.PAGESIZE
-        if pages_bytes > _SCRATCH_BYTES:
-            yield memoryview(mmap.mmap(-1, pages_bytes))
-            return
-        try:
-            buffer = self._free.pop()  # atomic, and so is append
-        except IndexError:
-            buffer = memoryview(mmap.mmap(-1, _SCRATCH_BYTES))
-        try:
-            yield buffer[:pages_bytes]
-        finally:
-            self._free.append(buffer)
 
 
 def _head(reader: ShareReader, key: ShareKey) -> _Head:

@@ -10,17 +10,18 @@ symbolic link inside a store is ever followed.  Calls raise OSError as the syste
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import stat
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from typing import Final, Protocol
 
 Buffer = bytes | bytearray | memoryview
 
 DIRECT_BYTES: Final = 4096
-"""What `read_uncached` counts in: the page, and at least the sector, of every disk in use."""
+"""What `read_uncached` and `write_uncached` count in: the page, and at least the sector, of every disk."""
 
 _FOLDER_MODE: Final = 0o700
 _FILE_MODE: Final = 0o600
@@ -74,6 +75,16 @@ class Disk(Protocol):
 
     def write(self, fd: int, data: memoryview) -> int:
         """Append; returns how many bytes were taken."""
+        ...
+
+    def write_uncached(self, fd: int, data: memoryview) -> int:
+        """`write` past the page cache; the file's size, the data's address and its size are multiples of
+        DIRECT_BYTES.  Raises OSError with EINVAL where they are not or the file system cannot.
+        """
+        ...
+
+    def cut(self, fd: int, size_bytes: int) -> None:
+        """Shorten a file; nothing is appended after that."""
         ...
 
     def read_into(self, fd: int, buffer: memoryview, offset: int) -> int:
@@ -160,16 +171,19 @@ class KernelDisk:
     def write(self, fd: int, data: memoryview) -> int:
         return os.write(fd, data)
 
+    def write_uncached(self, fd: int, data: memoryview) -> int:
+        with _past_cache(fd):
+            return os.write(fd, data)
+
+    def cut(self, fd: int, size_bytes: int) -> None:
+        os.ftruncate(fd, size_bytes)
+
     def read_into(self, fd: int, buffer: memoryview, offset: int) -> int:
         return os.preadv(fd, [buffer], offset)
 
     def read_uncached(self, fd: int, buffer: memoryview, offset: int) -> int:
-        flags = fcntl.fcntl(fd, fcntl.F_GETFL)
-        fcntl.fcntl(fd, fcntl.F_SETFL, flags | os.O_DIRECT)
-        try:
+        with _past_cache(fd):
             return os.preadv(fd, [buffer], offset)
-        finally:
-            fcntl.fcntl(fd, fcntl.F_SETFL, flags)
 
     def describe(self, fd: int) -> DiskEntry:
         return _entry("", os.fstat(fd))
@@ -209,6 +223,17 @@ class KernelDisk:
     def free_bytes(self, fd: int) -> int:
         state = os.fstatvfs(fd)
         return state.f_bavail * state.f_frsize
+
+
+@contextlib.contextmanager
+def _past_cache(fd: int) -> Iterator[None]:
+    """Let a descriptor pass by the page cache until the end of the block."""
+    flags = fcntl.fcntl(fd, fcntl.F_GETFL)
+    fcntl.fcntl(fd, fcntl.F_SETFL, flags | os.O_DIRECT)
+    try:
+        yield
+    finally:
+        fcntl.fcntl(fd, fcntl.F_SETFL, flags)
 
 
 def _entry(name: str, status: os.stat_result) -> DiskEntry:

@@ -33,6 +33,8 @@ from muniment.ports import ForeignObject, ShareReader, ShareWriter, StoredShare
 from muniment.stores.disk import Disk, DiskEntry, KernelDisk
 from muniment.stores.gate import Gate
 from muniment.stores.naming import FANS, fan_of, foreign_parts, foreign_text, parse_key, quarantine_stem
+from muniment.stores.pages import Pages
+from muniment.stores.posix_gather import GATHERING_MAX, Gatherer
 from muniment.stores.posix_record import (
     UNCACHED_BYTES,
     Record,
@@ -68,6 +70,7 @@ class PosixStore:
         self._serials = count()
         self._writers: dict[str, RecordWriter] = {}  # by the file's name, until ended or committed
         self._quarantine_lock = threading.Lock()
+        self._pages = Pages(GATHERING_MAX)
         self._fds: list[int] = []
         try:
             self._open_folders(folder)
@@ -124,12 +127,20 @@ class PosixStore:
                 if size_bytes:
                     # What will not fit is refused now instead of after its transfer; costs next to nothing.
                     self._disk.reserve(record.fd, size_bytes)
+                gatherer = self._gatherer(record)
             except OSError:
                 self._discard(record)
                 raise
-            writer = RecordWriter(self._disk, self._where, record, self._discard)
+            writer = RecordWriter(self._disk, self._where, record, gatherer, self._discard)
             self._writers[name] = writer
             return writer
+
+    def _gatherer(self, record: Record) -> Gatherer | None:
+        """What takes a large record past the page cache, while there is memory to gather it in."""
+        buffer = self._pages.take() if record.size_bytes >= UNCACHED_BYTES else None
+        if buffer is None:
+            return None
+        return Gatherer(self._disk, self._pages, buffer, record.fd, record.size_bytes)
 
     def commit(self, writers: Sequence[ShareWriter]) -> None:
         taken: deque[Record] = deque()

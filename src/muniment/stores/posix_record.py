@@ -18,6 +18,7 @@ from muniment.errors import InternalError, StoreFailed
 from muniment.ids import ShareKey
 from muniment.spec.limits import KIB
 from muniment.stores.disk import DIRECT_BYTES, Buffer, Disk
+from muniment.stores.posix_gather import Gatherer
 
 UNCACHED_BYTES: Final = 64 * KIB
 """Records from this size on stay out of the page cache, written and read: they are wanted seldom, and fresh
@@ -65,11 +66,19 @@ class RecordWriter:
     close may already be another share's.
 
     Args:
+        gatherer: of this file, where it goes past the page cache; ended by the writer.
         discard: called once with the file when it is not wanted any more.
     """
 
-    def __init__(self, disk: Disk, where: str, record: Record, discard: Callable[[Record], None]) -> None:
-        self._disk, self._where, self._discard = disk, where, discard
+    def __init__(
+        self,
+        disk: Disk,
+        where: str,
+        record: Record,
+        gatherer: Gatherer | None,
+        discard: Callable[[Record], None],
+    ) -> None:
+        self._disk, self._where, self._gatherer, self._discard = disk, where, gatherer, discard
         self.name, self._key, self._size_bytes = record.name, record.key, record.size_bytes
         self._record: Record | None = record
         self._written_bytes = 0
@@ -88,6 +97,9 @@ class RecordWriter:
             if self._written_bytes > self._size_bytes:
                 return  # takes no more room than was asked for; the commit refuses it
             try:
+                if self._gatherer is not None:
+                    self._gatherer.write(view)
+                    return
                 while view:
                     view = view[self._disk.write(self._record.fd, view) :]
             except OSError as error:
@@ -114,6 +126,8 @@ class RecordWriter:
             return record
 
     def _end(self) -> None:
+        if self._gatherer is not None:
+            self._gatherer.end()
         record, self._record = self._record, None
         if record is not None:
             self._discard(record)

@@ -68,6 +68,12 @@ class InterceptedDisk:
     def write(self, fd: int, data: memoryview) -> int:
         return self._made("write", lambda: self.inner.write(fd, data))
 
+    def write_uncached(self, fd: int, data: memoryview) -> int:
+        return self._made("write_uncached", lambda: self.inner.write_uncached(fd, data))
+
+    def cut(self, fd: int, size_bytes: int) -> None:
+        self._made("cut", lambda: self.inner.cut(fd, size_bytes))
+
     def read_into(self, fd: int, buffer: memoryview, offset: int) -> int:
         return self._made("read_into", lambda: self.inner.read_into(fd, buffer, offset))
 

@@ -171,6 +171,13 @@ class DiskModel:
         self.changes += 1
         return len(data)
 
+    def write_uncached(self, fd: int, data: memoryview) -> int:
+        return self.write(fd, data)
+
+    def cut(self, fd: int, size_bytes: int) -> None:
+        del self._file(fd).seen[size_bytes:]
+        self.changes += 1
+
     def read_into(self, fd: int, buffer: memoryview, offset: int) -> int:
         piece = self._file(fd).seen[offset : offset + len(buffer)]
         buffer[: len(piece)] = piece
