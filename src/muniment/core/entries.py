@@ -136,10 +136,18 @@ def open_transaction(entry: Entry, ring: KeyRing) -> Transaction:
         MalformedRecord: no member can open or read it; the fold rejects it.
         NotCapable: the ring lacks the keys (it only verifies, or its member was not granted this epoch).
     """
+    return decode_transaction(*unsealed(entry, ring))
+
+
+def unsealed(entry: Entry, ring: KeyRing) -> tuple[bytes, bytes]:
+    """The plaintexts of a transaction and of its blobs' names: what `decode_transaction` takes.
+
+    Raises: MalformedRecord, NotCapable: as `open_transaction`.
+    """
     keys = ring.keys(entry.epoch)
     key = keys.transaction_key(entry.author)
     names = _opened_names(entry, keys)
-    return decode_transaction(_unpacked(_opened(key, _sealed(entry), entry.bound())), names)
+    return _unpacked(_opened(key, _sealed(entry), entry.bound())), names
 
 
 def open_names(entry: Entry, ring: KeyRing) -> tuple[BlobName, ...]:

@@ -17,7 +17,7 @@ from typing import Final
 
 from muniment.core.beginning import Beginning
 from muniment.core.clear_part import dump_clear, frontier_of
-from muniment.core.entries import open_transaction
+from muniment.core.entries import unsealed
 from muniment.core.fold import apply
 from muniment.core.history import EntryMeta
 from muniment.core.key_ring import KeyRing
@@ -44,13 +44,17 @@ from muniment.merkle.log_tree import EMPTY_ROOT, Frontier, NodeReader, check_con
 from muniment.ports import CheckpointStore, ClearStore, LoggedEntry, LogStore, ViewBatch, VolumeView
 from muniment.spec.checkpoint import Checkpoint, decode_checkpoint, decode_note, origin_of
 from muniment.spec.evidence import LeafProof
-from muniment.spec.limits import MIB
+from muniment.spec.limits import KIB, MIB
+from muniment.spec.transaction import Transaction, decode_transaction
 
 UNREADABLE: Final = "unreadable"
 """Rejection of a transaction that no member can read: its author is to blame."""
 
 _REPLAY_BYTES: Final = 4 * MIB
 _FOLD_ENTRIES: Final = 1024
+_OPEN_BYTES: Final = 64 * KIB
+"""Of plaintext opened ahead of the fold; a value of one byte becomes a hundred in memory."""
+
 _ROOTS_KEPT: Final = 4096
 _AHEAD_MAX: Final = 1024
 
@@ -490,29 +494,64 @@ class Follower:
         """
         while group := list(islice(entries, _FOLD_ENTRIES)):
             with self.view.batch() as batch:
-                for entry in group:
-                    index, one = batch.size, entry.entry
-                    try:
-                        message, outcome = self._folded(entry, index, batch)
-                    except NotCapable:
+                while group:
+                    opened = self._opened(group)
+                    if not opened:
                         return
-                    meta = EntryMeta(entry.hash, one.author, one.time_ns, one.epoch, message)
-                    batch.record(index, meta, outcome)
+                    for entry, what in zip(group, opened, strict=False):
+                        index, one = batch.size, entry.entry
+                        message, outcome = _folded(what, index, one.time_ns, batch)
+                        meta = EntryMeta(entry.hash, one.author, one.time_ns, one.epoch, message)
+                        batch.record(index, meta, outcome)
+                    del group[: len(opened)]
 
-    def _folded(
-        self, signed: SignedEntry, index: int, batch: ViewBatch
-    ) -> tuple[str, Changes | Rejection | None]:
-        entry = signed.entry
-        if entry.act is not None:
-            return "", None
-        try:
-            transaction = open_transaction(entry, self.ring)
-        except MalformedRecord as error:
-            return "", Rejection(UNREADABLE, None, str(error))
-        try:
-            return transaction.message, apply(batch.state, transaction, index=index, time_ns=entry.time_ns)
-        except OperationRejected as error:
-            return transaction.message, Rejection.of(error)
+    def _opened(self, entries: Sequence[SignedEntry]) -> list[_Opened]:
+        """What the first of them hold, up to one whose keys the member does not have.
+
+        As many together as come to `_OPEN_BYTES`: decryption, decoding and folding that take turns for each
+        entry push each other out of the processor's caches.
+        """
+        sealed: list[tuple[bytes, bytes] | MalformedRecord | None] = []
+        size_bytes = 0
+        for entry in entries:
+            try:
+                plain = unsealed(entry.entry, self.ring) if entry.entry.act is None else None
+            except MalformedRecord as error:
+                sealed.append(error)
+                continue
+            except NotCapable:
+                break
+            sealed.append(plain)
+            size_bytes += sum(map(len, plain)) if plain else 0
+            if size_bytes >= _OPEN_BYTES:
+                break
+        return list(map(_decoded, sealed))
+
+
+_Opened = Transaction | Rejection | None
+"""A transaction, why it is none, or None: an act."""
+
+
+def _decoded(plain: tuple[bytes, bytes] | MalformedRecord | None) -> _Opened:
+    if plain is None:
+        return None
+    try:
+        if isinstance(plain, MalformedRecord):
+            raise plain
+        return decode_transaction(*plain)
+    except MalformedRecord as error:
+        return Rejection(UNREADABLE, None, str(error))
+
+
+def _folded(
+    opened: _Opened, index: int, time_ns: int, batch: ViewBatch
+) -> tuple[str, Changes | Rejection | None]:
+    if not isinstance(opened, Transaction):
+        return "", opened
+    try:
+        return opened.message, apply(batch.state, opened, index=index, time_ns=time_ns)
+    except OperationRejected as error:
+        return opened.message, Rejection.of(error)
 
 
 def _of_own(note: bytes) -> Checkpoint:
