@@ -180,8 +180,9 @@ async def test_a_connection_that_breaks_in_the_body_is_unreachable(
 
 async def test_nobody_there(threads: ThreadPoolExecutor) -> None:
     caller = Caller(SERVER.node, ("127.0.0.1:1",), threads, SHORT)
-    with pytest.raises(NodeUnreachable):
+    with pytest.raises(NodeUnreachable) as error:
         await caller.exchange(GET, "x", 2)
+    assert error.value.reason == "Connection refused"
 
 
 async def test_a_peer_that_never_answers_meets_the_deadline(

@@ -175,7 +175,8 @@ class Channel:
             self.close()
             if reused and not self._answered and not self._aborted and not isinstance(error, TimeoutError):
                 raise StaleConnection from error
-            raise NodeUnreachable(node=self._node, reason=str(error) or type(error).__name__) from error
+            reason = error.strerror or str(error) or type(error).__name__
+            raise NodeUnreachable(node=self._node, reason=reason) from error
         except BaseException:
             self.close()
             raise

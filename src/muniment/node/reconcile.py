@@ -84,7 +84,11 @@ def reconcile(
             return findings
         findings.missing += service.drop_missing(keys)
     findings.finished = service.reconciled = True
-    _log.info("store and ledger compared: %s", findings)
+    _log.info(
+        "store and ledger compared: %d shares, %d adopted, %d damaged, %d foreign, %d unreadable, %d missing",
+        *(findings.seen, findings.adopted, findings.damaged),
+        *(findings.foreign, findings.unreadable, findings.missing),
+    )
     return findings
 
 

@@ -118,9 +118,13 @@ def test_a_share_whose_size_changed_is_read_and_judged(node: Bench, store: OddSt
     assert [row.number for row in node.books.quarantined(ALICE, None, 10)] == [0]
 
 
-def test_what_is_not_a_share_goes_to_quarantine(node: Bench, store: OddStore) -> None:
+def test_what_is_not_a_share_goes_to_quarantine(
+    node: Bench, store: OddStore, caplog: pytest.LogCaptureFixture
+) -> None:
     store.foreign = [ForeignObject("notes.txt", 10), ForeignObject("x", 0)]
-    assert compare(node) == Findings(foreign=2, finished=True)
+    with caplog.at_level("INFO", "muniment.node.reconcile"):
+        assert compare(node) == Findings(foreign=2, finished=True)
+    assert "0 shares, 0 adopted, 0 damaged, 2 foreign" in caplog.text
     assert store.set_aside == ["notes.txt", "x"]
 
 
