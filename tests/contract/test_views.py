@@ -165,6 +165,14 @@ def test_what_is_no_view_is_refused_and_left(
     assert (path.read_bytes() if path.is_file() else b"") == before
 
 
+def test_a_view_opens_and_is_read_while_another_process_folds(view: SqliteView, path: Path) -> None:
+    fold(view, file(b"a"))
+    with view.batch():
+        other = SqliteView(path)
+        assert (other.size, other.state_hash()) == (view.size, view.state_hash())
+        other.close()
+
+
 def test_damage_is_told(view: SqliteView, path: Path) -> None:
     fold(view, *(file(b"%d" % number, b"x" * 1000) for number in range(300)))
     view.close()
