@@ -662,7 +662,9 @@ class WorkQueue(Protocol):
     def ready(self, now_s: float, kinds: Collection[str], *, without: Collection[JobId], limit: int) -> Ready:
         """The `limit` most urgent jobs of these kinds that are due and not set aside.
 
-        Order: priority, then that of adding.  Cost: O(limit + jobs passed over as `without` or of other
+        Order: priority, then that of adding.  Where `now_s` is more than CLOCK_SLACK_S before that of an
+        earlier call, the clock was set back, and whatever waits is due earlier by as much.
+        Cost: O(limit + jobs passed over as `without` or of other
         kinds), as long as no time comes.
         """
         ...

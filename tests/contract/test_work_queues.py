@@ -92,12 +92,21 @@ class TestSqliteQueue(WorkQueueContract):
     def test_a_later_version_is_refused_and_left_as_it_is(self, opened: OpenQueue, path: Path) -> None:
         opened().close()
         with sqlite3.connect(path) as later:
-            later.execute("PRAGMA user_version = 2")
+            later.execute("PRAGMA user_version = 3")
         later.close()
         before = path.read_bytes()
-        with pytest.raises(UnknownVersion, match="work queue has version 2"):
+        with pytest.raises(UnknownVersion, match="work queue has version 3"):
             SqliteQueue(path)
         assert path.read_bytes() == before
+
+    def test_one_of_the_version_before_goes_on(self, opened: OpenQueue, path: Path) -> None:
+        queue = opened()
+        queue.add([new_job("a", "x", due_s=NOW_S + 5)], NOW_S)
+        queue.close()
+        with sqlite3.connect(path) as earlier:
+            earlier.executescript("DROP TABLE clock; PRAGMA user_version = 1;")
+        earlier.close()
+        assert drain(opened(), NOW_S + 5) == [("x", "run")]
 
     def test_a_folder_that_is_not_there_is_told(self, tmp_path: Path) -> None:
         with pytest.raises(StoreFailed):
@@ -136,6 +145,7 @@ class TestSqliteQueue(WorkQueueContract):
         queue = opened()
         assert isinstance(queue, SqliteQueue)
         queue.add([new_job("a", str(at), due_s=NOW_S + at) for at in range(50)], NOW_S)
+        queue.ready(NOW_S, ["a"], without=(), limit=4)
         asked: list[str] = []
         with queue._file.reading() as sqlite:
             sqlite.set_trace_callback(asked.append)
@@ -147,7 +157,8 @@ class TestSqliteQueue(WorkQueueContract):
                 for sql in asked
                 if sql.lstrip().startswith(("SELECT", "UPDATE"))
             ]
-        makes_due, finds, *boxes, looks_ahead = plans
+        clock, makes_due, finds, *boxes, looks_ahead = plans
+        assert clock == "SCAN clock"  # one row
         assert "jobs_waiting (due_s<" in makes_due
         assert "SCAN jobs USING INDEX jobs_due" in finds
         assert "TEMP B-TREE" not in finds

@@ -8,7 +8,16 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final
 
-from muniment.core.keeping.job import KindCount, NewJob, NewStep, Outcome, QueuedJob, QueuedStep, Ready
+from muniment.core.keeping.job import (
+    CLOCK_SLACK_S,
+    KindCount,
+    NewJob,
+    NewStep,
+    Outcome,
+    QueuedJob,
+    QueuedStep,
+    Ready,
+)
 from muniment.ids import JobId
 
 _NO_STEP: Final = QueuedStep(-1, "", b"", last=False)
@@ -41,6 +50,7 @@ class MemoryQueue:
         self._entries: dict[JobId, _Entry] = {}
         self._names: dict[tuple[str, str], JobId] = {}
         self._last_id = 0
+        self._seen_s = 0.0
 
     def add(self, jobs: Sequence[NewJob], now_s: float) -> list[JobId]:
         with self._lock:
@@ -78,6 +88,7 @@ class MemoryQueue:
 
     def ready(self, now_s: float, kinds: Collection[str], *, without: Collection[JobId], limit: int) -> Ready:
         with self._lock:
+            self._follow_clock(now_s)
             waiting = [
                 entry
                 for entry in self._entries.values()
@@ -87,6 +98,15 @@ class MemoryQueue:
             due.sort(key=lambda entry: (entry.job.priority, entry.job.id))
             later = min((entry.job.due_s for entry in waiting if entry.job.due_s > now_s), default=None)
             return Ready(tuple(entry.seen() for entry in due[:limit]), later)
+
+    def _follow_clock(self, now_s: float) -> None:
+        """Have everything wait as long as it was to, though the clock was set back."""
+        if abs(now_s - self._seen_s) <= CLOCK_SLACK_S:
+            return
+        back_s, self._seen_s = self._seen_s - now_s, now_s
+        for entry in self._entries.values() if back_s > 0 else ():
+            if entry.job.due_s > 0 and not entry.job.aside:
+                entry.job = replace(entry.job, due_s=entry.job.due_s - back_s)
 
     def done(self, job: QueuedJob, outcome: Outcome, now_s: float) -> bool:
         with self._lock:

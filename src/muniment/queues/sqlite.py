@@ -12,7 +12,16 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from muniment.core.keeping.job import KindCount, NewJob, NewStep, Outcome, QueuedJob, QueuedStep, Ready
+from muniment.core.keeping.job import (
+    CLOCK_SLACK_S,
+    KindCount,
+    NewJob,
+    NewStep,
+    Outcome,
+    QueuedJob,
+    QueuedStep,
+    Ready,
+)
 from muniment.ids import JobId
 from muniment.queues.sqlite_schema import ASIDE, DUE, QUEUE, WAITING
 from muniment.sqlite_file import SqliteFile
@@ -51,6 +60,7 @@ class SqliteQueue:
     def ready(self, now_s: float, kinds: Collection[str], *, without: Collection[JobId], limit: int) -> Ready:
         chosen = {"kinds": json.dumps(sorted(kinds)), "without": json.dumps(sorted(without)), "limit": limit}
         with self._file.transaction() as sqlite:
+            _follow_clock(sqlite, now_s)
             # Whatever is due is found by priority alone, and what is not is never looked at.
             sqlite.execute("UPDATE jobs SET state = ? WHERE state = ? AND due_s <= ?", (DUE, WAITING, now_s))
             rows = sqlite.execute(
@@ -128,6 +138,18 @@ class SqliteQueue:
 
     def close(self) -> None:
         self._file.close()
+
+
+def _follow_clock(sqlite: sqlite3.Connection, now_s: float) -> None:
+    """Have everything wait as long as it was to, though the clock was set back."""
+    ((seen_s,),) = sqlite.execute("SELECT seen_s FROM clock").fetchall()
+    if abs(now_s - seen_s) <= CLOCK_SLACK_S:
+        return  # nothing is written, so that looking costs no flush
+    if now_s < seen_s:
+        sqlite.execute(
+            "UPDATE jobs SET due_s = due_s - ? WHERE due_s > 0 AND state <> ?", (seen_s - now_s, ASIDE)
+        )
+    sqlite.execute("UPDATE clock SET seen_s = ?", (now_s,))
 
 
 def _add(sqlite: sqlite3.Connection, new: NewJob, now_s: float) -> JobId:

@@ -56,10 +56,20 @@ CREATE TABLE boxes (
 ) STRICT, WITHOUT ROWID;
 """
 
+_CLOCK: Final = """
+-- Tells when the clock was set back, after which everything that waits would wait for too long.
+CREATE TABLE clock (
+    id INTEGER PRIMARY KEY CHECK (id = 0), -- one row
+    seen_s REAL NOT NULL                   -- seconds since the epoch: when jobs were last looked for, at most
+                                           -- a minute behind; 0: never
+) STRICT;
+INSERT INTO clock VALUES (0, 0);
+"""
+
 QUEUE: Final = FileKind(
     "work queue",
     0x4D554E51,
-    (_SCHEMA,),
+    (_SCHEMA, _CLOCK),
     "move it away, and what is due is found anew",
     settings=("foreign_keys = ON", "journal_size_limit = 16777216"),  # a burst must not keep the disk
 )

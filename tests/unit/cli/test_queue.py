@@ -117,11 +117,11 @@ def test_a_job_that_is_not_there_is_told_and_no_other_is_changed(
 
 def test_a_queue_of_a_later_version_is_refused(world: FakeComposition) -> None:
     with sqlite3.connect(world.home / "queue.sqlite") as sqlite:
-        sqlite.execute("PRAGMA user_version = 2")
+        sqlite.execute("PRAGMA user_version = 3")
     sqlite.close()
     done = muni(world, "queue", "list")
     assert done.code == 4
-    assert done.err.startswith("muni: work queue has version 2, which this program does not know\n")
+    assert done.err.startswith("muni: work queue has version 3, which this program does not know\n")
 
 
 def test_what_a_terminal_would_obey_is_not_printed(world: FakeComposition) -> None:

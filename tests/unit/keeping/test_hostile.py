@@ -20,7 +20,7 @@ from muniment.ids import AccountId, MemberId, ShareKey, ShareNumber, id_text
 from muniment.ports import NamedBlobs
 from muniment.queues.memory import MemoryQueue
 from muniment.testing.fake_node import FakeNode
-from muniment.testing.virtual_time import run_virtual
+from muniment.testing.virtual_time import StepClock, run_virtual
 
 ALL = frozenset(range(6))
 THIN = Policy(coding=Coding.from_text("2/6"), happy=2, chunk_bytes=CHUNK, compress=False)
@@ -374,6 +374,30 @@ def test_a_clock_that_was_ahead_ends_no_lease_and_hides_no_dead_node() -> None:
                 if not lease.trashed
             ]
             assert min(ends) > w.clock.now_s()
+
+    run_virtual(main())
+
+
+@pytest.mark.parametrize("jump_s", [-4000 * DAY_S, -15 * DAY_S, -2 * DAY_S, 2 * DAY_S, 4000 * DAY_S])
+def test_a_clock_that_jumps_stops_no_scan_ends_no_lease_and_starts_nothing_over_and_over(
+    jump_s: float,
+) -> None:
+    """The keeper's; nodes' clocks are right."""
+
+    async def main() -> None:
+        async with world() as w:
+            await w.put(2 * CHUNK)
+            await w.keeper.begin()
+            await w.work(days=10)
+            jumped = StepClock(w.clock.now_s() + jump_s - w.clock.offset_s)
+            w.keeper._clock = w.worker._clock = jumped
+            for day in range(1, 41):
+                for _ in range(24):
+                    jumped.advance(DAY_S / 24)
+                    await w.work(days=1 / 24)
+                assert w.keeper.tally.scans in (11 + day - 1, 11 + day)
+                leases = [one for node in w.grid.nodes for one in node.leases.get(KEEPER, {}).values()]
+                assert min(one.expires_s for one in leases) > w.clock.now_s()
 
     run_virtual(main())
 

@@ -25,6 +25,9 @@ KEY_CHARS_MAX: Final = 200
 VALUE_BYTES_MAX: Final = 64 * 1024
 """Of encoded arguments, and of all boxes of a job together: jobs name data, they do not carry it."""
 
+CLOCK_SLACK_S: Final = 60.0
+"""A clock that is corrected by less changes nothing; one that is set back by more, when jobs are due."""
+
 PRIORITY_MAX: Final = 2**31 - 1
 
 _NAME = re.compile(rf"[a-z0-9][a-z0-9._-]{{0,{NAME_CHARS_MAX - 1}}}", re.ASCII)

@@ -62,6 +62,35 @@ class WorkQueueContract:
         """One that is empty."""
         return opened()
 
+    @pytest.mark.parametrize("back_s", [3600.0, 1e9])
+    def test_a_clock_that_is_set_back_makes_nothing_wait_longer(
+        self, opened: OpenQueue, back_s: float
+    ) -> None:
+        queue = opened()
+        queue.add([new_job("a", "x", due_s=NOW_S + 50), new_job("a", "failing"), new_job("a", "now")], NOW_S)
+        assert begin(queue).key == "failing"
+        assert queue.failed(begin(queue), "no", due_s=NOW_S + 100)
+        queue.close()
+        queue, now_s = opened(), NOW_S - back_s
+        ready = queue.ready(now_s, KINDS, without=(), limit=9)
+        assert ([job.key for job in ready.jobs], ready.next_due_s) == (["now"], now_s + 50)
+        assert len(queue.ready(now_s + 49, KINDS, without=(), limit=9).jobs) == 1
+        assert len(queue.ready(now_s + 51, KINDS, without=(), limit=9).jobs) == 2
+        assert len(queue.ready(now_s + 101, KINDS, without=(), limit=9).jobs) == 3
+
+    def test_a_clock_that_was_ahead_for_a_while_makes_nothing_wait_longer(self, queue: VisibleQueue) -> None:
+        queue.add([new_job("a", "x", due_s=NOW_S + 50)], NOW_S)
+        begin(queue, NOW_S + 50)
+        ahead = NOW_S + 1e8
+        assert queue.done(begin(queue, ahead), Outcome(again=True, due_s=ahead + 60), ahead)
+        assert queue.ready(NOW_S + 100, KINDS, without=(), limit=9).next_due_s == NOW_S + 160
+        assert begin(queue, NOW_S + 160).key == "x"
+
+    def test_a_clock_that_is_corrected_a_little_changes_no_time(self, queue: VisibleQueue) -> None:
+        queue.add([new_job("a", "x", due_s=NOW_S + 50)], NOW_S)
+        for at in (0, 40, 10, 45, 0):
+            assert queue.ready(NOW_S + at, KINDS, without=(), limit=9).next_due_s == NOW_S + 50
+
     def test_a_new_queue_is_empty(self, queue: VisibleQueue) -> None:
         ready = queue.ready(NOW_S, KINDS, without=(), limit=9)
         assert (ready.jobs, ready.next_due_s) == ((), None)
