@@ -27,7 +27,7 @@ class Policy:
             blob that was acknowledged is whole.
         chunk_bytes: plaintext of one blob; 64 KiB to 16 MiB.
         placement: "rendezvous" for any grid, "pairs" for the four-node table (k = n = 4).
-        compress: try zstd on every chunk, keep it where it is smaller.
+        compress: try zstd on every chunk that seems compressible, keep it where it is smaller.
     Raises: InvalidCoding: the values do not fit together.
     """
 

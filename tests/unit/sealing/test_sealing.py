@@ -25,7 +25,7 @@ from muniment.errors import BlobCorrupt, BlobInconsistent, IntegrityError
 from muniment.merkle.share_tree import blob_id, check_share
 from muniment.merkle.tree import tree_root
 from muniment.spec.blob import BlobName, BlobRef, Compression
-from muniment.spec.limits import LEAF_BYTES
+from muniment.spec.limits import LEAF_BYTES, MIB
 from muniment.spec.manifest import Manifest, ManifestKind
 
 CHUNK = 64 * 1024
@@ -84,6 +84,23 @@ def test_compression_is_kept_only_if_smaller() -> None:
     assert sealer.seal(noise(5000), buffers).ref.compression is Compression.NONE
     plain = Sealer(bytes(32), code, compress=False).seal(memoryview(b"a" * 5000), buffers).ref
     assert plain.compression is Compression.NONE
+
+
+def test_of_large_content_a_few_pieces_decide_whether_it_is_compressed() -> None:
+    code = Coding.from_text("1/1")
+    sealer, buffers = Sealer(bytes(32), code), BlobBuffers(code, 2 * MIB)
+
+    def compression(content: bytes) -> Compression:
+        return sealer.seal(memoryview(content), buffers).ref.compression
+
+    half = bytes(noise(MIB // 2 - 1))
+    assert compression(b"text " * (MIB // 2)) is Compression.ZSTD
+    assert compression(half + bytes(MIB) + half) is Compression.ZSTD
+    assert compression(half + bytes(MIB // 8) + half) is Compression.ZSTD, "one piece is enough"
+    assert compression(bytes(noise(2 * MIB))) is Compression.NONE
+    # What repeats itself and is noise in each piece is found where all of it is tried.
+    assert compression(bytes(noise(8192)) * 127) is Compression.ZSTD
+    assert compression(bytes(noise(8192)) * 129) is Compression.NONE
 
 
 def changed(ref: BlobRef, **values: object) -> BlobRef:
