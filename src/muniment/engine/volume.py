@@ -15,8 +15,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Final, TypeVar
 
@@ -232,14 +233,33 @@ class Volume:
     async def _follow(self, note: bytes) -> int:
         follows = await self._judge(lambda: self._follower.follows(note))
         checkpoint, at = follows.checkpoint, follows.start
-        while at < follows.stop:
-            signed = await self._log.entries(at, follows.stop)
-            at += len(signed)
-            if at > follows.stop:
-                raise ProtocolViolation(node=b"", reason="more entries than were asked for")
-            proof = () if at == follows.stop else await self._log.consistency(at, follows.stop)
-            await self._judge(lambda s=signed, p=proof: self._follower.take(s, note, checkpoint, p))  # type: ignore[misc]
-        return max(at, follows.start)
+        if at >= follows.stop:
+            return at
+        async with aclosing(self._pages(at, follows.stop)) as pages:
+            async for signed, proof in pages:
+                await self._judge(lambda s=signed, p=proof: self._follower.take(s, note, checkpoint, p))  # type: ignore[misc]
+        return follows.stop
+
+    async def _pages(self, at: int, stop: int) -> AsyncGenerator[tuple[list[bytes], tuple[bytes, ...]]]:
+        """Entries and the proof that they lead to `stop`; the next page comes while one is worked on."""
+        coming = asyncio.create_task(self._page(at, stop))
+        try:
+            while at < stop:
+                signed, proof = await coming
+                at += len(signed)
+                if at < stop:
+                    coming = asyncio.create_task(self._page(at, stop))
+                yield signed, proof
+        finally:  # what was asked for and is not needed any more; its error is nobody's
+            coming.cancel()
+            await asyncio.gather(coming, return_exceptions=True)
+
+    async def _page(self, at: int, stop: int) -> tuple[list[bytes], tuple[bytes, ...]]:
+        signed = await self._log.entries(at, stop)
+        at += len(signed)
+        if at > stop:
+            raise ProtocolViolation(node=b"", reason="more entries than were asked for")
+        return signed, () if at == stop else await self._log.consistency(at, stop)
 
     async def _judge(self, work: Callable[[], _T]) -> _T:
         """Run work of the follower; if the log forked, ask the service for what is missing as evidence."""

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
-from collections.abc import AsyncIterator, Sequence
+import threading
+from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import replace
 
 import pytest
 from tests.unit.volume.support import LOG_KEY, Careless, World, folder, kick, member, transaction, world
 
-from muniment.core.entries import Place
+from muniment.core.entries import Place, seal_transaction
 from muniment.core.keys import rotation
 from muniment.core.membership import Membership
 from muniment.crypto.checkpoints import sign_checkpoint
-from muniment.crypto.entries import sign_entry
+from muniment.crypto.entries import entry_hash, sign_entry
 from muniment.crypto.messages import seal_message
-from muniment.engine.follower import UNREADABLE
+from muniment.engine.follower import UNREADABLE, Follower
 from muniment.engine.volume import Volume
 from muniment.errors import (
     LogForked,
@@ -27,13 +29,15 @@ from muniment.errors import (
     OperationRejected,
     RoleForbids,
 )
+from muniment.logs.memory import MemoryLog
 from muniment.merkle.log_tree import Frontier
-from muniment.ports import Appended, LogClient
+from muniment.ports import Appended, LogClient, ViewBatch
 from muniment.spec.act import Act, Leave, Role, Rotate
 from muniment.spec.canonical import dump
 from muniment.spec.checkpoint import Checkpoint, origin_of
-from muniment.spec.operation import ROOT, Unlink
+from muniment.spec.operation import INLINE_BYTES_MAX, ROOT, Extent, Kind, Make, Unlink
 from muniment.testing.lying_log import SwitchedLog
+from muniment.views.memory import MemoryView
 
 
 @pytest.fixture
@@ -123,6 +127,75 @@ async def test_a_writer_who_seals_nonsense_stops_nobody(grid: World, plain: byte
     assert rejected.rejection is not None
     assert rejected.rejection.code == UNREADABLE
     assert [name.name for name in anna.view.reading().children(ROOT, b"", 9)] == [b"after"]
+
+
+async def test_entries_of_many_kilobytes_are_folded_around_one_that_is_nonsense(grid: World) -> None:
+    anna = await grid.member("anna")
+    keys, at, secret = anna.newest_keys(), anna.follower.frontier, member("anna")
+    place = Place.next(
+        anna.membership, secret.member, seen_size=at.size, seen_root=at.root(), now_ns=anna.now_ns()
+    )
+    signed = []
+    for number in range(120):  # more than is opened ahead of the fold
+        content = (Extent(0, INLINE_BYTES_MAX, bytes([number]) * INLINE_BYTES_MAX),)
+        made = Make(ROOT, b"%03d" % number, Kind.FILE, 0o644, content=content, size=INLINE_BYTES_MAX)
+        entry = seal_transaction(place, transaction(made, message=f"{number}"), keys, os.urandom)
+        if number == 60:
+            entry = replace(entry, sealed=bytes(40))
+        signed.append(sign_entry(secret.identity, entry))
+        place = place.after(entry_hash(signed[-1]))
+    await grid.log.append(signed)
+    await anna.sync()
+    assert names(anna) == [b"%03d" % number for number in range(120) if number != 60]
+    folded = anna.view.entries(at.size, at.size + 120)
+    assert [one.meta.message for one in folded] == [str(n) if n != 60 else "" for n in range(120)]
+    assert [n for n, one in enumerate(folded) if one.rejection is not None] == [60]
+
+
+class ReadAhead(SwitchedLog):
+    """Tells when the second page is asked for, and has no third."""
+
+    def __init__(self, inner: LogClient) -> None:
+        super().__init__(inner)
+        self.part, self.asked, self.pages = 3, threading.Event(), 0
+
+    async def entries(self, start: int, stop: int) -> list[bytes]:
+        self.pages += 1
+        if self.pages == 2:
+            self.asked.set()
+        if self.pages == 3:
+            raise NodeUnreachable(node=b"n" * 32, reason="gone")
+        return await super().entries(start, stop)
+
+
+class Patient(MemoryView):
+    """Folds nothing before something else has happened."""
+
+    def __init__(self, happened: threading.Event) -> None:
+        super().__init__()
+        self.happened = happened
+
+    @contextlib.contextmanager
+    def batch(self) -> Iterator[ViewBatch]:
+        assert self.happened.wait(5)
+        with super().batch() as batch:
+            yield batch
+
+
+async def test_the_next_page_is_asked_for_while_one_is_folded_and_its_loss_costs_none(grid: World) -> None:
+    anna, secret = await grid.member("anna"), member("anna")
+    for at in range(9):
+        await make(anna, b"%d" % at)
+    log = ReadAhead(grid.log)
+    view = Patient(log.asked)
+    follower = Follower(grid.volume, secret.read, LOG_KEY.public_key, MemoryLog(), view)
+    again = Volume(follower, secret, log, grid.clock, os.urandom)
+    with pytest.raises(NodeUnreachable):
+        await again.sync()
+    assert view.size == 6
+    await again.sync()
+    assert view.state_hash() == anna.view.state_hash()
+    await again.aclose()
 
 
 async def test_rights_are_kept_by_the_service(grid: World) -> None:
