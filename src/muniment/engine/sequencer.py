@@ -4,9 +4,14 @@ It holds no key of the volume: what it can check is the clear part (signature, m
 epoch, size, clock), and that is what every member checks again.  It runs in the process of a single user
 (`engine.local_log`) as well as in a server (`node.log_api`).
 
-Concurrency: `append` runs on one event loop and only queues.  One batch at a time is judged
-and written by the one thread of `threads`; entries that arrive meanwhile are the next batch and share its
-flush.  Only that thread touches the membership and the frontier.  Readers go to the store directly.
+Concurrency: `append` runs on one event loop, where it checks the signature of a small entry, and queues.
+One batch at a time is judged and written by the one thread of `thread`; entries that arrive meanwhile are the
+next batch and share its flush.  Only that thread touches the membership and the frontier.  Readers go to the
+store directly.
+
+Authors who write one entry after the other come back a moment after they were answered.  As many as wrote at
+the same time before are waited for, but only for a moment: else they would part into two halves that wait for
+each other's flush, and each flush, checkpoint and wake-up would be shared by half as many.
 """
 
 from __future__ import annotations
@@ -14,7 +19,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
 from typing import Final, TypeVar
 
@@ -38,7 +43,7 @@ from muniment.merkle.log_tree import Frontier
 from muniment.ports import Appended, ClearStore, Clock, LoggedEntry, LogStore
 from muniment.spec.checkpoint import Checkpoint, origin_of, witness_of
 from muniment.spec.entry import ENTRY_BYTES_MAX, Entry
-from muniment.spec.limits import MIB
+from muniment.spec.limits import KIB, MIB
 from muniment.spec.log_wire import CLEAR_ANSWER_BYTES_MAX
 
 QUEUE_ENTRIES_MAX: Final = 4096
@@ -48,6 +53,15 @@ QUEUE_BYTES_MAX: Final = 64 * MIB
 _T = TypeVar("_T")
 _BATCH_ENTRIES: Final = 1024
 _BATCH_BYTES: Final = 16 * MIB
+_GATHER_S: Final = 0.002
+"""The longest that a batch waits for authors who may not come back: a round trip in a local network."""
+
+_VAIN_MAX: Final = 6
+"""Where authors do not come back in time, only every 2^6th batch tries whether they do by now."""
+
+_OPENED_AT_ONCE_BYTES: Final = 64 * KIB
+"""An entry that is checked on the event loop, in some 0.1 ms; larger ones, and many, are the thread's."""
+
 _REPLAY_BYTES: Final = 4 * MIB
 _ROOTS_KEPT: Final = 4096
 _KEEP_ENTRIES: Final = 1 << 14
@@ -63,9 +77,10 @@ class _Waiting:
     answer: asyncio.Future[list[Appended | MunimentError]]
     opened: Sequence[SignedEntry | MalformedRecord | UnknownVersion] | None = None
 
-    @property
-    def size_bytes(self) -> int:
-        return sum(map(len, self.signed))
+    size_bytes: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.size_bytes = sum(map(len, self.signed))
 
 
 class Sequencer:
@@ -104,8 +119,11 @@ class Sequencer:
         self._queue: list[_Waiting] = []
         self._queued_bytes = 0
         self._flushing: asyncio.Task[None] | None = None
+        self._expected = 1  # requests in the next batch, if all come back who wrote at the same time
+        self._gathered = asyncio.Event()
+        self._vain = self._since_vain = 0  # waits one after the other that were; batches since the last
         self._grown = asyncio.Event()
-        self._released = False
+        self._released = self._closing = False
         self._roots: dict[int, bytes] = {}
         self._state: tuple[Membership, Frontier] | None = None
         self._kept = KeptClear(volume, store, kept)
@@ -130,13 +148,15 @@ class Sequencer:
         size_bytes = waiting.size_bytes
         if len(self._queue) >= QUEUE_ENTRIES_MAX or self._queued_bytes + size_bytes > QUEUE_BYTES_MAX:
             raise Overloaded(limit=f"{QUEUE_ENTRIES_MAX} waiting entries or {QUEUE_BYTES_MAX} bytes of them")
+        if len(signed) == 1 and size_bytes <= _OPENED_AT_ONCE_BYTES:
+            # While the thread writes the batch before; the check itself holds no global lock.
+            waiting.opened = open_entries(signed)
         self._queue.append(waiting)
         self._queued_bytes += size_bytes
         if self._flushing is None:
             self._flushing = asyncio.create_task(self._flush(), name="log sequencer")
-        elif len(signed) == 1:
-            # The thread is busy with the batch before; this check needs no global lock and goes on beside it.
-            waiting.opened = open_entries(signed)
+        elif len(self._queue) >= self._expected:
+            self._gathered.set()
         return await waiting.answer
 
     async def wait_beyond(self, size: int, wait_s: float) -> bytes:
@@ -194,6 +214,8 @@ class Sequencer:
 
     async def aclose(self) -> None:
         """Let what is queued become durable.  The store stays open."""
+        self._closing = True
+        self._gathered.set()
         while self._flushing is not None:
             await asyncio.wait([self._flushing])
         state = self._state
@@ -205,7 +227,7 @@ class Sequencer:
     async def _flush(self) -> None:
         loop = asyncio.get_running_loop()
         try:
-            while self._queue:
+            while await self._gather():
                 batch = self._take()
                 try:
                     outcomes = await loop.run_in_executor(self._thread, self._order, batch)
@@ -219,10 +241,29 @@ class Sequencer:
                 for waiting, outcome in zip(batch, outcomes, strict=True):
                     if not waiting.answer.done():
                         waiting.answer.set_result(outcome)
+                self._expected = len(batch) + len(self._queue)
                 grown, self._grown = self._grown, asyncio.Event()
                 grown.set()
         finally:
             self._flushing = None
+
+    async def _gather(self) -> bool:
+        """Wait a moment until all are there who are expected; whether there is anything to write."""
+        patient = not self._closing and self._since_vain >= (1 << self._vain) - 1
+        if patient and len(self._queue) < self._expected:
+            self._gathered.clear()
+            self._since_vain = 0
+            try:
+                async with asyncio.timeout(_GATHER_S):
+                    await self._gathered.wait()
+                self._vain = 0
+            except TimeoutError:
+                self._vain = min(self._vain + 1, _VAIN_MAX)
+        else:
+            self._since_vain += 1
+        if not self._queue:
+            self._expected = 1
+        return bool(self._queue)
 
     def _take(self) -> list[_Waiting]:
         """What is written together next: at least one request."""

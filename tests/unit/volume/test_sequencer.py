@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+import threading
+from collections.abc import AsyncIterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
@@ -11,12 +12,13 @@ import pytest
 
 from muniment.crypto.entries import entry_hash, open_entry, sign_entry
 from muniment.crypto.identity import Identity
+from muniment.engine import sequencer
 from muniment.engine.sequencer import Sequencer, found
 from muniment.errors import AuthorChainBroken, EntryMisplaced, MunimentError
 from muniment.logs.memory import MemoryLog
-from muniment.merkle.log_tree import Frontier
+from muniment.merkle.log_tree import Frontier, Subtree
 from muniment.node.clock import SystemClock
-from muniment.ports import Appended
+from muniment.ports import Appended, LoggedEntry
 from muniment.testing.log_author import LogAuthor
 
 
@@ -83,3 +85,43 @@ async def test_requests_share_a_flush_and_keep_their_order(served: Served) -> No
     entries = served.entries(20)
     places = await asyncio.gather(*(served.append(entry) for entry in entries))
     assert places == [[at] for at in range(1, 21)]
+
+
+@pytest.mark.parametrize("patience_s", [5.0, 0.0])
+async def test_who_write_at_the_same_time_come_to_share_flushes_if_they_come_back_in_time(
+    served: Served, monkeypatch: pytest.MonkeyPatch, patience_s: float
+) -> None:
+    """One begins while the other's first entry is being written; without a wait they would take turns."""
+    entries, flushed = served.entries(19), list[int]()
+    loop, writing, free = asyncio.get_running_loop(), asyncio.Event(), threading.Event()
+    append = served.store.append
+
+    def watched(fresh: Sequence[LoggedEntry], nodes: Sequence[Subtree], note: bytes) -> None:
+        flushed.append(len(fresh))
+        loop.call_soon_threadsafe(writing.set)
+        assert free.wait(5)
+        append(fresh, nodes, note)
+
+    async def write(own: list[bytes]) -> None:
+        for entry in own:
+            assert await served.append(entry) == [1 + entries.index(entry)]
+
+    monkeypatch.setattr(sequencer, "_GATHER_S", patience_s)
+    monkeypatch.setattr(served.store, "append", watched)
+    async with asyncio.TaskGroup() as authors:
+        authors.create_task(write(entries[0::2]))
+        await writing.wait()
+        authors.create_task(write(entries[1::2]))
+        await asyncio.sleep(0)
+        free.set()
+    assert sum(flushed) == 19
+    if patience_s:
+        assert flushed == [1] + [2] * 9
+
+
+async def test_closing_waits_for_nobody(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sequencer, "_GATHER_S", 60.0)
+    one, two = served.entries(2)
+    assert [*await asyncio.gather(served.append(one), served.append(two))] == [[1], [2]]
+    async with asyncio.timeout(5):
+        await served.sequencer.aclose()
