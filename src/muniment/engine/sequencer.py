@@ -56,6 +56,9 @@ _BATCH_BYTES: Final = 16 * MIB
 _GATHER_S: Final = 0.002
 """The longest that a batch waits for authors who may not come back: a round trip in a local network."""
 
+_GATHER_ENTRIES_MAX: Final = 32
+"""After a batch of more nobody is waited for: its entries cost more than its flush, and so would idleness."""
+
 _VAIN_MAX: Final = 6
 """Where authors do not come back in time, only every 2^6th batch tries whether they do by now."""
 
@@ -241,7 +244,8 @@ class Sequencer:
                 for waiting, outcome in zip(batch, outcomes, strict=True):
                     if not waiting.answer.done():
                         waiting.answer.set_result(outcome)
-                self._expected = len(batch) + len(self._queue)
+                few = sum(len(waiting.signed) for waiting in batch) <= _GATHER_ENTRIES_MAX
+                self._expected = len(batch) + len(self._queue) if few else 1
                 grown, self._grown = self._grown, asyncio.Event()
                 grown.set()
         finally:
