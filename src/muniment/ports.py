@@ -759,8 +759,22 @@ class BlobBook(Protocol):
         """Entries of the log taken in."""
         ...
 
-    def take_in(self, start: int, entries: Sequence[NamedBlobs]) -> None:
-        """Add what the entries from `start` on name.  Raises: InternalError: `start` is not `size`."""
+    @property
+    def bound(self) -> bytes:
+        """What the last `take_in` said of whose log this is; empty before the first."""
+        ...
+
+    def take_in(self, start: int, entries: Sequence[NamedBlobs], *, bound: bytes = b"") -> None:
+        """Add what the entries from `start` on name.
+
+        Args:
+            bound: tells this volume and its history up to the last of these from any other.
+        Raises: InternalError: `start` is not `size`.
+        """
+        ...
+
+    def clear(self) -> None:
+        """Forget everything: this was of another log."""
         ...
 
     def kept(self, after: BlobId | None, limit: int) -> Sequence[BlobName]:

@@ -43,6 +43,20 @@ class TestSqlite(BlobBookContract):
         )
         assert len(again.sightings([blob(1).blob])[0]) == 1
 
+    def test_one_of_the_version_before_does_not_know_what_it_was_made_from(
+        self, opened: OpenBook, tmp_path: Path
+    ) -> None:
+        book = opened()
+        book.take_in(0, [adds(1)], bound=b"this")
+        book.close()
+        with sqlite3.connect(tmp_path / "book") as earlier:
+            earlier.executescript("ALTER TABLE head DROP COLUMN bound; PRAGMA user_version = 1;")
+        earlier.close()
+        again = opened()
+        assert (again.size, again.bound) == (1, b"")
+        again.take_in(1, [adds(2)], bound=b"that")
+        assert again.bound == b"that"
+
     def test_nobody_else_may_read_the_file(self, opened: OpenBook, tmp_path: Path) -> None:
         opened().take_in(0, [adds(1)])
         assert {path.stat().st_mode & 0o777 for path in tmp_path.iterdir()} == {0o600}
@@ -57,6 +71,6 @@ class TestSqlite(BlobBookContract):
             SqliteBlobBook(tmp_path / "foreign")
         SqliteBlobBook(tmp_path / "later").close()
         with sqlite3.connect(tmp_path / "later") as later:
-            later.execute("PRAGMA user_version = 2")
+            later.execute("PRAGMA user_version = 3")
         with pytest.raises(UnknownVersion):
             SqliteBlobBook(tmp_path / "later")

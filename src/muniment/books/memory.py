@@ -19,7 +19,7 @@ class MemoryBlobBook:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._size = 0
+        self._size, self._bound = 0, b""
         self._blobs: dict[BlobId, tuple[BlobName, int, int]] = {}  # the last entries that name and prune it
         self._sightings: dict[BlobId, dict[Slot, Sighting]] = {}
         self._answers: dict[NodeId, float] = {}
@@ -28,7 +28,17 @@ class MemoryBlobBook:
     def size(self) -> int:
         return self._size
 
-    def take_in(self, start: int, entries: Sequence[NamedBlobs]) -> None:
+    @property
+    def bound(self) -> bytes:
+        return self._bound
+
+    def clear(self) -> None:
+        with self._lock:
+            self._size, self._bound = 0, b""
+            for known in (self._blobs, self._sightings, self._answers):
+                known.clear()
+
+    def take_in(self, start: int, entries: Sequence[NamedBlobs], *, bound: bytes = b"") -> None:
         with self._lock:
             if start != self._size:
                 raise InternalError(reason=f"entries from {start} on do not follow in the blob book")
@@ -41,7 +51,7 @@ class MemoryBlobBook:
                     if name.blob in self._blobs:
                         known, named, pruned = self._blobs[name.blob]
                         self._blobs[name.blob] = known, named, max(last, pruned)
-            self._size += len(entries)
+            self._size, self._bound = self._size + len(entries), bound
 
     def kept(self, after: BlobId | None, limit: int) -> list[BlobName]:
         with self._lock:

@@ -52,8 +52,13 @@ CREATE TABLE nodes (
 ) STRICT, WITHOUT ROWID;
 """
 
+_BOUND: Final = """
+-- Which volume's log, and which history of it, the book was made from; empty: not known.
+ALTER TABLE head ADD COLUMN bound BLOB NOT NULL DEFAULT x'';
+"""
+
 _ADVICE: Final = "move it away, and it is written anew from the log"
-_KIND: Final = FileKind("blob book", 0x4D554E42, (_SCHEMA,), _ADVICE)
+_KIND: Final = FileKind("blob book", 0x4D554E42, (_SCHEMA, _BOUND), _ADVICE)
 
 
 class SqliteBlobBook:
@@ -72,7 +77,18 @@ class SqliteBlobBook:
         with self._file.reading() as sqlite:
             return int(sqlite.execute("SELECT size FROM head").fetchone()[0])
 
-    def take_in(self, start: int, entries: Sequence[NamedBlobs]) -> None:
+    @property
+    def bound(self) -> bytes:
+        with self._file.reading() as sqlite:
+            return bytes(sqlite.execute("SELECT bound FROM head").fetchone()[0])
+
+    def clear(self) -> None:
+        with self._file.transaction() as sqlite:
+            for table in ("blobs", "sightings", "nodes"):
+                sqlite.execute(f"DELETE FROM {table}")  # noqa: S608 - one of these three
+            sqlite.execute("UPDATE head SET size = 0, bound = x''")
+
+    def take_in(self, start: int, entries: Sequence[NamedBlobs], *, bound: bytes = b"") -> None:
         added = [
             (name.blob, name.shape.pack(), start + at)
             for at, entry in enumerate(entries)
@@ -92,7 +108,7 @@ class SqliteBlobBook:
                 added,
             )
             sqlite.executemany("UPDATE blobs SET pruned = max(pruned, ?) WHERE blob = ?", pruned)
-            sqlite.execute("UPDATE head SET size = ?", (start + len(entries),))
+            sqlite.execute("UPDATE head SET size = ?, bound = ?", (start + len(entries), bound))
 
     def kept(self, after: BlobId | None, limit: int) -> list[BlobName]:
         with self._file.reading() as sqlite:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import hashlib
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 
@@ -43,10 +44,13 @@ class Named:
 
     @property
     def head(self) -> LogHead:
-        return LogHead(len(self.entries), bytes([len(self.entries)]) * 32)
+        return LogHead(len(self.entries), self.root(len(self.entries)))
 
     async def follow(self) -> LogHead:
         return self.head
+
+    def root(self, size: int) -> bytes:
+        return hashlib.sha256(repr(self.entries[:size]).encode()).digest()
 
     def page(self, start: int) -> list[NamedBlobs]:
         return self.entries[start : start + 2]

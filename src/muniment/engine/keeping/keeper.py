@@ -94,6 +94,8 @@ class NamedSource(Protocol):
 
     async def follow(self) -> LogHead: ...
 
+    def root(self, size: int) -> bytes: ...
+
     def page(self, start: int) -> list[NamedBlobs]: ...
 
 
@@ -227,10 +229,35 @@ class Keeper:
     async def follow(self) -> None:
         """Bring the book up to the log's newest entry.  Raises: as `Volume.sync`."""
         async with self._following:
+            await asyncio.to_thread(self._check_book, followed=False)  # also where the log is away
             head = await self._source.follow()
+            await asyncio.to_thread(self._check_book, followed=True)
             while (start := await asyncio.to_thread(lambda: self._book.size)) < head.size:
-                named = await asyncio.to_thread(self._source.page, start)
-                await asyncio.to_thread(self._book.take_in, start, named)
+                await asyncio.to_thread(self._take_in, start)
+
+    def _take_in(self, start: int) -> None:
+        named = self._source.page(start)
+        self._book.take_in(start, named, bound=self._bound(start + len(named)))
+
+    def _check_book(self, *, followed: bool) -> None:
+        """In a thread: begin the book anew if it is of another volume, or of another history of this one.
+
+        A book that is ahead of the log here is, once the log was followed: none that was signed gets shorter.
+        """
+        size, known = self._book.size, self._source.head.size
+        if size == 0 or (size > known and not followed):
+            return
+        if size > known or self._book.bound != self._bound(size):
+            _log.warning(
+                "the keeper's book of %d entries is not of this log of volume %s and is written anew",
+                size,
+                id_text(self._source.volume)[:12],
+            )
+            self._book.clear()
+
+    def _bound(self, size: int) -> bytes:
+        """The first entries of this volume's log, as the book remembers them."""
+        return self._source.volume + self._source.root(size)
 
     # --- jobs
 

@@ -11,6 +11,7 @@ from muniment.crypto.entries import known_entry
 from muniment.engine.volume import Volume
 from muniment.errors import MalformedRecord
 from muniment.ids import VolumeId
+from muniment.merkle.log_tree import Frontier
 from muniment.ports import LogStore, NamedBlobs
 from muniment.spec.act import Prune
 from muniment.spec.limits import MIB
@@ -51,6 +52,10 @@ class NamedByLog:
         """Take what the log service has; verified as every member does.  Raises: as `Volume.sync`."""
         await self._volume.sync()
         return self.head
+
+    def root(self, size: int) -> bytes:
+        """Of the tree of the first entries that were followed.  Blocking.  Cost: O(log size)."""
+        return Frontier.at(size, self._volume.follower.replica.node).root()
 
     def page(self, start: int) -> list[NamedBlobs]:
         """What some entries from `start` on name; none behind the last.  Blocking.

@@ -55,6 +55,23 @@ class BlobBookContract:
         assert list(book.kept(blob(3).blob, 3)) == [blob(5)]
         assert book.count() == (4, 4)
 
+    def test_it_says_what_it_was_made_from_until_it_is_cleared(self, opened: OpenBook) -> None:
+        book = opened()
+        assert book.bound == b""
+        book.take_in(0, [adds(1)], bound=b"this")
+        book.take_in(1, [adds(2), prunes(1)], bound=b"that")
+        book.note([(blob(1).blob, slot(0, 1))], [], now_s=1.0, proven=True)
+        book.answered([slot(0, 1).node], 1.0)
+        assert book.bound == b"that"
+        book.close()
+        book = opened()
+        assert book.bound == b"that"
+        book.clear()
+        assert (book.size, book.bound, book.count(), dict(book.last_answers())) == (0, b"", (0, 0), {})
+        assert not any(book.sightings([blob(1).blob]))
+        book.take_in(0, [adds(3)], bound=b"new")
+        assert (book.bound, list(book.kept(None, 9))) == (b"new", [blob(3)])
+
     def test_what_is_pruned_is_not_kept_until_it_is_named_again(self, opened: OpenBook) -> None:
         book = opened()
         book.take_in(0, [adds(1, 2, 3), prunes(1, 2, 9), adds(2)])
