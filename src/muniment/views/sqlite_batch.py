@@ -30,6 +30,10 @@ _R = TypeVar("_R")
 _PIECES_MAX: Final = 64
 """Extents of one file kept in memory before they are written: every look at that file goes over them."""
 
+_NAMES_FOR_A_LOOK: Final = 8
+"""Names that are read together in the time of one look-up.  Most look-ups find that a new name is free: in a
+folder that was asked about for an eighth of its names, all are read, and it is asked no more."""
+
 _BLOB_IDS_MAX: Final = 4096
 """Ids of blobs known without asking the table: entries that follow each other share packs."""
 
@@ -192,6 +196,7 @@ class SqliteBatch:
             kept.clear()
         self._folders.clear()
         self._marked.clear()
+        self.state.forget()
         self._rows = 0
 
     # --- changes ------------------------------------------------------------------------------
@@ -298,6 +303,8 @@ class _BatchReading:
     def __init__(self, file: SqliteFile, batch: SqliteBatch) -> None:
         self._written = SqliteReading(file, NOW)
         self._batch = batch
+        self._known_names: dict[int, frozenset[bytes]] = {}  # in the table, of folders that many ask about
+        self._looks: dict[int, int] = {}
 
     @property
     def next_inode(self) -> int:
@@ -309,7 +316,27 @@ class _BatchReading:
 
     def child(self, parent: int, name: bytes) -> Name | None:
         held = self._batch.names.open.get((parent, name))
-        return self._written.child(parent, name) if held is None else held[0]
+        if held is not None:
+            return held[0]
+        known = self._known_names.get(parent)
+        if known is None and self._looks_left(parent) == 0:
+            names = self._written.children(parent, b"", 1 << 62)
+            known = self._known_names[parent] = frozenset(one.name for one in names)
+        return None if known is not None and name not in known else self._written.child(parent, name)
+
+    def _looks_left(self, parent: int) -> int:
+        """Names in a folder that are worth a look each, before all of them are read at once."""
+        left = self._looks.get(parent)
+        if left is None:
+            folder = self._written.inode(parent)
+            left = 0 if folder is None else folder.entries // _NAMES_FOR_A_LOOK
+        self._looks[parent] = max(0, left - 1)
+        return left
+
+    def forget(self) -> None:
+        """What was read of the tables is not what they have any more."""
+        self._known_names.clear()
+        self._looks.clear()
 
     def children(self, parent: int, after: bytes, limit: int) -> Sequence[Name]:
         self._batch.write_names(parent)

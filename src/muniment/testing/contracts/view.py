@@ -350,6 +350,20 @@ class ViewContract:
 
     # --- batches ------------------------------------------------------------------------------
 
+    def test_many_names_are_asked_for_and_each_is_free_or_taken_as_it_is(self, view: VolumeView) -> None:
+        with view.batch() as batch:
+            assert fold_into(batch, *[file(b"%02d" % number) for number in range(40)]) is None
+        with view.batch() as batch:
+            for number in range(60):
+                rejected = fold_into(batch, file(b"%02d" % number))
+                assert (rejected is not None) == (number < 40)
+            for number in range(40):
+                assert fold_into(batch, Unlink(ROOT, b"%02d" % number, 2 + number)) is None
+                assert fold_into(batch, file(b"%02d" % number), folder(b"in %02d" % number)) is None
+                assert fold_into(batch, file(b"one", parent=batch.state.next_inode - 1)) is None
+        assert len(names(view)) == 100
+        assert view.state_hash() == recomputed(view)
+
     def test_a_batch_sees_what_it_recorded_and_nobody_else_does(self, view: VolumeView) -> None:
         fold(view, file(b"file", b"first"), folder(b"sub"))
         before = tree_of(view.reading())
