@@ -167,6 +167,10 @@ class FileSystem:
             )
         return row
 
+    def find(self, ino: int) -> Inode | None:
+        """The same; None if it is not there."""
+        return None if self._present.tree.inode(ino) is None else self.inode(ino)
+
     def lookup(self, parent: int, name: bytes) -> Inode:
         """What a name leads to.  Raises: OperationRejected: nothing, or `parent` is no folder."""
         folder = self.inode(parent)
@@ -192,6 +196,7 @@ class FileSystem:
 
     def xattr(self, ino: int, name: bytes) -> bytes:
         """One of them.  Raises: OperationRejected: it is not there."""
+        _check_namespace(name)
         try:
             return self.xattrs(ino)[name]
         except KeyError:
@@ -320,6 +325,7 @@ class FileSystem:
         """Set an extended attribute."""
         if not 0 < len(name) <= NAME_BYTES_MAX or b"\0" in name:
             raise FileRefused(why=Because.NAME_TOO_LONG, reason="no attribute can be called so")
+        _check_namespace(name)
         if len(value) > XATTR_BYTES_MAX:
             raise FileRefused(why=Because.VALUE_TOO_LARGE, reason="no attribute can be that long")
         await self._admit()
@@ -337,8 +343,7 @@ class FileSystem:
         writable = (flags & os.O_ACCMODE) != os.O_RDONLY
         if writable and self._read_only:
             raise _read_only()
-        if self._watching is not None and self.options.strict:
-            await self._watching.freshen()
+        await self._freshen()
         if self.inode(ino).kind is Kind.FOLDER:
             raise _rejected(Why.IS_A_FOLDER, "a folder has no content")
         if flags & os.O_TRUNC and writable:
@@ -437,11 +442,16 @@ class FileSystem:
 
     # --- open folders -------------------------------------------------------------------------
 
-    def open_folder(self, ino: int) -> int:
-        """Open a folder; returns the handle's number."""
+    async def open_folder(self, ino: int) -> int:
+        """Open a folder; returns the handle's number.  What others have made before is seen from now on."""
+        await self._freshen()
         if self.inode(ino).kind is not Kind.FOLDER:
             raise _rejected(Why.NOT_A_FOLDER, "it is no folder")
         return self._handles.add(Handle(ino))
+
+    def folder(self, number: int) -> Inode:
+        """What an open folder is."""
+        return self.inode(self._handles.get(number).inode)
 
     def names(self, number: int, *, again: bool = False) -> Sequence[Name]:
         """The names in an open folder, in byte order; they stay as they are until they are read `again`."""
@@ -451,6 +461,10 @@ class FileSystem:
         return handle.names
 
     # --- changing -----------------------------------------------------------------------------
+
+    async def _freshen(self) -> None:
+        if self._watching is not None and self.options.strict:
+            await self._watching.freshen()
 
     async def _admit(self) -> None:
         if self._read_only:
@@ -476,6 +490,12 @@ def _check_name(name: bytes) -> None:
         raise FileRefused(why=Because.NAME_TOO_LONG, reason="a name has at most 255 bytes")
     if name in (b"", b".", b"..") or b"/" in name or b"\0" in name:
         raise FileRefused(why=Because.BAD_NAME, reason="nothing can be called so")
+
+
+def _check_namespace(name: bytes) -> None:
+    """The kernel's own attributes are none: who sets an access list and is not refused expects it to hold."""
+    if name.startswith(b"system."):
+        raise FileRefused(why=Because.NOT_SUPPORTED, reason="there are no attributes of this kind")
 
 
 def _read_only() -> FileRefused:

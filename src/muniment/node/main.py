@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Final
 
 from muniment.errors import ConfigInvalid, GridUnknown, UnavailableError
 from muniment.gateways.cli.app import run
-from muniment.gateways.cli.composition import NewNode, Passphrase, Ready
+from muniment.gateways.cli.composition import MountRequest, NewNode, Passphrase, Ready
 
 if TYPE_CHECKING:
     from muniment.audit.report import AuditReport
@@ -313,6 +313,23 @@ class Root:
         from muniment.node import volumes
 
         return volumes.names(home, name, folder)
+
+    async def mount(
+        self,
+        home: Path,
+        roster: str | None,
+        request: MountRequest,
+        passphrase: Passphrase,
+        ready: Callable[[Path], None],
+    ) -> None:
+        from muniment.node.mounting import mount
+
+        await mount(home, roster, request, passphrase, ready)
+
+    async def unmount(self, home: Path, folder: Path, *, lazy: bool) -> None:
+        from muniment.node.mounting import unmount
+
+        await unmount(home, folder, lazy=lazy)
 
     def open_files(
         self, home: Path, name: str, roster: str | None, passphrase: Passphrase

@@ -41,17 +41,29 @@ _WHOLE_FOLDER: Final = "whole"
 _COMPANIONS: Final = ("-wal", "-shm")
 
 
-def open_follower(known: KnownVolume, secret: ReadSecret | VerifySecret, stack: ExitStack) -> Follower:
+def open_follower(
+    known: KnownVolume,
+    secret: ReadSecret | VerifySecret,
+    stack: ExitStack,
+    *,
+    folder: Path | None = None,
+) -> Follower:
     """What a home has of a volume; the folder is locked.
 
     Args:
         stack: closes what was opened, if the follower cannot be made.
+        folder: with replica, view and checkpoints of one who works beside others; None: the volume's own.
     """
-    return _follower(known, known.folder, secret, stack)
+    own = folder or known.folder
+    return _follower(known, own, secret, stack, own / CHECKPOINTS_FOLDER)
 
 
 def _follower(
-    known: KnownVolume, folder: Path, secret: ReadSecret | VerifySecret, stack: ExitStack
+    known: KnownVolume,
+    folder: Path,
+    secret: ReadSecret | VerifySecret,
+    stack: ExitStack,
+    checkpoints_folder: Path,
 ) -> Follower:
     """Of the replica and view in a folder, which may be the volume's own."""
     replica = SqliteLog(folder / REPLICA_FILE)
@@ -61,7 +73,7 @@ def _follower(
         _remove(folder / VIEW_FILE)
     view = SqliteView(folder / VIEW_FILE)
     stack.callback(view.close)
-    checkpoints = FolderCheckpoints(known.folder / CHECKPOINTS_FOLDER)
+    checkpoints = FolderCheckpoints(checkpoints_folder)
     stack.callback(checkpoints.close)
     return Follower(
         known.volume,
@@ -139,7 +151,8 @@ async def fetch_whole(known: KnownVolume, held: Holding, log: LogClient) -> int:
     folder.mkdir(mode=0o700, exist_ok=True)
     secret = held.read if isinstance(held, MemberSecret) else held
     with ExitStack() as stack:
-        follower = await asyncio.to_thread(_follower, known, folder, secret, stack)
+        kept = known.folder / CHECKPOINTS_FOLDER
+        follower = await asyncio.to_thread(_follower, known, folder, secret, stack, kept)
         stack.pop_all()
     volume = Volume(follower, None, log, SystemClock(), os.urandom)
     try:

@@ -23,7 +23,7 @@ from muniment.engine.policy import Policy
 from muniment.engine.volume_files import VolumeFiles
 from muniment.errors import GridUnknown, MunimentError
 from muniment.gateways.cli.app import run
-from muniment.gateways.cli.composition import NewNode, Passphrase, Ready
+from muniment.gateways.cli.composition import MountRequest, NewNode, Passphrase, Ready
 from muniment.node.keepers import Post
 from muniment.node.main import Root
 from muniment.spec.wire import NodeStatus, ScrubStatus
@@ -46,6 +46,7 @@ class FakeComposition(Root):
         home: the user's folder where a command names none.
         draining: whether its node is drained.
         left: how many leases its node tells of, one question after the other; then none.
+        mounts: asked for; each is unmounted at once.
     """
 
     grid: FakeGrid = field(default_factory=FakeGrid)
@@ -57,6 +58,7 @@ class FakeComposition(Root):
     new_nodes: list[NewNode] = field(default_factory=list)
     draining: bool = False
     left: list[int] = field(default_factory=list)
+    mounts: list[MountRequest] = field(default_factory=list)
 
     def init_node(self, folder: Path, new: NewNode) -> str:
         self.new_nodes.append(new)
@@ -113,6 +115,20 @@ class FakeComposition(Root):
     ) -> AsyncIterator[tuple[OpenVolume, VolumeFiles]]:
         async with self.open_volume(home, name, passphrase) as opened, self.open_grid(home, roster) as grid:
             yield opened, VolumeFiles(opened.volume, grid)
+
+    async def mount(
+        self,
+        home: Path,
+        roster: str | None,
+        request: MountRequest,
+        passphrase: Passphrase,
+        ready: Callable[[Path], None],
+    ) -> None:
+        self.mounts.append(request)
+        ready(home / "mount.log")
+
+    async def unmount(self, home: Path, folder: Path, *, lazy: bool) -> None:
+        pass
 
     def grid_of(self, account: Identity, home: Path, roster: str | None) -> AbstractAsyncContextManager[Grid]:
         return self.grid.client(account=account.seed)

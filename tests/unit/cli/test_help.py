@@ -42,6 +42,7 @@ def test_these_are_the_commands() -> None:
         "ls", "tree", "cat", "stat", "du", "find", "mkdir", "rmdir", "cp", "mv", "rm", "ln", "chmod", "touch",
         "history", "diff", "restore", "snapshot", "share",
         "retention set", "retention show", "hold on", "hold off", "prune",
+        "mount", "umount",
         "node init", "node run", "node status", "node drain", "introducer init", "introducer run",
         "log init", "log run",
         "log backup", "log rehost", "log archive", "log audit",

@@ -177,6 +177,7 @@ def test_the_documents_are_those_that_are_printed(
         "cap show": [cap], "grid join": [INTRODUCER_ADDRESS], "node init": ["n"], "node run": [tree],
         "node status": [tree], "node drain": [tree], "introducer init": ["i"], "introducer run": [tree],
         "log init": ["l"], "log run": [tree], **FILES_WORDS,
+        "mount": ["b", tree, "--foreground"], "umount": [tree],
     }  # fmt: skip
     if name.split()[0] in ("identity", "volume", "member", "witness", "keeper"):
         serve_log(tmp_path / "log", monkeypatch)

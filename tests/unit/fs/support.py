@@ -53,9 +53,9 @@ class Mounted:
         finally:
             self.files.release(handle)
 
-    def names(self, ino: int = ROOT) -> list[bytes]:
+    async def names(self, ino: int = ROOT) -> list[bytes]:
         """What a folder holds."""
-        handle = self.files.open_folder(ino)
+        handle = await self.files.open_folder(ino)
         try:
             return [one.name for one in self.files.names(handle)]
         finally:

@@ -90,7 +90,7 @@ async def test_an_unlinked_file_lives_on_in_its_handles(where: Place) -> None:
     await here.files.sync_all()
     with pytest.raises(OperationRejected):
         here.files.inode(ino)
-    assert here.names() == [b"b", b"c"]
+    assert await here.names() == [b"b", b"c"]
 
 
 async def test_many_changes_share_few_entries_and_others_see_them_all(where: Place) -> None:
@@ -101,7 +101,7 @@ async def test_many_changes_share_few_entries_and_others_see_them_all(where: Pla
         await here.make(b"f%03d" % number, parent=folder)
     await here.files.sync_all()
     assert where.world.store.size - before < 20
-    assert here.names(folder) == [b"f%03d" % number for number in range(200)]
+    assert await here.names(folder) == [b"f%03d" % number for number in range(200)]
     assert len(await here.outside().listing(b"d")) == 200
 
 
@@ -125,8 +125,7 @@ async def test_what_one_has_closed_another_reads_when_he_opens_it(where: Place) 
     one, two = await where.mount(), await where.mount()
     ino = await one.make(b"a")
     await one.write(ino, b"first")
-    await two.volume.sync()
-    await two.files.sync_all()
+    assert await two.names() == [b"a"]
     other = two.files.lookup(ROOT, b"a").inode
     for number in range(5):
         await one.write(ino, b"number %d" % number)
@@ -145,7 +144,7 @@ async def test_another_client_was_faster(where: Place) -> None:
         await slow.files.fsync(handle)
     assert rejected.value.why == "exists"
     slow.files.release(handle)
-    assert slow.names() == [b"other", b"same"]
+    assert await slow.names() == [b"other", b"same"]
     assert slow.files.inode(innocent).links == 1
     assert slow.files.lookup(ROOT, b"same").inode != mine
 
@@ -190,6 +189,8 @@ async def test_folders_links_attributes_and_their_errors(where: Place) -> None:
     assert await refused(here.files.rename(ROOT, b"d", folder, b"z")) == "Invalid argument"
     assert await refused(here.files.rename(ROOT, b"b", ROOT, b"s", replace=False)) == "File exists"
     assert await refused(here.files.unlink(ROOT, b"nothing")) == "No such file or directory"
+    acl = here.files.set_xattr(ino, b"system.posix_acl_access", b"1")
+    assert await refused(acl) == "Operation not supported"
     assert await refused(here.files.remove_xattr(ino, b"user.y")) == "No data available"
     await here.files.rename(ROOT, b"b", ROOT, b"s", exchange=True)
     assert here.files.lookup(ROOT, b"s").inode == ino

@@ -53,6 +53,8 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "hold": ("retention:hold", "Keep all of the past of a file or folder, whatever rules say."),
     "prune": ("retention:prune", "Give up versions whose time to be kept is over."),
     "share": ("share:share", "Print a capability of a file or folder in a volume."),
+    "mount": ("mount:mount", "Have a volume as a folder of this machine."),
+    "umount": ("mount:umount", "Take a mounted volume away, when all of it is saved."),
     "node": ("processes:node", "Run a node: give space to others."),
     "introducer": ("processes:introducer", "Run an introducer: where nodes and clients meet."),
     "audit": ("audit:audit", "Verify a whole volume again: log, tree, content."),

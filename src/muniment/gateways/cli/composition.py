@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from muniment.engine.usage import AccountUsages
     from muniment.engine.volume_files import VolumeFiles
     from muniment.engine.witness import Cosigned, Trouble
+    from muniment.fs.options import Options
     from muniment.ids import AccountId, BlobId, VolumeId
     from muniment.ports import Sighting, VisibleQueue
     from muniment.spec.act import Role, VolumePolicy
@@ -60,6 +61,27 @@ class NewNode:
     store: str = "posix"
     introducers: tuple[str, ...] = ()
     invited: tuple[tuple[str, int], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class MountRequest:
+    """What `mount` decides.
+
+    Attributes:
+        volume: by the user's name.
+        folder: where.
+        options: of the file system.
+        at: the entry whose state is shown; None: the present.
+        allow_other: other users may use it.
+        names_s: so long the kernel keeps names and attributes.
+    """
+
+    volume: str
+    folder: Path
+    options: Options
+    at: Callable[[OpenVolume], Awaitable[int | None]]
+    allow_other: bool
+    names_s: float
 
 
 class FromGrid(Protocol):
@@ -319,6 +341,30 @@ class Composition(Protocol):
 
         Cheap: neither the log service nor the grid is asked.  Raises: VolumeUnknown, PathUnknown,
             InvalidRequest: it is no folder.
+        """
+        ...
+
+    async def mount(
+        self,
+        home: Path,
+        roster: str | None,
+        request: MountRequest,
+        passphrase: Passphrase,
+        ready: Callable[[Path], None],
+    ) -> None:
+        """Serve a volume at a folder until it is unmounted; cancelled, save everything and unmount it.
+
+        Args:
+            ready: called when it is mounted, with a file for what happens later.
+        Raises: VolumeUnknown, PassphraseWrong; InvalidRequest: the folder cannot be used; ConfigInvalid: this
+            machine cannot mount; GridUnknown, RosterEmpty.
+        """
+        ...
+
+    async def unmount(self, home: Path, folder: Path, *, lazy: bool) -> None:
+        """Take a mount away, and wait until all of it is saved.
+
+        Raises: InvalidRequest: no volume is mounted there, or somebody uses it; ConfigInvalid.
         """
         ...
 

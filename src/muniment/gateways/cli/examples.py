@@ -64,6 +64,8 @@ EXAMPLES: Final[dict[str, str]] = {
     "hold off": "muni hold off books:/2026/contract --reason 'case 7 is closed'",
     "prune": "muni prune -n books",
     "share": "muni share books:/2026/scans > scans.cap",
+    "mount": "muni mount books ~/books;  muni mount books ~/then --at yesterday",
+    "umount": "muni umount ~/books",
     "node init": "muni node init node1 --capacity 500GB --zone house1",
     "node run": "muni node run node1",
     "node status": "muni node status node1",

@@ -1,0 +1,79 @@
+"""The composition root's part for mounts: the volume, the file system over it, and FUSE in front."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from muniment.core.history import Difference
+from muniment.errors import InvalidRequest
+from muniment.fs.filesystem import FileSystem
+from muniment.gateways.mount import places
+from muniment.gateways.mount.machine import check_machine
+from muniment.node import mounts
+from muniment.node.clock import SystemClock
+from muniment.node.volume_home import Passphrase
+
+if TYPE_CHECKING:
+    from muniment.gateways.cli.composition import MountRequest
+    from muniment.gateways.mount.operations import MountOperations
+
+
+async def mount(
+    home: Path,
+    roster: str | None,
+    request: MountRequest,
+    passphrase: Passphrase,
+    ready: Callable[[Path], None],
+) -> None:
+    """See `gateways.cli.composition.Composition.mount`."""
+    check_machine()
+    from muniment.gateways.mount.operations import MountOperations
+    from muniment.gateways.mount.serving import serve
+
+    shells: list[MountOperations] = []
+
+    def invalidate(changed: Difference) -> None:
+        for shell in shells:
+            shell.invalidate(changed)
+
+    with contextlib.closing(mounts.take_home(home, request.volume)) as place:
+        async with mounts.open_mount(home, place, roster, passphrase) as (opened, grid):
+            at = await request.at(opened)
+            files = FileSystem(
+                opened.volume, grid, SystemClock(), request.options, at=at, invalidate=invalidate
+            )
+            await files.start()
+            try:
+                shell = MountOperations(files, request.names_s)
+
+                def is_ready() -> None:
+                    shells.append(shell)
+                    place.remember(places.absolute(request.folder))
+                    ready(place.log_file())
+
+                await serve(
+                    files,
+                    shell,
+                    request.folder,
+                    f"muniment:{opened.known.name}",
+                    allow_other=request.allow_other,
+                    read_only=request.options.read_only or at is not None,
+                    ready=is_ready,
+                )
+            finally:
+                shells.clear()
+                await files.aclose()
+
+
+async def unmount(home: Path, folder: Path, *, lazy: bool) -> None:
+    """See `gateways.cli.composition.Composition.unmount`."""
+    wanted = places.absolute(folder)
+    serving = [own for _, where, own in mounts.mounted_here(home) if where == wanted]
+    if places.find_mounted(wanted) is None:
+        raise InvalidRequest(reason=f"no volume is mounted at {folder}")
+    await places.detach(wanted, lazy=lazy)
+    for own in serving:
+        await mounts.wait_ended(own)

@@ -1,0 +1,181 @@
+"""The composition root's part for mounts: a replica and a view of its own for each, so that all else goes on.
+
+volumes/<VolumeId>/mounts/<number>/     one mount at a time: replica, view, checkpoints, log of what happened
+
+The first time a number is used, what the home has of the volume is copied; from then on it follows the log
+itself.  A mount holds its own folder and not the volume's: commands, and other mounts, work beside it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import shutil
+import sqlite3
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+
+from muniment.crypto.member import MemberSecret
+from muniment.durable_file import failed, write_whole
+from muniment.engine.members import Members
+from muniment.engine.opened import LOCAL, KnownVolume, OpenVolume
+from muniment.engine.volume import Volume
+from muniment.errors import FolderBusy, InvalidRequest, StoreFailed
+from muniment.node import compose, newcomers, volumes
+from muniment.node.clock import SystemClock
+from muniment.node.folder import FolderLock, wait_lock
+from muniment.node.shared_log import SharedLocalLog
+from muniment.node.volume_home import (
+    CHECKPOINTS_FOLDER,
+    REPLICA_FILE,
+    VIEW_FILE,
+    Passphrase,
+    find_volume,
+    holding,
+)
+from muniment.node.volume_home import volumes as all_volumes
+
+if TYPE_CHECKING:
+    from muniment.engine.grid import Grid
+    from muniment.ports import LogClient
+
+MOUNTS_FOLDER: Final = "mounts"
+LOG_FILE: Final = "mount.log"
+_PLACE_FILE: Final = "mount.json"
+_MOUNTS_MAX: Final = 64
+_LOG_BYTES_MAX: Final = 4 << 20
+
+
+class _Place(msgspec.Struct):
+    """mount.json.
+
+    Attributes:
+        folder: where it is mounted.
+        process: that serves it.
+    """
+
+    folder: str
+    process: int
+
+
+@dataclass(frozen=True, slots=True)
+class MountHome:
+    """A mount's folder, held until `close`."""
+
+    known: KnownVolume
+    folder: Path
+    lock: FolderLock
+
+    def remember(self, folder: Path) -> None:
+        """Where it is mounted, for who wants to wait for its end."""
+        place = _Place(str(folder), os.getpid())
+        write_whole(self.folder / _PLACE_FILE, msgspec.json.encode(place))
+
+    def log_file(self) -> Path:
+        """Where a mount in the background writes what happens; what is long is put aside first."""
+        path = self.folder / LOG_FILE
+        try:
+            if path.exists() and path.stat().st_size > _LOG_BYTES_MAX:
+                path.replace(path.with_suffix(".old"))
+        except OSError as error:
+            raise failed(path, error) from error
+        return path
+
+    def close(self) -> None:
+        """Let another mount have it."""
+        (self.folder / _PLACE_FILE).unlink(missing_ok=True)
+        self.lock.close()
+
+
+def take_home(home: Path, name: str) -> MountHome:
+    """A folder for one more mount of a volume.  Raises: VolumeUnknown; InvalidRequest: there are too many."""
+    known = find_volume(home, name)
+    for number in range(1, _MOUNTS_MAX + 1):
+        folder = known.folder / MOUNTS_FOLDER / str(number)
+        try:
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        except OSError as error:
+            raise failed(folder, error) from error
+        with contextlib.suppress(FolderBusy):
+            return MountHome(known, folder, FolderLock(folder))
+    raise InvalidRequest(reason=f"{name} is mounted {_MOUNTS_MAX} times by this home")
+
+
+@contextlib.asynccontextmanager
+async def open_mount(
+    home: Path, place: MountHome, roster: str | None, passphrase: Passphrase
+) -> AsyncIterator[tuple[OpenVolume, Grid]]:
+    """A volume for one mount, in step with its log, and the grid that has its content.
+
+    Raises: PassphraseWrong; LogForked; as `LogClient`; GridUnknown, RosterEmpty.
+    """
+    known = place.known
+    held = holding(home, known, passphrase)
+    if not (place.folder / REPLICA_FILE).exists():
+        async with volumes.open_volume(home, known.name, passphrase, roster):
+            await asyncio.to_thread(_copy, known.folder, place.folder)
+    async with contextlib.AsyncExitStack() as stack:
+        log: LogClient = SharedLocalLog(home, known)
+        if known.log != LOCAL:
+            service = await stack.enter_async_context(volumes.log_service(home, known.log))
+            log = service.client(known.volume)
+        secret = held.read if isinstance(held, MemberSecret) else held
+        with contextlib.ExitStack() as opening:
+            follower = await asyncio.to_thread(
+                newcomers.open_follower, known, secret, opening, folder=place.folder
+            )
+            opening.pop_all()
+        writer = held if isinstance(held, MemberSecret) else None
+        volume = Volume(follower, writer, log, SystemClock(), os.urandom)
+        stack.push_async_callback(volume.aclose)
+        await volume.sync()
+        grid = await stack.enter_async_context(compose.open_grid(home, roster))
+        yield OpenVolume(known, held, volume, Members(volume, os.urandom)), grid
+
+
+def mounted_here(home: Path) -> Iterator[tuple[KnownVolume, Path, Path]]:
+    """The mounts of a home that are served: volume, where it is mounted, and the mount's own folder."""
+    for known in all_volumes(home, damaged=True):
+        for path in sorted((known.folder / MOUNTS_FOLDER).glob(f"*/{_PLACE_FILE}")):
+            try:
+                place = msgspec.json.decode(path.read_bytes(), type=_Place)
+            except (OSError, msgspec.DecodeError):
+                continue
+            yield known, Path(place.folder), path.parent
+
+
+async def wait_ended(folder: Path) -> None:
+    """Until the mount that holds this folder of its own has saved everything and ended."""
+    (await wait_lock(folder)).close()
+
+
+def _copy(source: Path, target: Path) -> None:
+    """What the home has of a volume, which is held by the caller."""
+    for name in (VIEW_FILE, newcomers.CLEAR_FILE, REPLICA_FILE):  # the last one says that all are there
+        if not (source / name).exists():
+            continue
+        part = target / f"{name}.part"
+        try:
+            part.unlink(missing_ok=True)
+            os.close(os.open(part, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
+            if name == newcomers.CLEAR_FILE:
+                shutil.copyfile(source / name, part)
+            else:
+                _copy_database(source / name, part)
+            part.replace(target / name)
+        except (OSError, sqlite3.Error) as error:
+            raise StoreFailed(where=str(target), reason=f"it cannot be copied: {error}") from error
+    (target / CHECKPOINTS_FOLDER).mkdir(mode=0o700, exist_ok=True)
+
+
+def _copy_database(source: Path, target: Path) -> None:
+    with (
+        contextlib.closing(sqlite3.connect(source)) as old,
+        contextlib.closing(sqlite3.connect(target)) as new,
+    ):
+        old.backup(new)

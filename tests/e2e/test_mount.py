@@ -1,0 +1,171 @@
+"""A volume mounted by the program over node processes: a tree there and back, others beside it, its end."""
+
+from __future__ import annotations
+
+import contextlib
+import filecmp
+import os
+import random
+import signal
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from tests.e2e.muni_command import User
+from tests.e2e.node_processes import running_node
+
+from muniment.errors import ConfigInvalid
+from muniment.gateways.mount.machine import check_machine
+from muniment.gateways.mount.places import find_mounted
+
+RNG = random.Random(6)
+
+
+def missing() -> str:
+    """What this machine lacks for mounts, in one line; empty if nothing."""
+    try:
+        check_machine()
+    except ConfigInvalid as error:
+        return f"volumes cannot be mounted here: {error}"
+    return ""
+
+
+pytestmark = pytest.mark.skipif(bool(missing()), reason=missing())
+
+
+@pytest.fixture(scope="module")
+def user(tmp_path_factory: pytest.TempPathFactory) -> Iterator[User]:
+    folder = tmp_path_factory.mktemp("mount")
+    with contextlib.ExitStack() as stack:
+        nodes = [stack.enter_context(running_node(folder / f"node{at}")) for at in range(6)]
+        roster = folder / "roster"
+        roster.write_text("".join(f"{node.address}\n" for node in nodes))
+        somebody = User(folder / "home", grid=str(roster))
+        somebody.home.mkdir()
+        typed(somebody, "muni identity new --unlocked && muni volume create books --own-name anna")
+        make_tree(somebody.home / "tree")
+        (somebody.home / "mounted").mkdir()
+        yield somebody
+
+
+def typed(user: User, line: str) -> str:
+    done = user.shell(line)
+    assert done.code == 0, done.err
+    return done.text
+
+
+def make_tree(top: Path) -> None:
+    sizes = {
+        "empty": 0,
+        "tiny": 7,
+        "inline": 2048,
+        "small": 20_000,
+        "sub/large": 5_000_000,
+        "sub/x/deep": 70_000,
+    }
+    for name, size in sizes.items():
+        path = top / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(RNG.randbytes(size))
+    (top / "link").symlink_to("sub/large")
+    os.link(top / "small", top / "sub" / "same")
+    os.mkfifo(top / "pipe")
+    (top / "tiny").chmod(0o640)
+    Path(os.fsdecode(os.fsencode(top) + b"/\xff\xfe not utf-8")).write_bytes(b"named by bytes")
+    os.utime(top / "sub", ns=(10**18, 10**18 + 123_456_789))
+
+
+def facts(top: Path) -> dict[str, tuple[object, ...]]:
+    """All that a copy must keep."""
+    found: dict[str, tuple[object, ...]] = {}
+    for path in sorted(top.rglob("*")):
+        status = path.lstat()
+        content = path.read_bytes() if path.is_file() and not path.is_symlink() else b""
+        target = str(path.readlink()) if path.is_symlink() else ""
+        links = status.st_nlink if not path.is_dir() else 0
+        key = os.fsdecode(os.fsencode(path.relative_to(top)))
+        found[key] = (status.st_mode, status.st_uid, status.st_mtime_ns, links, content, target)
+    return found
+
+
+@contextlib.contextmanager
+def mounted(user: User, name: str = "books", *options: str) -> Iterator[Path]:
+    folder = user.home / "mounted"
+    typed(user, " ".join(["muni", "mount", *options, name, "mounted"]))
+    try:
+        yield folder
+    finally:
+        typed(user, "muni umount mounted")
+    assert find_mounted(folder) is None
+    assert not list(folder.iterdir())
+
+
+def test_a_tree_is_copied_in_and_there_when_it_is_mounted_again(user: User) -> None:
+    with mounted(user) as folder:
+        subprocess.run(["cp", "-a", user.home / "tree", folder / "copy"], check=True, timeout=60)
+        assert facts(folder / "copy") == facts(user.home / "tree")
+        assert "sub" in typed(user, "muni ls books:/copy").split("\n")
+        typed(user, "muni cat books:/copy/sub/large | cmp - tree/sub/large")
+        typed(user, "muni put tree/small books:/copy/from-outside")
+        assert "from-outside" in os.listdir(folder / "copy")  # noqa: PTH208 - looking asks for what is new
+        assert filecmp.cmp(folder / "copy" / "from-outside", user.home / "tree" / "small", shallow=False)
+        (folder / "copy" / "from-outside").unlink()
+    with mounted(user) as folder:
+        assert facts(folder / "copy") == facts(user.home / "tree")
+        assert typed(user, "muni ls books:/copy").count("outside") == 0
+
+
+def test_the_past_is_mounted_beside_the_present_and_cannot_be_changed(user: User) -> None:
+    typed(user, "echo first | muni put - books:/note && muni snapshot books: then")
+    with mounted(user) as folder:
+        (folder / "note").write_text("second\n")
+        past = user.home / "past"
+        past.mkdir()
+        typed(user, "muni mount --at then books past")
+        try:
+            assert (past / "note").read_text() == "first\n"
+            with pytest.raises(OSError, match="Read-only"):
+                (past / "note").write_text("forged")
+        finally:
+            typed(user, "muni umount past")
+        assert (folder / "note").read_text() == "second\n"
+        assert typed(user, "muni cat books:/note") == "second"
+
+
+def test_a_signal_saves_everything_and_leaves_no_dead_mount(user: User) -> None:
+    folder = user.home / "signalled"
+    folder.mkdir()
+    with user.starting(
+        "mount", "--foreground", "-o", "linger=60,lazy_close", "books", "signalled"
+    ) as process:
+        assert process.stdout is not None
+        assert "mounted" in str(process.stdout.readline())
+        (folder / "late").write_bytes(b"written and not closed for long")
+        os.mkdir(folder / "made")  # noqa: PTH102 - the plain call
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(30) == 0
+    assert find_mounted(folder) is None
+    assert typed(user, "muni cat books:/late") == "written and not closed for long"
+    assert "made" in typed(user, "muni ls books:")
+
+
+def test_what_somebody_uses_is_not_unmounted_unless_he_says_so(user: User) -> None:
+    with mounted(user) as folder:
+        (folder / "held").write_text("x")
+        with (folder / "held").open() as held:
+            done = user.muni("umount", "mounted")
+            assert done.code == 2
+            assert "busy" in done.err
+            assert held.read() == "x"
+
+
+def test_a_dead_mount_is_taken_away_by_the_next(user: User) -> None:
+    folder = user.home / "mounted"
+    with user.starting("mount", "--foreground", "books", "mounted") as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+    with pytest.raises(OSError, match="not connected"):
+        os.stat(folder)  # noqa: PTH116 - the plain call
+    with mounted(user) as again:
+        assert (again / "copy").is_dir()
