@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import random
+import shutil
 import signal
 import subprocess
 from collections.abc import Iterator
@@ -106,3 +107,25 @@ def test_a_keeper_runs_until_it_is_stopped_and_leaves_other_commands_alone(place
         assert "another process is using" in second.err
         process.send_signal(signal.SIGTERM)
         assert process.wait(PATIENCE_S) == 0
+
+
+def test_what_was_put_is_left_to_a_keeper_elsewhere_that_has_reported_it(tmp_path: Path) -> None:
+    with Place(tmp_path) as place:
+        deputy = User(tmp_path / "deputy", grid=place.author.grid)
+        shutil.copytree(place.author.home, deputy.home)
+        (deputy.home / "muniment" / "account.key").unlink()
+        (place.author.home / "note").write_bytes(b"hello")
+
+        def own() -> tuple[int, int]:
+            """Shares that the author's account has, and of them in the trash."""
+            total = json.loads(good(place.author.muni("usage", "--json")))["accounts"][0]["total"]
+            return total["share_count"], total["trashed_count"]
+
+        good(place.author.muni("put", "note", "books:/note"))  # nobody has reported anything
+        assert own() == (18, 0)
+        good(deputy.muni("keeper", "once", "books"))
+        assert own() == (18, 0)
+        good(place.author.muni("put", "note", "books:/again"))
+        assert own() == (18, 18)
+        good(place.author.muni("get", "books:/big", "back"))
+        assert (place.author.home / "back").read_bytes() == DATA

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
-import subprocess
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 
@@ -29,7 +28,7 @@ def good(done: Done) -> str:
     return done.text
 
 
-def test_a_node_that_drains_may_leave_when_the_keeper_and_the_member_have_come_by(tmp_path: Path) -> None:
+def test_a_node_that_drains_is_empty_at_once_where_the_member_keeps_what_he_stored(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(random.Random(1).randbytes(3_000_000))
     with contextlib.ExitStack() as stack:
         introducer = stack.enter_context(running_introducer(tmp_path / "i"))
@@ -55,7 +54,7 @@ def test_a_node_that_drains_may_leave_when_the_keeper_and_the_member_have_come_b
             with Plain(nodes[folder].address) as client:
                 return status(client).leased_count
 
-        async def main() -> subprocess.Popen[bytes]:
+        async def main() -> None:
             scanned, stop = asyncio.Event(), asyncio.Event()
 
             def tell(post: Post) -> None:
@@ -78,17 +77,13 @@ def test_a_node_that_drains_may_leave_when_the_keeper_and_the_member_have_come_b
                     leaving = max(counts, key=counts.__getitem__)
                     draining = stack.enter_context(user.starting("node", "drain", leaving))
                     assert draining.stdout is not None
-                    # The next scan of its own accord is a day away.  The upload's own leases stay.
-                    half = counts[leaving] // 2
-                    await asyncio.to_thread(eventually, lambda: leased(leaving) <= half, PATIENCE_S)
-                    return draining
+                    # The next scan of its own accord is a day away.
+                    await asyncio.to_thread(eventually, lambda: not leased(leaving), PATIENCE_S)
+                    assert await asyncio.to_thread(draining.wait, PATIENCE_S) == 0
             finally:
                 stop.set()
                 await keeping
 
-        draining = asyncio.run(main())
-        (tmp_path / "note").write_bytes(b"hello")
-        good(user.muni("put", "note", "books:/note"))  # and what the keeper has reported is left to it
-        assert draining.wait(PATIENCE_S) == 0
+        asyncio.run(main())
         good(user.muni("get", "books:/file", "back"))
         assert (tmp_path / "back").read_bytes() == (tmp_path / "file").read_bytes()

@@ -5,7 +5,8 @@ queue.sqlite                   what all keepers of the home have to do
 
 A keeper has a replica of its own, so that other commands on the same volume go on meanwhile, and the verify
 right only: whatever the home holds is weakened before anything is opened with it.  Where the home holds a
-member's key, that key signs reports, and nothing else.
+member's key, that key signs reports, and nothing else; the home's own account gives up its leases on what it
+stored and the keeper has.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import asyncio
 import contextlib
 import os
 import random
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -34,13 +35,14 @@ from muniment.engine.keeping.reports import Reporter
 from muniment.engine.keeping.work import Worker
 from muniment.engine.opened import LOCAL, Holding, KnownVolume, verify_secret_of
 from muniment.engine.volume import Volume
-from muniment.ids import AccountId, BlobId
+from muniment.ids import AccountId, BlobId, MemberId
 from muniment.logs.checkpoints import FolderCheckpoints
 from muniment.logs.sqlite import SqliteLog
 from muniment.node import compose, volumes
 from muniment.node.archives import OpenGrid, open_archiver
 from muniment.node.clock import SystemClock
 from muniment.node.folder import FolderLock
+from muniment.node.home import ACCOUNT_FILE, account_identity
 from muniment.node.home_queue import open_queue
 from muniment.node.readings import keeper_readings
 from muniment.node.shared_log import SharedLocalLog
@@ -238,9 +240,25 @@ async def _post(
                 SystemClock(),
                 os.urandom,
                 archived=lambda: 0 if archiver.standing is None else archiver.standing.archived,
+                reported=await _handing_over(stack, home, known, volume, held.member, open_grid),
             )
             reporter.register(worker)
         yield Post(known, keeper, archiver, account.account, reporter)
+
+
+async def _handing_over(
+    stack: contextlib.AsyncExitStack,
+    home: Path,
+    known: KnownVolume,
+    volume: Volume,
+    member: MemberId,
+    open_grid: OpenGrid,
+) -> Callable[[], Awaitable[None]] | None:
+    """What leaves to the keeper what the same home stored; None: it has stored nothing yet."""
+    if not (home / ACCOUNT_FILE).exists():
+        return None
+    grid = await stack.enter_async_context(open_grid(account_identity(home)))
+    return partial(volumes.hand_over_kept, known, volume, member, grid)
 
 
 async def _log_clients(

@@ -30,7 +30,7 @@ from muniment.engine.rehost import rehost
 from muniment.engine.volume import Volume
 from muniment.engine.volume_tree import children, find
 from muniment.errors import IntegrityError, InvalidRequest, MunimentError, PeerError, UnavailableError
-from muniment.ids import VolumeId, id_text
+from muniment.ids import MemberId, VolumeId, id_text
 from muniment.logs.sqlite import SqliteLog
 from muniment.net.log_client import HttpLogService
 from muniment.node import config as files
@@ -275,20 +275,23 @@ async def open_files(
 
     async with open_volume(home, name, passphrase, roster) as opened, compose.open_grid(home, roster) as grid:
         yield opened, VolumeFiles(opened.volume, grid)
-        await _hand_over(opened, grid)
+        if isinstance(opened.held, MemberSecret):
+            await hand_over_kept(opened.known, opened.volume, opened.held.member, grid)
 
 
-async def _hand_over(opened: OpenVolume, grid: Grid) -> None:
-    """Leave to keepers what this home stored and they have leased; what fails is for the next time."""
+async def hand_over_kept(known: KnownVolume, volume: Volume, member: MemberId, grid: Grid) -> None:
+    """Leave to keepers what this home stored and they have leased; what fails is for the next time.
+
+    Args:
+        volume: followed.
+        grid: under the home's own account.
+    """
     from muniment.engine.keeping.handover import hand_over
 
-    if not isinstance(opened.held, MemberSecret):
-        return
-    known, member = opened.known, opened.held.member
     try:
         async with asyncio.timeout(_HAND_OVER_S):
             done = partial(keep_handed_over, known)
-            shares = await hand_over(opened.volume, grid, member, handed_over(known), done)
+            shares = await hand_over(volume, grid, member, handed_over(known), done)
     except (MunimentError, TimeoutError) as error:
         _log.info("not all that keepers have was handed over to them: %s", error)
     else:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -161,6 +161,7 @@ class Reporter:
         secret: of the member; signs.
         log: a client of its own; closed by its owner.
         archived: entries of the log that are on the grid.
+        reported: called after each look whether it is time for one.
         every_s: between two reports.
     """
 
@@ -174,11 +175,13 @@ class Reporter:
         clock: Clock,
         entropy: Entropy,
         archived: Callable[[], int] = lambda: 0,
+        *,
+        reported: Callable[[], Awaitable[None]] | None = None,
         every_s: float = EVERY_S,
     ) -> None:
         self._keeper, self._book, self._volume = keeper, book, volume
         self._secret, self._log, self._clock, self._entropy = secret, log, clock, entropy
-        self._archived, self._every_s = archived, every_s
+        self._archived, self._reported, self._every_s = archived, reported, every_s
         self._told = _Done()
         self._told_s = 0
         self._kind = f"report.{id_text(volume.id)}"
@@ -193,6 +196,8 @@ class Reporter:
 
     async def _run(self, _: Work) -> None:
         await self.report()
+        if self._reported is not None:
+            await self._reported()
 
     async def report(self) -> int | None:
         """Write down what was done since the last report, if a scan has ended and it is time.
