@@ -210,8 +210,8 @@ class TileShelf:
                 else:
                     found[blob] = proof
 
-        lanes = {lane.node: lane for lane in self._grid.lanes()}
-        await asyncio.gather(*(ask(lanes[node], own) for node, own in by_node.items() if node in lanes))
+        lanes = ((self._grid.lane(node), own) for node, own in by_node.items())
+        await asyncio.gather(*(ask(lane, own) for lane, own in lanes if lane is not None))
         return found
 
     async def _identify(self, name: BlobName, proof: ShareProof, rows: Sequence[Row], look: Look) -> None:
