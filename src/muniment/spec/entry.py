@@ -36,6 +36,7 @@ _PAYLOAD_STARTS: Final = {b"\x58": 3, b"\x59": 4, b"\x5a": 6}
 """In the signed form, by the first byte of the payload's head; behind 2 bytes if it is another."""
 
 _SIGNATURE_PART_BYTES: Final = 2 + SIGNATURE_BYTES
+_SIGNED_ITEMS: Final = 3
 _ITEMS_MAX: Final = 8 * MEMBERS_MAX
 """More than a rotation for all members has; log services decode what strangers send."""
 
@@ -154,6 +155,7 @@ def split_signed(signed: bytes) -> tuple[bytes, bytes]:
     start = _PAYLOAD_STARTS.get(signed[1:2], 2)
     payload, signature = signed[start:-_SIGNATURE_PART_BYTES], signed[-SIGNATURE_BYTES:]
     if join_signed(payload, signature) != signed:
+        load(signed, format=_FORMAT, items_max=_SIGNED_ITEMS)  # says why, if it is not even canonical
         raise _malformed("not a payload with a signature")
     return payload, signature
 
