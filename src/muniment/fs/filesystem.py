@@ -173,10 +173,8 @@ class FileSystem:
 
     def lookup(self, parent: int, name: bytes) -> Inode:
         """What a name leads to.  Raises: OperationRejected: nothing, or `parent` is no folder."""
-        folder = self.inode(parent)
-        if folder.kind is not Kind.FOLDER:
-            raise _rejected(Why.NOT_A_FOLDER, "it is no folder")
         if name in (b".", b".."):
+            folder = self._folder(parent)
             return folder if name == b"." else self.inode(folder.parent)
         _check_name(name)
         return self.inode(self._child(parent, name).inode)
@@ -202,7 +200,14 @@ class FileSystem:
         except KeyError:
             raise _rejected(Why.NO_SUCH_ATTRIBUTE, "it has no such attribute") from None
 
+    def _folder(self, ino: int) -> Inode:
+        row = self.inode(ino)
+        if row.kind is not Kind.FOLDER:
+            raise _rejected(Why.NOT_A_FOLDER, "it is no folder")
+        return row
+
     def _child(self, parent: int, name: bytes) -> Name:
+        self._folder(parent)
         found = self._present.tree.child(parent, name)
         if found is None:
             raise _rejected(Why.NOT_FOUND, "there is no such name")
@@ -445,8 +450,7 @@ class FileSystem:
     async def open_folder(self, ino: int) -> int:
         """Open a folder; returns the handle's number.  What others have made before is seen from now on."""
         await self._freshen()
-        if self.inode(ino).kind is not Kind.FOLDER:
-            raise _rejected(Why.NOT_A_FOLDER, "it is no folder")
+        self._folder(ino)
         return self._handles.add(Handle(ino))
 
     def folder(self, number: int) -> Inode:
