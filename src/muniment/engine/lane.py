@@ -1,8 +1,8 @@
 """A lane: everything the engine asks of one node, gathered into few requests.
 
 Natural batching: while requests are under way, jobs pile up, and the next request takes what has piled up.
-An idle node is asked at once, a busy one less often with more.  Claims wait while sends are queued, because a
-claim before a queued send only makes the queue longer.
+An idle node is asked at once, a busy one less often with more.  Claims wait while sends are queued or as many
+are under way as may be: what they grant could not be sent yet, and more of them go in one request later.
 
 Touched by the loop only.  Owns one task for each request under way and no other; limits are `Limits.requests`
 puts and reads, and one request of every other kind.  `docs/transfer.md` section 4 has the whole picture.
@@ -247,7 +247,7 @@ class Lane:
             return
         self._start_from(self._releases)
         self._start_from(self._sends)
-        if not self._sends.waiting:
+        if not self._sends.waiting and self._sends.under_way < self._sends.requests:
             self._start_from(self._claims)
         self._start_from(self._gets)
         self._start_from(self._reads)

@@ -71,7 +71,7 @@ class Limits:
 
     share_bytes: int = 72 * MIB
     open_bytes: int = 72 * MIB
-    put_bytes: int = 3 * MIB
+    put_bytes: int = 4 * MIB
     get_bytes: int = 2 * MIB
     small_share_bytes: int = 256 * KIB
     requests: int = 2

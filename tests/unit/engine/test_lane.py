@@ -166,18 +166,38 @@ async def test_a_share_larger_than_the_limit_goes_alone(bench: Bench) -> None:
 @on_bench
 async def test_claims_wait_while_sends_are_queued(bench: Bench) -> None:
     bench.node.faults.delay_s["put"] = 1.0
-    shares = blobs(6, length=90 * KIB)
+    shares = blobs(5, length=90 * KIB)
     await bench.connection.reserve([blob.claim(0) for blob in shares])
     before = bench.node.calls["reserve"]
     for at, blob in enumerate(shares):
         bench.send(f"s{at}", blob)
     await asyncio.sleep(0)
     bench.claim("claim", sample_blob(99))
-    await asyncio.sleep(1.5)  # two sent, two under way, two queued
+    await asyncio.sleep(1.5)  # two sent, two under way, one queued
     assert bench.node.calls["reserve"] == before
     await bench.until("claim")
-    assert "s5" not in bench.answers  # asked as soon as nothing was queued, not after everything
-    await bench.until("s5")
+    assert "s4" not in bench.answers  # asked as soon as another could be sent, not after everything
+    await bench.until("s4")
+
+
+@on_bench
+async def test_claims_wait_while_nothing_they_grant_could_be_sent(bench: Bench) -> None:
+    bench.node.faults.delay_s["put"] = 1.0
+    first, second, *rest = blobs(5, length=90 * KIB)
+    await bench.connection.reserve([first.claim(0), second.claim(0)])
+    before = bench.node.calls["reserve"]
+    bench.send("first", first)
+    await asyncio.sleep(0.5)
+    bench.send("second", second)
+    for at, blob in enumerate(rest):
+        await asyncio.sleep(0.1)
+        bench.claim(f"c{at}", blob)
+    await asyncio.sleep(0.1)
+    assert bench.node.calls["reserve"] == before  # two under way
+    await bench.until("c0", "c1", "c2")
+    assert bench.node.calls["reserve"] == before + 1
+    assert "second" not in bench.answers  # one was through
+    await bench.until("second")
 
 
 @on_bench
