@@ -137,7 +137,7 @@ class HttpServer:
         if scope.proto != "http":
             return
         if self._running >= self._requests_max or self._stopping:
-            limit = "the node is stopping" if self._stopping else f"{self._requests_max} requests"
+            limit = "it is stopping" if self._stopping else f"{self._requests_max} requests"
             self._send(protocol, self._measured(scope, _problem(Overloaded(limit=limit)), 0.0))
             return
         self._running += 1

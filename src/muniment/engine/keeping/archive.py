@@ -344,7 +344,8 @@ class LogArchiver:
         # By its author's clock, which may be ahead, and by when it was first seen here.
         (first,) = (await self._fresh(head, end, end + 1))[:1]
         age_s = self._clock.now_s() - known_entry(first).entry.time_ns / 1e9
-        if max(age_s, self._clock.monotonic_s() - self._waiting[1]) >= self._duties.interval_s:
+        waits_s = max(age_s, self._clock.monotonic_s() - self._waiting[1])
+        if waits_s + self._duties.follow_s >= self._duties.interval_s:  # the next look would be too late
             return True
         waiting = await self._log.read(end, head.size, self._duties.bytes_max + 1)
         return end + len(waiting) < head.size or sum(map(len, waiting)) > self._duties.bytes_max
