@@ -26,7 +26,7 @@ from muniment.engine.policy import Policy
 from muniment.engine.results import DownloadTally, Progress, ProgressCallback, UploadTally
 from muniment.engine.spans import Span
 from muniment.engine.threads import Threads
-from muniment.engine.volume import BlobPlan, Committed, Volume
+from muniment.engine.volume import Attempt, BlobPlan, Committed, Volume
 from muniment.erasure.codec import Coding
 from muniment.errors import CallerError, EpochPassed, NotHappy
 from muniment.spec.blob import BlobRef
@@ -95,12 +95,15 @@ class EpochWriter:
         for ref in blobs:
             self._sealed_in.pop(ref, None)
 
-    async def commit(self, blobs: Sequence[BlobRef], plan: BlobPlan) -> Committed:
+    async def commit(
+        self, blobs: Sequence[BlobRef], plan: BlobPlan, attempt: Attempt | None = None
+    ) -> Committed:
         """Commit a change that names blobs of this writer; those under passed keys are stored again before.
 
         Args:
             blobs: each from `store`.
             plan: is given as many, in the same order and with the same plaintext.
+            attempt: as `Volume.commit`.
         Raises: as `Volume.commit`; NotHappy; TooFewShares, BlobCorrupt; EpochPassed: the keys changed again
             and again meanwhile.
         """
@@ -117,7 +120,11 @@ class EpochWriter:
                 current = await self._under_present_keys(current)
                 epoch = self._epoch if current else None
                 try:
-                    return await self._volume.commit(lambda state, c=current: make(state, c), epoch=epoch)  # type: ignore[misc]
+                    return await self._volume.commit(
+                        lambda state, c=current: make(state, c),  # type: ignore[misc]
+                        epoch=epoch,
+                        attempt=attempt,
+                    )
                 except EpochPassed as error:
                     passed = error
                     self._take(await self._volume.sealing_keys())

@@ -33,7 +33,9 @@ from muniment.engine.follower import Follower
 from muniment.errors import (
     AuthorChainBroken,
     CallerError,
+    ClockSkewed,
     EntryMisplaced,
+    EntryRefused,
     EpochPassed,
     GrantsWrong,
     LogForked,
@@ -65,6 +67,7 @@ StatementPlan = Callable[[Membership], tuple[Act, bytes]]
 
 _log = logging.getLogger(__name__)
 _TRIES: Final = 8
+_OVERTAKEN: Final = (EpochPassed, AuthorChainBroken, EntryMisplaced)
 _MENDS_MAX: Final = 256
 _PAUSE_S: Final = 0.05
 _T = TypeVar("_T")
@@ -81,6 +84,17 @@ class Committed:
 
     index: int
     checkpoint: bytes
+
+
+@dataclass(slots=True, eq=False)
+class Attempt:
+    """One change on its way into the log.  Given to `commit` again, what was sent is not planned again.
+
+    Attributes:
+        unanswered: the signed entry that was sent, and may be in the log or get there still; empty: none is.
+    """
+
+    unanswered: bytes = b""
 
 
 class Volume:
@@ -277,7 +291,9 @@ class Volume:
 
     # --- changing -----------------------------------------------------------------------------
 
-    async def commit(self, plan: Plan, *, epoch: int | None = None) -> Committed:
+    async def commit(
+        self, plan: Plan, *, epoch: int | None = None, attempt: Attempt | None = None
+    ) -> Committed:
         """Make one change.
 
         What a plan expects is what it says: if others were faster and the fold rejects it, it is made anew on
@@ -286,6 +302,9 @@ class Volume:
         Args:
             plan: called in the volume's thread, and again if others were faster.
             epoch: under whose keys new content is sealed that the plan names; None: it names none.
+            attempt: of a caller who calls again with the same change after an UnavailableError.  If an entry
+                of it was not answered, that is sent again as it was; only if the log refuses it, and so can
+                never have it, is the change planned anew.
         Returns: when the entry is durable at the log service and folded here.
 
         Cancelled, the change may or may not be made.
@@ -293,7 +312,8 @@ class Volume:
             OperationRejected: the fold found something else than planned; NotCapable: no right to write;
             EntryRefused, LogForked; as `LogClient`; what `plan` raises.
         """
-        planned = 0
+        planned = -1
+        attempt = attempt or Attempt()
 
         def make(place: Place) -> Entry:
             nonlocal planned
@@ -305,17 +325,17 @@ class Volume:
             transaction = plan(self.view.reading())
             return seal_transaction(place, transaction, keys, self._entropy)
 
-        for attempt in range(_TRIES):
+        for count in range(_TRIES):
             async with self._turn:
-                done = await self._append(make)
+                done = await self._append(make, attempt)
             self._check_folded(done.index + 1)
             (folded,) = await self.run(lambda at=done.index: self.view.entries(at, at + 1))  # type: ignore[misc]
             why = folded.rejection
             if why is None:
                 return done
-            if done.index == planned or attempt == _TRIES - 1:
+            if done.index == planned or count == _TRIES - 1:
                 raise OperationRejected(why=why.code, operation=why.operation or 0, reason=why.reason)
-            await asyncio.sleep(_PAUSE_S * 2**attempt * self._jitter())
+            await asyncio.sleep(_PAUSE_S * 2**count * self._jitter())
         raise AssertionError
 
     def _check_folded(self, size: int) -> None:
@@ -341,26 +361,33 @@ class Volume:
         async with self._turn:
             return await self._append(make)
 
-    async def _append(self, make: Callable[[Place], Entry]) -> Committed:
+    async def _append(self, make: Callable[[Place], Entry], attempt: Attempt | None = None) -> Committed:
         """Sign, order and follow; what changed under us is planned anew, what was lost is sent again."""
-        for attempt in range(_TRIES):
-            if attempt:
-                await asyncio.sleep(_PAUSE_S * 2**attempt * self._jitter())
+        attempt = attempt or Attempt()
+        for count in range(_TRIES):
+            if count:
+                await asyncio.sleep(_PAUSE_S * 2**count * self._jitter())
                 await self._follow(await self._log.checkpoint())
-            if self._withheld():
-                await self._rotate()
-            signed = await self.run(lambda: self._signed(make))
+            resumed = bool(attempt.unanswered)
+            if not resumed:
+                if self._withheld():
+                    await self._rotate()
+                attempt.unanswered = await self.run(lambda: self._signed(make))
+            signed = attempt.unanswered
             try:
                 (done,) = await self._send([signed])
-            except RotationDue:
-                await self._rotate()
-                continue
-            except (EpochPassed, AuthorChainBroken, EntryMisplaced):
-                if attempt == _TRIES - 1:
+            except (EntryRefused, ClockSkewed) as refused:
+                # The log looks for an entry before it judges it, so it is not there; and it cannot follow
+                # later, since the author's chain, the epoch and the time only go on.  A new one may be made.
+                attempt.unanswered = b""
+                if isinstance(refused, RotationDue):
+                    await self._rotate()
+                elif not resumed and (count == _TRIES - 1 or not isinstance(refused, _OVERTAKEN)):
                     raise
                 continue
             await self._follow(done.checkpoint)
             await self._check_kept(signed, done.index)
+            attempt.unanswered = b""
             return Committed(done.index, done.checkpoint)
         raise AssertionError
 

@@ -145,14 +145,12 @@ class Committer:
                 self._tell()
             except (UnavailableError, OSError) as error:
                 self._trouble = error if isinstance(error, MunimentError) else None
-                self._present.give_back()
                 self._work.set()
                 _log.warning("changes cannot be committed at present: %s", error)
                 await asyncio.sleep(_PAUSES_S[min(failures, len(_PAUSES_S) - 1)])
                 failures += 1
             except MunimentError as error:
                 if error.retry is Retry.LATER:
-                    self._present.give_back()
                     self._work.set()
                     await asyncio.sleep(_PAUSES_S[-1])
                     continue
@@ -167,7 +165,8 @@ class Committer:
         self._hurry.clear()
 
     async def _commit(self) -> None:
-        batch = self._present.take()
+        # What could not be committed stays one batch: its entry may be in the log already.
+        batch = self._present.under_way or self._present.take()
         if all(change.local for change in batch):
             outcome = Outcome(None, ())
         else:

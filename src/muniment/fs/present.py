@@ -148,11 +148,6 @@ class Present:
         self.under_way = tuple(batch)
         return self.under_way
 
-    def give_back(self) -> None:
-        """The batch could not be sent; it is the next one again."""
-        self._queue.extendleft(reversed(self.under_way))
-        self.under_way = ()
-
     def settled(self, index: int | None) -> None:
         """The batch is the entry `index`, as far as it was allowed; None: nothing of it was."""
         self.under_way = ()
@@ -220,8 +215,8 @@ class Present:
 
     def drop_all(self, state: TreeReading, at: int) -> list[Change]:
         """Nothing more will get into the log: show the state as it is; returns what was queued."""
-        self.give_back()
-        dropped, self._queue, self.at = list(self._queue), deque(), at
+        dropped, self._queue, self.at = [*self.under_way, *self._queue], deque(), at
+        self.under_way = ()
         self._ours.clear()
         self._rebuild(state, ours=False)
         return dropped

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from muniment.core.history import Difference
 from muniment.core.tree_state import TreeReading
@@ -17,7 +17,7 @@ from muniment.engine.grid import Grid
 from muniment.engine.policy import Policy
 from muniment.engine.pruning import past_reading
 from muniment.engine.results import DownloadTally, UploadTally
-from muniment.engine.volume import Volume
+from muniment.engine.volume import Attempt, Volume
 from muniment.errors import MunimentError
 from muniment.fs.changes import Change, NothingLeft, Planned, plan
 from muniment.fs.numbers import Numbers
@@ -38,6 +38,15 @@ class Outcome:
     failed: tuple[tuple[Change, MunimentError], ...]
 
 
+@dataclass(slots=True, eq=False)
+class _Sending:
+    """A batch on its way: what its last plan said, and what was sent of it."""
+
+    changes: Sequence[Change]
+    planned: Planned = field(default_factory=Planned)
+    attempt: Attempt = field(default_factory=Attempt)
+
+
 class Store:
     """See the module.
 
@@ -52,6 +61,7 @@ class Store:
         self._writer: EpochWriter | None = None
         self._beginning = asyncio.Lock()
         self._own: set[int] = set()  # entries that were committed here
+        self._sending: _Sending | None = None
 
     # --- states -------------------------------------------------------------------------------
 
@@ -124,29 +134,34 @@ class Store:
     async def commit(self, changes: Sequence[Change], at: int) -> Outcome:
         """Make one entry of changes; durable in the log and folded here on return.
 
+        Whatever kept a batch from being committed, the same one given again is not made twice: if its entry
+        was sent and not answered, that is what is found in the log, or sent again.
+
         Args:
             at: the entry on whose state they were made.
         Raises: as `EpochWriter.commit`.  Cancelled, the entry may or may not be there.
         """
         writer = await self._begun()
         refs = tuple(dict.fromkeys(ref for change in changes for ref in change.blobs if not change.local))
-        planned = Planned()
+        if self._sending is None or self._sending.changes is not changes:
+            self._sending = _Sending(changes)
+        sending = self._sending
 
         def make(state: TreeReading, named: tuple[BlobRef, ...]) -> Transaction:
-            nonlocal planned
             view, again = self._volume.view, dict(zip(refs, named, strict=True))
             others = not self.is_own(at + 1, view.size)
-            transaction, planned = plan(changes, state, self._numbers, again, view.size, check=others)
+            transaction, sending.planned = plan(changes, state, self._numbers, again, view.size, check=others)
             return transaction
 
         try:
-            done = await writer.commit(refs, make)
+            done = await writer.commit(refs, make, sending.attempt)
         except NothingLeft as nothing:
             writer.forget(refs)
             return Outcome(None, tuple(nothing.planned.failed))
         writer.forget(refs)
         first = self._volume.view.reading(done.index - 1).next_inode
-        for count, here in enumerate(planned.made):
+        for count, here in enumerate(sending.planned.made):
             self._numbers.settle(here, first + count)
         self._own = {index for index in self._own if index > at} | {done.index}
-        return Outcome(done.index, tuple(planned.failed))
+        self._sending = None
+        return Outcome(done.index, tuple(sending.planned.failed))

@@ -14,7 +14,7 @@ from muniment.crypto.entries import entry_hash
 from muniment.crypto.identity import Identity
 from muniment.engine.local_log import LocalLog
 from muniment.engine.sequencer import Sequencer
-from muniment.errors import InvalidRequest
+from muniment.errors import InvalidRequest, NodeUnreachable
 from muniment.ids import VolumeId
 from muniment.logs.memory import MemoryLog
 from muniment.merkle.log_tree import Frontier, Subtree
@@ -63,6 +63,7 @@ class SwitchedLog:
         part: entries given at once, at most.
         proves: whether it answers with inclusion proofs.
         drops: what it says of an entry's place while it throws the entry away; None: it keeps it.
+        lost_answers: of so many calls to append that come next nothing is heard, though they are done.
     """
 
     def __init__(self, inner: LogClient) -> None:
@@ -70,12 +71,17 @@ class SwitchedLog:
         self.part = 1 << 30
         self.proves = True
         self.drops: int | None = None
+        self.lost_answers = 0
 
     async def append(self, signed: Sequence[bytes]) -> list[Appended]:
         if self.drops is not None:
             note = await self.inner.checkpoint()
             return [Appended(self.drops + at, note) for at in range(len(signed))]
-        return await self.inner.append(signed)
+        done = await self.inner.append(signed)
+        if self.lost_answers:
+            self.lost_answers -= 1
+            raise NodeUnreachable(node=b"", reason="the connection broke")
+        return done
 
     async def checkpoint(self) -> bytes:
         return await self.inner.checkpoint()

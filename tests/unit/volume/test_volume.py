@@ -15,11 +15,12 @@ from tests.unit.volume.support import LOG_KEY, Careless, World, folder, kick, me
 from muniment.core.entries import Place, seal_transaction
 from muniment.core.keys import rotation
 from muniment.core.membership import Membership
+from muniment.core.tree_state import TreeReading
 from muniment.crypto.checkpoints import sign_checkpoint
 from muniment.crypto.entries import entry_hash, sign_entry
 from muniment.crypto.messages import seal_message
 from muniment.engine.follower import UNREADABLE, Follower
-from muniment.engine.volume import Volume
+from muniment.engine.volume import Attempt, Volume
 from muniment.errors import (
     LogForked,
     MalformedRecord,
@@ -36,6 +37,7 @@ from muniment.spec.act import Act, Leave, Role, Rotate
 from muniment.spec.canonical import dump
 from muniment.spec.checkpoint import Checkpoint, origin_of
 from muniment.spec.operation import INLINE_BYTES_MAX, ROOT, Extent, Kind, Make, Unlink
+from muniment.spec.transaction import Transaction
 from muniment.testing.lying_log import SwitchedLog
 from muniment.views.memory import MemoryView
 
@@ -277,15 +279,7 @@ class LyingLog(SwitchedLog):
     def __init__(self, inner: LogClient) -> None:
         super().__init__(inner)
         self.note: bytes | None = None
-        self.drops_first_answer = False
         self.damage: int | None = None
-
-    async def append(self, signed: Sequence[bytes]) -> list[Appended]:
-        done = await super().append(signed)
-        if self.drops_first_answer:
-            self.drops_first_answer = False
-            raise NodeUnreachable(node=b"", reason="the connection broke")
-        return done
 
     async def checkpoint(self) -> bytes:
         return self.note or await super().checkpoint()
@@ -299,6 +293,13 @@ class LyingLog(SwitchedLog):
         return found
 
 
+class Gone(SwitchedLog):
+    """Gets no entry."""
+
+    async def append(self, signed: Sequence[bytes]) -> list[Appended]:
+        raise NodeUnreachable(node=b"", reason="nobody is there")
+
+
 @pytest.fixture
 def liar(grid: World) -> LyingLog:
     return LyingLog(grid.log)
@@ -310,9 +311,55 @@ def signed_as(grid: World, size: int, root: bytes) -> bytes:
 
 async def test_an_answer_that_was_lost_makes_no_second_change(grid: World, liar: LyingLog) -> None:
     anna = await grid.member("anna", log=liar)
-    liar.drops_first_answer = True
+    liar.lost_answers = 1
     assert await make(anna, b"x") == 1
     assert grid.store.size == 2
+
+
+@pytest.mark.parametrize("others", [False, True])
+@pytest.mark.parametrize("followed", [False, True])
+async def test_a_change_of_which_every_answer_was_lost_is_found_again(
+    grid: World, liar: LyingLog, monkeypatch: pytest.MonkeyPatch, *, others: bool, followed: bool
+) -> None:
+    monkeypatch.setattr("muniment.engine.volume._PAUSE_S", 0.0)
+    anna = await grid.member("anna", log=liar)
+    bert = await grid.join("bert", Role.WRITER, anna)
+    attempt, size = Attempt(), grid.store.size
+    planned: list[int] = []
+
+    def plan(_: TreeReading) -> Transaction:
+        planned.append(1)
+        return transaction(folder(b"x"))
+
+    liar.lost_answers = 100
+    with pytest.raises(NodeUnreachable):
+        await anna.commit(plan, attempt=attempt)
+    assert attempt.unanswered
+    liar.lost_answers = 0
+    if others:
+        await bert.sync()
+        await make(bert, b"y")
+    if followed:
+        await anna.sync()
+    done = await anna.commit(plan, attempt=attempt)
+    assert (done.index, grid.store.size, len(planned)) == (size, size + 1 + others, 1)
+    assert not attempt.unanswered
+    assert b"x" in names(anna)
+
+
+async def test_a_change_that_never_arrived_is_planned_anew_once_it_cannot_any_more(
+    grid: World, liar: LyingLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("muniment.engine.volume._PAUSE_S", 0.0)
+    anna, attempt = await grid.member("anna", log=liar), Attempt()
+    elsewhere = await grid.member("anna")
+    liar.inner = Gone(grid.log)
+    with pytest.raises(NodeUnreachable):
+        await anna.commit(lambda _: transaction(folder(b"x")), attempt=attempt)
+    liar.inner = grid.log
+    await make(elsewhere, b"y")  # takes the place in his chain that the lost entry had
+    assert (await anna.commit(lambda _: transaction(folder(b"x")), attempt=attempt)).index == 2
+    assert names(anna) == [b"x", b"y"]
 
 
 async def test_a_log_that_forgets_is_refused(grid: World, liar: LyingLog) -> None:
