@@ -12,6 +12,7 @@ import psutil
 import pytest
 from tests.e2e.muni_command import PATIENCE_S, ROOT, User
 from tests.e2e.node_processes import eventually
+from tests.e2e.test_mount import missing
 
 SIZE = ["--size-mb", "8"]
 
@@ -43,6 +44,7 @@ def test_the_story_is_told_and_nothing_is_left(user: User) -> None:
     assert rows["identical"].strip() == "yes: every byte, permission, time and link"
     assert rows["checked"].strip().startswith("readable; ")
     assert rows["whole again"].strip().startswith("all ")
+    assert rows["mounted"].strip().startswith("not on this machine: " if missing() else "as a folder: 43 names ")
     assert nothing_is_left(user)
 
 

@@ -25,6 +25,7 @@ from muniment.gateways.cli import demo_tree
 from muniment.gateways.cli.context import Context, Refusal, json_option, pass_context
 from muniment.gateways.cli.demo_grid import LIAR, DemoGrid
 from muniment.gateways.cli.demo_keeping import play_keeping
+from muniment.gateways.cli.demo_mount import play_mount
 from muniment.gateways.cli.demo_volume import play_volume
 from muniment.gateways.cli.show import bytes_text, count_text, progress_bar, rate_text, table
 from muniment.spec.cap import TreeReadCap, cap_text
@@ -79,8 +80,8 @@ def demo(context: Context, keep: bool, nodes: int, size_mb: int, folder: Path | 
     Starts an introducer and six nodes as processes on this machine, stores the Python library and media-size
     files so that any 4 of 6 shares restore them, kills one node, damages the disk of another and lets it lie,
     reads everything back and compares.  Then three members share a volume: they join by vote, edit at once,
-    remove one of them, bring yesterday's tree back, and audit it all.  At last a keeper, who cannot read,
-    rebuilds what the faults cost.
+    remove one of them, bring yesterday's tree back, and audit it all.  A keeper, who cannot read, rebuilds
+    what the faults cost.  At last the volume is mounted, and other programs work in it.
 
     Afterwards nothing is left, unless --keep.
     """
@@ -152,6 +153,7 @@ async def _play(context: Context, processes: DemoGrid, place: Path, size_bytes: 
         await _check(context, grid, story, processes, cap)
     await play_volume(context, processes, place, story)
     await play_keeping(context, processes, place, weaken(cap), story)
+    await play_mount(context, processes, place, story)
     return story
 
 

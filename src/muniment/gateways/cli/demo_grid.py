@@ -38,7 +38,7 @@ class DemoProcess:
     """One process that serves.
 
     Args:
-        folder: of the node or introducer; its name is the process's, and NAME.log beside it takes the output.
+        folder: where it works; its name is the process's, and NAME.log beside it takes the output.
         command: what to run, after the Python interpreter.
         keep: it outlives the demo.
 
@@ -71,13 +71,17 @@ class DemoProcess:
 
     async def wait_serving(self) -> None:
         """Wait for its address.  Raises: ConfigInvalid: it ended, or does not serve in time."""
+        self.address = await self.wait_said(_ADDRESS)
+
+    async def wait_said(self, line: re.Pattern[str]) -> str:
+        """Wait until it has said this; returns the first group.  Raises: as `wait_serving`."""
         deadline = time.monotonic() + _START_S
-        while not (found := _ADDRESS.search(self.log.read_text(errors="replace"))):
+        while not (found := line.search(self.log.read_text(errors="replace"))):
             if not self.running or time.monotonic() > deadline:
                 said = self.log.read_text(errors="replace").strip()[-500:]
                 raise ConfigInvalid(where=f"{self.name} does not serve", reason=said or "it says nothing")
             await asyncio.sleep(_LOOK_S)
-        self.address = found[1]
+        return found[1]
 
     def kill(self) -> None:
         """SIGKILL, as a power failure would."""

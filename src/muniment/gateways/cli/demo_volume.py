@@ -27,7 +27,9 @@ if TYPE_CHECKING:
     from muniment.engine.opened import OpenVolume
     from muniment.engine.volume_files import VolumeFiles
 
-_NAME: Final = "books"
+NAME: Final = "books"
+"""What every member calls it."""
+
 _POLICY: Final = VolumePolicy(Quorum.MAJORITY, 7 * 24 * 3600, "2/4", 3, 4 << 20)
 """Any 2 of 4 shares: one of the six nodes is dead by now, and another one lies."""
 
@@ -55,7 +57,8 @@ class _Desk:
         return self.opened.held.member
 
 
-def _unlocked() -> str:
+def unlocked() -> str:
+    """The passphrase of all identities here."""
     return ""
 
 
@@ -92,26 +95,26 @@ class _Act:
         for name in ("anna", "bert", "carl"):
             composition.make_identity(self._home(name), "")
         await composition.create_volume(
-            self._home("anna"), _NAME, self._grid.log.address, _POLICY, own_name="Anna", passphrase=_unlocked
+            self._home("anna"), NAME, self._grid.log.address, _POLICY, own_name="Anna", passphrase=unlocked
         )
-        async with composition.open_volume(self._home("anna"), _NAME, _unlocked) as opened:
+        async with composition.open_volume(self._home("anna"), NAME, unlocked) as opened:
             invitation = composition.volume_cap(opened, None)
         for name in ("bert", "carl"):
             await composition.join_volume(
                 self._home(name),
                 invitation,
-                name=_NAME,
+                name=NAME,
                 role=Role.OWNER,
                 own_name=name.title(),
                 note="",
-                passphrase=_unlocked,
+                passphrase=unlocked,
             )
 
     @contextlib.asynccontextmanager
     async def desk(self, name: str) -> AsyncIterator[_Desk]:
         """A member's volume and files."""
         home = self._home(name)
-        opening = self._context.composition.open_files(home, _NAME, self._grid.address, _unlocked)
+        opening = self._context.composition.open_files(home, NAME, self._grid.address, unlocked)
         async with opening as (opened, files):
             yield _Desk(name, home, opened, files)
 
@@ -209,14 +212,14 @@ class _Act:
         """Clean, until a byte is flipped behind Carl's back."""
         composition, home = self._context.composition, self._home("carl")
         report = await composition.audit(
-            home, _NAME, self._grid.address, _unlocked, ask_nodes=False, deep=False
+            home, NAME, self._grid.address, unlocked, ask_nodes=False, deep=False
         )
         if report.verdict is not Verdict.CLEAN:
             raise InternalError(reason=f"the audit of an honest volume says {report.text()}")
         (known,) = composition.volumes(home)
         await asyncio.to_thread(demo_tree.flip_byte, known.folder / "log.sqlite")
         caught = await composition.audit(
-            home, _NAME, self._grid.address, _unlocked, ask_nodes=False, deep=False
+            home, NAME, self._grid.address, unlocked, ask_nodes=False, deep=False
         )
         if caught.verdict is Verdict.CLEAN:
             raise InternalError(reason="the audit did not see a flipped byte")
