@@ -207,7 +207,10 @@ class Volume:
     async def is_behind(self) -> bool:
         """Whether the log service has more than is known here: a cheap question before `sync`."""
         note = await self._log.checkpoint()
-        return decode_checkpoint(decode_note(note).text).size > self._follower.frontier.size
+        # The view too: entries that somebody else is folding just now are not seen yet.
+        return decode_checkpoint(decode_note(note).text).size > min(
+            self._follower.frontier.size, self.view.size
+        )
 
     async def wait_change(self, wait_s: float) -> bool:
         """Follow the log as soon as it has something new; False if it had not within `wait_s`."""
