@@ -12,41 +12,22 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from tests.e2e.mounting import library, needs_mounts
 from tests.e2e.muni_command import User
-from tests.e2e.node_processes import running_node
 
-from muniment.errors import ConfigInvalid
-from muniment.gateways.mount.machine import check_machine
 from muniment.gateways.mount.places import find_mounted
 
 RNG = random.Random(6)
 
 
-def missing() -> str:
-    """What this machine lacks for mounts, in one line; empty if nothing."""
-    try:
-        check_machine()
-    except ConfigInvalid as error:
-        return f"volumes cannot be mounted here: {error}"
-    return ""
-
-
-pytestmark = pytest.mark.skipif(bool(missing()), reason=missing())
+pytestmark = needs_mounts
 
 
 @pytest.fixture(scope="module")
 def user(tmp_path_factory: pytest.TempPathFactory) -> Iterator[User]:
-    folder = tmp_path_factory.mktemp("mount")
-    with contextlib.ExitStack() as stack:
-        nodes = [stack.enter_context(running_node(folder / f"node{at}")) for at in range(6)]
-        roster = folder / "roster"
-        roster.write_text("".join(f"{node.address}\n" for node in nodes))
-        somebody = User(folder / "home", grid=str(roster))
-        somebody.home.mkdir()
-        typed(somebody, "muni identity new --unlocked && muni volume create books --own-name anna")
-        make_tree(somebody.home / "tree")
-        (somebody.home / "mounted").mkdir()
-        yield somebody
+    with library(tmp_path_factory.mktemp("mount")) as made:
+        make_tree(made.user.home / "tree")
+        yield made.user
 
 
 def typed(user: User, line: str) -> str:
