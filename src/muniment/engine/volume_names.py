@@ -34,7 +34,6 @@ from muniment.spec.blob import BlobRef
 from muniment.spec.manifest import ROWS_MAX
 from muniment.spec.operation import (
     OPERATIONS_MAX,
-    Extent,
     Kind,
     Link,
     Make,
@@ -46,6 +45,7 @@ from muniment.spec.operation import (
     Snapshot,
     Unlink,
     Write,
+    inline_content,
 )
 from muniment.spec.transaction import TRANSACTION_EXTENTS_MAX, Transaction
 
@@ -259,7 +259,7 @@ class VolumeNames:
 
         def make(state: TreeReading) -> Iterable[Operation]:
             place = locate(state, path, follow=False)
-            content = (Extent(0, len(target), target),)
+            content = inline_content(target)
             when_ns, size = self._volume.now_ns(), len(target)
             return [Make(place.parent, place.name, Kind.SYMLINK, 0o777, *OWNER, when_ns, 0, content, size)]
 

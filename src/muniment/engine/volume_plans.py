@@ -16,7 +16,6 @@ from muniment.errors import InvalidRequest, PathUnknown
 from muniment.spec.blob import BlobRef
 from muniment.spec.operation import (
     Content,
-    Extent,
     Kind,
     Link,
     Make,
@@ -28,6 +27,7 @@ from muniment.spec.operation import (
     Truncate,
     Unlink,
     Write,
+    inline_content,
 )
 from muniment.spec.transaction import Transaction
 
@@ -250,7 +250,7 @@ class _LeafMerge:
 
 
 def _content(item: TreeItem) -> Content:
-    return (Extent(0, len(item.inline), item.inline),) if item.inline else item.extents
+    return inline_content(item.inline) if item.inline else item.extents
 
 
 def copied(

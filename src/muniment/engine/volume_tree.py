@@ -145,9 +145,8 @@ def walk(state: TreeReading, folder: Inode) -> Iterator[Listed]:
 
 def link_target(state: TreeReading, inode: Inode) -> bytes:
     """Where a symbolic link points to."""
-    (extent,) = state.extents(inode.inode, 0, inode.size)
-    assert isinstance(extent.source, bytes)
-    return extent.source
+    extents = state.extents(inode.inode, 0, inode.size)
+    return b"".join(extent.source for extent in extents if isinstance(extent.source, bytes))
 
 
 def _required(state: TreeReading, ino: int) -> Inode:

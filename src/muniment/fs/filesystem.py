@@ -29,6 +29,7 @@ from muniment.errors import FileRefused, OperationRejected
 from muniment.fs.chunk_cache import ChunkCache
 from muniment.fs.committer import Committer
 from muniment.fs.content import gathered, places, read_ahead
+from muniment.fs.deadlines import within
 from muniment.fs.dirty import Dirty
 from muniment.fs.errnos import Because
 from muniment.fs.handles import Handle, Handles
@@ -45,8 +46,6 @@ from muniment.spec.operation import (
     NAME_BYTES_MAX,
     SIZE_MAX,
     XATTR_BYTES_MAX,
-    Content,
-    Extent,
     Kind,
     Link,
     Make,
@@ -59,6 +58,7 @@ from muniment.spec.operation import (
     Truncate,
     Unlink,
     XattrMode,
+    inline_content,
 )
 
 _AHEAD_CHUNKS: Final = 3
@@ -108,7 +108,7 @@ class FileSystem:
             changed=self._changed,
         )
         self._saving = Saving(self._present, self._dirty, self._committer, clock, options.writeback_s)
-        self._watching = Watching(self._store, self._committer, clock) if at is None else None
+        self._watching = Watching(self._store, self._committer, clock, deadline_s) if at is None else None
         self._invalidate = invalidate
         self._space = Space(self._store, clock)
 
@@ -243,9 +243,10 @@ class FileSystem:
         if folder.mode & stat.S_ISGID:
             gid = folder.gid
             mode |= stat.S_ISGID if kind is Kind.FOLDER else 0
-        content: Content = (Extent(0, len(target), target),) if target else ()
         now_ns, made = self._store.now_ns(), self._numbers.fresh()
-        op = Make(parent, name, kind, mode & 0o7777, uid, gid, now_ns, rdev, content, len(target))
+        op = Make(
+            parent, name, kind, mode & 0o7777, uid, gid, now_ns, rdev, inline_content(target), len(target)
+        )
         await self._apply(op, made=made)
         return self.inode(made)
 
@@ -343,16 +344,22 @@ class FileSystem:
 
     # --- open files ---------------------------------------------------------------------------
 
-    async def open(self, ino: int, flags: int) -> int:
-        """Open a file; returns the handle's number.  What others have saved before is seen from now on."""
+    async def open(self, ino: int, flags: int, *, uid: int = 0) -> int:
+        """Open a file; returns the handle's number.  What others have saved before is seen from now on.
+
+        Args:
+            uid: of who opens it: truncated by anybody but root, a file loses the bits s of its mode.
+        """
         writable = (flags & os.O_ACCMODE) != os.O_RDONLY
         if writable and self._read_only:
             raise _read_only()
         await self._freshen()
-        if self.inode(ino).kind is Kind.FOLDER:
+        row = self.inode(ino)
+        if row.kind is Kind.FOLDER:
             raise _rejected(Why.IS_A_FOLDER, "a folder has no content")
         if flags & os.O_TRUNC and writable:
-            await self.set_attributes(ino, size=0)
+            mode = _without_setid(row.mode) if uid else row.mode
+            await self.set_attributes(ino, size=0, mode=mode if mode != row.mode else None)
         return self._handles.add(Handle(ino, writable, bool(flags & os.O_APPEND)))
 
     async def create(
@@ -361,12 +368,12 @@ class FileSystem:
         """Make and open a file, or open the one there; returns the handle's number and the inode."""
         there = self._present.tree.child(parent, name)
         if there is not None and not flags & os.O_EXCL:
-            return await self.open(there.inode, flags), self.inode(there.inode)
+            return await self.open(there.inode, flags, uid=uid), self.inode(there.inode)
         row = await self.make(parent, name, Kind.FILE, mode, uid, gid)
         return self._handles.add(Handle(row.inode, writable=True, append=bool(flags & os.O_APPEND))), row
 
     async def read(self, number: int, offset: int, size: int) -> bytes:
-        """Bytes of an open file; fewer at its end.  Raises: TooFewShares, BlobCorrupt."""
+        """Bytes of an open file; fewer at its end.  Raises: TooFewShares, BlobCorrupt, DeadlineExceeded."""
         handle = self._handles.get(number)
         ino = handle.inode
         stop = min(offset + size, self.inode(ino).size)
@@ -380,7 +387,8 @@ class FileSystem:
             if offset // chunk != stop // chunk or offset % chunk < size:
                 read_ahead(tree.extents(ino, stop, stop + _AHEAD_CHUNKS * chunk), self._cache)
         handle.next_offset = stop
-        return await gathered(where, self._cache)
+        async with within("read", self.options.deadline_s):
+            return await gathered(where, self._cache)
 
     async def write(self, number: int, offset: int, data: bytes | memoryview) -> int:
         """Write into an open file; durable when it is flushed or synced."""
@@ -418,8 +426,9 @@ class FileSystem:
         handle.written = False
 
     async def _sync(self, ino: int) -> None:
-        await self._saving.save(ino)
-        await self._committer.durable(self._present.newest)
+        async with within("sync", self.options.deadline_s):
+            await self._saving.save_on(ino)
+            await self._committer.durable(self._present.newest)
         error = self._committer.error_of([ino])
         if error is not None:
             raise error
@@ -494,6 +503,11 @@ def _check_name(name: bytes) -> None:
         raise FileRefused(why=Because.NAME_TOO_LONG, reason="a name has at most 255 bytes")
     if name in (b"", b".", b"..") or b"/" in name or b"\0" in name:
         raise FileRefused(why=Because.BAD_NAME, reason="nothing can be called so")
+
+
+def _without_setid(mode: int) -> int:
+    """What is left of a mode when somebody else has changed the content; without g+x, g+s has no power."""
+    return mode & ~(stat.S_ISUID | (stat.S_ISGID if mode & stat.S_IXGRP else 0))
 
 
 def _check_namespace(name: bytes) -> None:

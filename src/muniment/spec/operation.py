@@ -24,6 +24,9 @@ NAME_BYTES_MAX: Final = 255
 INLINE_BYTES_MAX: Final = 2 * KIB
 """Content up to this size lives in the entry itself."""
 
+LINK_BYTES_MAX: Final = 4 * KIB - 1
+"""The longest target of a symbolic link, which always does: that of Linux (PATH_MAX without its NUL)."""
+
 XATTR_BYTES_MAX: Final = 64 * KIB
 SIZE_MAX: Final = 1 << 62
 EXTENTS_MAX: Final = 1 << 16
@@ -116,8 +119,8 @@ class Make:
         if self.content and self.content[-1].stop > self.size:
             raise _malformed("content behind the end")
         if self.kind is Kind.SYMLINK:
-            whole = len(self.content) == 1 and isinstance(self.content[0].source, bytes)
-            if not whole or self.size != self.content[0].length or b"\0" in _inline(self.content[0]):
+            target = b"".join(map(_inline, self.content))
+            if not 0 < len(target) == self.size <= LINK_BYTES_MAX or b"\0" in target:
                 raise _malformed("a link without a proper target")
         elif self.kind is not Kind.FILE and (self.content or self.size):
             raise _malformed("content where none belongs")
@@ -421,6 +424,13 @@ def check_content(content: Content) -> None:
         raise _malformed("too many extents")
     if len(content) > 1 and any(b.offset < a.stop for a, b in pairwise(content)):
         raise _malformed("extents out of order")
+
+
+def inline_content(data: bytes) -> Content:
+    """Bytes that stand in the operation itself, in as few extents as may be."""
+    starts = range(0, len(data), INLINE_BYTES_MAX)
+    parts = [data[start : start + INLINE_BYTES_MAX] for start in starts]
+    return tuple(Extent(start, len(part), part) for start, part in zip(starts, parts, strict=True))
 
 
 def _inline(extent: Extent) -> bytes:

@@ -206,3 +206,32 @@ async def test_dirty_bytes_are_bounded_and_nothing_is_lost(where: Place) -> None
     await here.files.fsync(handle)
     here.files.release(handle)
     assert await here.read(ino) == data
+
+
+async def test_the_longest_symbolic_link_is_read_as_it_was_made(where: Place) -> None:
+    here, target = await where.mount(), b"/".join([b"x" * 255] * 16)[:4095]
+    made = await here.files.make(ROOT, b"l", Kind.SYMLINK, 0o777, 0, 0, target=target)
+    assert here.files.readlink(made.inode) == target
+    await here.files.sync_all()
+    assert here.files.readlink(made.inode) == target
+    assert await here.outside().target(b"l") == target
+
+
+@pytest.mark.parametrize(
+    ("mode", "uid", "left"),
+    [
+        (0o6777, 1000, 0o777),
+        (0o6767, 1000, 0o2767),
+        (0o4722, 1000, 0o722),
+        (0o777, 1000, 0o777),
+        (0o6777, 0, 0o6777),
+    ],
+)
+async def test_who_truncates_a_file_takes_its_bits_s(where: Place, mode: int, uid: int, left: int) -> None:
+    here = await where.mount()
+    ino = await here.make(b"a", mode=mode)
+    await here.write(ino, b"text")
+    here.files.release(await here.files.open(ino, os.O_WRONLY, uid=uid))
+    assert here.files.inode(ino).mode == mode
+    here.files.release(await here.files.open(ino, os.O_WRONLY | os.O_TRUNC, uid=uid))
+    assert (here.files.inode(ino).mode, here.files.inode(ino).size) == (left, 0)

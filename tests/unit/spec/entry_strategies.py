@@ -137,7 +137,7 @@ def makes(draw: st.DrawFn, blobs: int, plain_bytes: int) -> ops.Make:
         content = draw(contents(blobs, plain_bytes))
     elif kind is ops.Kind.SYMLINK:
         target = draw(st.binary(min_size=1, max_size=50)).replace(b"\0", b"-")
-        content = (ops.Extent(0, len(target), target),)
+        content = ops.inline_content(target * draw(st.sampled_from((1, 81))))
     size = content[-1].stop if content else 0
     if kind is ops.Kind.FILE:
         size += draw(st.integers(0, 1 << 40))

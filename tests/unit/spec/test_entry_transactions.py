@@ -25,7 +25,15 @@ from muniment.spec.manifest import (
     encode_read_half,
     encode_verify_half,
 )
-from muniment.spec.operation import Extent, Kind, Operation, inodes_of, pack_operation, unpack_operation
+from muniment.spec.operation import (
+    Extent,
+    Kind,
+    Operation,
+    inline_content,
+    inodes_of,
+    pack_operation,
+    unpack_operation,
+)
 from muniment.spec.share import BlobShape, CodecId
 from muniment.spec.transaction import (
     TRANSACTION_EXTENTS_MAX,
@@ -299,6 +307,9 @@ XATTRS = ((b"b", b""), (b"a", b""))
         (MAKE, {"kind": Kind.SYMLINK}),
         (MAKE, {"kind": Kind.SYMLINK, "content": (Extent(0, 2, b"a\0"),), "size": 2}),
         (MAKE, {"kind": Kind.SYMLINK, "content": (Extent(0, 2, b"ab"),), "size": 3}),
+        (MAKE, {"kind": Kind.SYMLINK, "content": (Extent(0, 1, b"a"), Extent(2, 1, b"b")), "size": 3}),
+        (MAKE, {"kind": Kind.SYMLINK, "content": (Extent(0, 1, b"a"), Extent(1, 1, None)), "size": 2}),
+        (MAKE, {"kind": Kind.SYMLINK, "content": inline_content(b"a" * 4096), "size": 4096}),
         (MAKE, {"content": (Extent(5, 5, None), Extent(0, 5, None))}),
         (MAKE, {"content": (Extent(0, 5, None), Extent(4, 5, None))}),
         (MAKE, {"xattrs": XATTRS}),

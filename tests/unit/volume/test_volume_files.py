@@ -310,6 +310,10 @@ async def test_links_and_attributes(desk: Desk) -> None:
     await desk.files.symlink(b"y", b"z")
     assert await desk.read(b"z") == b"data"
     assert await desk.files.target(b"z") == b"y"
+    longest = b"./" * 2047 + b"y"
+    await desk.files.symlink(longest, b"l")
+    assert await desk.files.target(b"l") == longest
+    assert await desk.read(b"l") == b"data"
     assert (await desk.files.find(b"x")).links == 2
     await desk.files.set_attributes(b"x", mode=0o600, mtime_ns=5)
     inode = await desk.files.find(b"y")

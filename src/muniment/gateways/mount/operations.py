@@ -232,7 +232,9 @@ class MountOperations(pyfuse3.Operations):
 
     @_translated
     async def open(self, inode: InodeT, flags: FlagT, ctx: pyfuse3.RequestContext) -> FileInfo:
-        handle = await self._files.open(inode, flags)
+        handle = await self._files.open(inode, flags, uid=ctx.uid)
+        if flags & os.O_TRUNC:  # which may have taken bits s, and nobody shall run it with them meanwhile
+            _forgotten(pyfuse3.invalidate_inode, inode, attr_only=True)
         keep = inode not in self._stale
         self._stale.discard(inode)
         return FileInfo(fh=FileHandleT(handle), keep_cache=keep)
