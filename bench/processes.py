@@ -1,4 +1,4 @@
-"""Real node processes on loopback for the benches, started through the command line like anybody's."""
+"""Real nodes and log services on loopback for the benches, started by the command line like anybody's."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pathlib import Path
 import psutil
 
 MUNI = (sys.executable, "-m", "muniment")
-_ADDRESS = re.compile(r"mun:node:\S+")
+_ADDRESS = re.compile(r"mun:(?:node|log):\S+")
 
 
 @dataclass(frozen=True)
@@ -53,12 +53,26 @@ def running_grid(work: Path, nodes: int) -> Iterator[BenchGrid]:
         yield BenchGrid(roster, tuple(processes))
 
 
+@contextlib.contextmanager
+def running_log(work: Path) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
+    """Start a log service below `work`; its address and its process."""
+    folder = work / "log"
+    subprocess.run([*MUNI, "log", "init", str(folder)], check=True, capture_output=True)
+    process = subprocess.Popen(
+        [*MUNI, "log", "run", str(folder)], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+    )
+    try:
+        yield _wait_address(process), process
+    finally:
+        _stop(process)
+
+
 def _wait_address(process: subprocess.Popen[bytes]) -> str:
     assert process.stdout is not None
     for line in process.stdout:
         if found := _ADDRESS.search(line.decode()):
             return found.group()
-    raise RuntimeError("a node ended before it served")
+    raise RuntimeError("a service ended before it served")
 
 
 def _stop(process: subprocess.Popen[bytes]) -> None:
