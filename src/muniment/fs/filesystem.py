@@ -29,6 +29,7 @@ from muniment.errors import FileRefused, OperationRejected
 from muniment.fs.chunk_cache import ChunkCache
 from muniment.fs.committer import Committer
 from muniment.fs.content import gathered, places, read_ahead
+from muniment.fs.deadlines import within
 from muniment.fs.dirty import Dirty
 from muniment.fs.errnos import Because
 from muniment.fs.handles import Handle, Handles
@@ -107,7 +108,7 @@ class FileSystem:
             changed=self._changed,
         )
         self._saving = Saving(self._present, self._dirty, self._committer, clock, options.writeback_s)
-        self._watching = Watching(self._store, self._committer, clock) if at is None else None
+        self._watching = Watching(self._store, self._committer, clock, deadline_s) if at is None else None
         self._invalidate = invalidate
         self._space = Space(self._store, clock)
 
@@ -372,7 +373,7 @@ class FileSystem:
         return self._handles.add(Handle(row.inode, writable=True, append=bool(flags & os.O_APPEND))), row
 
     async def read(self, number: int, offset: int, size: int) -> bytes:
-        """Bytes of an open file; fewer at its end.  Raises: TooFewShares, BlobCorrupt."""
+        """Bytes of an open file; fewer at its end.  Raises: TooFewShares, BlobCorrupt, DeadlineExceeded."""
         handle = self._handles.get(number)
         ino = handle.inode
         stop = min(offset + size, self.inode(ino).size)
@@ -386,7 +387,8 @@ class FileSystem:
             if offset // chunk != stop // chunk or offset % chunk < size:
                 read_ahead(tree.extents(ino, stop, stop + _AHEAD_CHUNKS * chunk), self._cache)
         handle.next_offset = stop
-        return await gathered(where, self._cache)
+        async with within("read", self.options.deadline_s):
+            return await gathered(where, self._cache)
 
     async def write(self, number: int, offset: int, data: bytes | memoryview) -> int:
         """Write into an open file; durable when it is flushed or synced."""
@@ -424,8 +426,9 @@ class FileSystem:
         handle.written = False
 
     async def _sync(self, ino: int) -> None:
-        await self._saving.save(ino)
-        await self._committer.durable(self._present.newest)
+        async with within("sync", self.options.deadline_s):
+            await self._saving.save_on(ino)
+            await self._committer.durable(self._present.newest)
         error = self._committer.error_of([ino])
         if error is not None:
             raise error

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Coroutine
 
 from muniment.errors import MunimentError
 from muniment.fs.committer import Committer
@@ -72,6 +73,10 @@ class Saving:
                     self._dirty.saved(ino, saved)
                 return
 
+    async def save_on(self, ino: int) -> None:
+        """As `save`; if the caller gives up, it goes on without him."""
+        await asyncio.shield(self._begun(self.save(ino)))
+
     async def save_all(self) -> None:
         """Save every file.  Raises: what kept the first from being stored, after all were tried."""
         results = await asyncio.gather(*map(self.save, self._dirty), return_exceptions=True)
@@ -83,9 +88,13 @@ class Saving:
         """Save a file in the background."""
         if self._dirty.get(ino) is None or (self._regular is None):
             return
-        task = asyncio.create_task(self._quietly(ino), name="save file")
+        self._begun(self._quietly(ino))
+
+    def _begun(self, work: Coroutine[None, None, None]) -> asyncio.Task[None]:
+        task = asyncio.create_task(work, name="save file")
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        return task
 
     async def _look(self) -> None:
         while True:

@@ -13,6 +13,7 @@ from muniment.ports import Clock
 
 _WAIT_S: Final = 30.0
 _PAUSE_S: Final = 1.0
+_PATIENCE_S: Final = 5.0
 _OFFLINE_S: Final = 5.0
 """So long the log service is not asked again after it could not be reached: what is known here is shown."""
 
@@ -26,10 +27,12 @@ class Watching:
         store: follows.
         committer: takes in what came.
         clock: of this machine.
+        deadline_s: so long anybody waits at most.
     """
 
-    def __init__(self, store: Store, committer: Committer, clock: Clock) -> None:
+    def __init__(self, store: Store, committer: Committer, clock: Clock, deadline_s: float) -> None:
         self._store, self._committer, self._clock = store, committer, clock
+        self._patience_s = min(_PATIENCE_S, deadline_s)
         self._ask_after_s = float("-inf")
         self._task: asyncio.Task[None] | None = None
 
@@ -46,17 +49,17 @@ class Watching:
     async def freshen(self) -> None:
         """Let callers see what was in the log when this was called; one small request if that is nothing new.
 
-        If the log service cannot be reached, callers see what is known here.
+        If the log service does not answer within 5 s, callers see what is known here.
         """
         if self._clock.monotonic_s() < self._ask_after_s:
             return
         try:
-            await self._store.follow()
-        except MunimentError as error:
-            _log.warning("what others have changed is not known: %s", error)
+            async with asyncio.timeout(self._patience_s):
+                await self._store.follow()
+                await self._committer.caught_up(self._store.newest)
+        except (MunimentError, TimeoutError) as error:
+            _log.warning("what others have changed is not known: %s", str(error) or "no answer")
             self._ask_after_s = self._clock.monotonic_s() + _OFFLINE_S
-            return
-        await self._committer.caught_up(self._store.newest)
 
     async def _follow(self) -> None:
         while True:
