@@ -120,6 +120,12 @@ def test_an_hour_at_the_terminal(desk: Desk) -> None:
         at.screen.wait_for("a file exists. Replace it? [y/N]: ")
         at.screen.type("n\n")
         assert "left as it was" in at.prompt()
+        at.screen.type("put 'a file'\r")
+        at.screen.wait_for("books:/my books/a file exists. Store a new version? [y/N]: ")
+        at.screen.type("n\n")
+        assert "nothing was done" in at.prompt()
+        assert at.line("history 'a file'").count("8 B") == 1
+        assert "exists" not in at.line("put --replace 'a file'")
         assert f"my books\n{desk.user.home}" in at.line("pwd")
         assert "two words" in at.line("!echo two words")
         assert "there is no /my books/nothing" in at.line("cat nothing")

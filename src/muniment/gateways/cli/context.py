@@ -69,6 +69,7 @@ class Context:
         quiet: no progress and no remarks.
         debug: show tracebacks.
         interrupted: what to tell somebody who pressed Ctrl-C.
+        passphrase: of the identity, once it was given; see `passphrases`.
     """
 
     composition: Composition
@@ -78,6 +79,7 @@ class Context:
     quiet: bool = False
     debug: bool = False
     interrupted: str = "nothing unfinished is left behind"
+    passphrase: str | None = field(default=None, repr=False)
 
     def emit(self, document: dict[str, Any], text: str | None = None) -> None:
         """Print a result: the document with --json, else the text."""

@@ -15,11 +15,12 @@ import click
 
 from muniment.engine.room import content_bytes
 from muniment.gateways.cli import exit_codes
+from muniment.gateways.cli.asking import confirm
 from muniment.gateways.cli.carried import Done, tell, tell_would
 from muniment.gateways.cli.changing import inode_at
 from muniment.gateways.cli.context import Context, Refusal, json_option, pass_context
 from muniment.gateways.cli.kept import warn_of_keeping
-from muniment.gateways.cli.looking import reading
+from muniment.gateways.cli.looking import looking_at, reading
 from muniment.gateways.cli.output import StandardOutput
 from muniment.gateways.cli.replacing import allow, replaces
 from muniment.gateways.cli.show import count_text, progress_bar
@@ -52,15 +53,19 @@ def put_into(
     strict: bool = False,
     dry_run: bool = False,
     force: bool = True,
+    replace: bool = False,
 ) -> int:
     """Store files, folders and (`-`) standard input in a volume, and tell of it.
 
-    Several files become one entry.
+    Several files become one entry.  A person at a terminal is asked before a file gets a new version;
+    elsewhere it gets one: the earlier stays in its history.
     """
     _check_sources(sources, target, recursive, if_version)
+    if context.can_ask and not (replace or dry_run or if_version is not None):
+        _allow_versions(context, sources, target)
     context.interrupted = "nothing stays reserved; what has an entry in the log stays"
     folders = {source for source in sources if source != "-" and Path(source).is_dir()}
-    own = {source: os.fsencode(Path(source).resolve().name) for source in sources if source != "-"}
+    own = [source for source in sources if source != "-"]
     together = [source for source in own if Path(source).is_file()]
     done: list[Done] = []
     would: list[tuple[str, str, bool]] = []
@@ -74,9 +79,7 @@ def put_into(
                 raise Refusal(f"{target} is not a folder", f"make it first: muni mkdir {target}")
             if "-" in sources and into:
                 raise Refusal("standard input has no name", f"give it one: {target.joined(b'NAME')}")
-            places = {
-                source: target.joined(own[source]) if into and own[source] else target for source in own
-            }
+            places = {source: _place(target, source, into) for source in own}
             if len(set(places.values())) < len(places):
                 raise Refusal("two of these have the same name", "store them one after the other")
             if dry_run:
@@ -99,6 +102,36 @@ def put_into(
     if dry_run:
         return tell_would(context, would)
     return tell(context, "stored", done, "left out", strict=strict)
+
+
+def _place(target: VolPath, source: str, into: bool) -> VolPath:
+    """Where a source comes to."""
+    name = os.fsencode(Path(source).resolve().name)
+    return target.joined(name) if into and name else target
+
+
+def _allow_versions(context: Context, sources: tuple[str, ...], target: VolPath) -> None:
+    """Ask whether the files there may get new versions, before anything is open that waits for the answer.
+
+    Raises: Refusal: they may not.
+    """
+    files_here = [source for source in sources if source == "-" or not Path(source).is_dir()]
+    there: list[VolPath] = []
+
+    async def look() -> None:
+        async with looking_at(context, target.volume) as (_, names):
+            found = await inode_at(names, target.path)
+            into = found is not None and found.kind is Kind.FOLDER
+            for source in files_here:
+                place = target if source == "-" else _place(target, source, into)
+                inode = found if place == target else await inode_at(names, place.path)
+                if inode is not None and inode.kind is not Kind.FOLDER:
+                    there.append(place)
+
+    context.run(look)
+    if there:
+        what = f"{there[0]} exists" if len(there) == 1 else f"{len(there)} of these exist, {there[0]} first"
+        confirm(context, f"{what}. Store a new version?", yes=False)
 
 
 async def _put_files(

@@ -78,7 +78,9 @@ def cp(
         return _copy(context, sources, last, recursive, when, dry_run)
     if when is not None:
         raise Refusal("--at is for what is in a volume", "leave --at out")
-    return put_into(context, paths[:-1], last, recursive=recursive, strict=strict, dry_run=dry_run)
+    return put_into(
+        context, paths[:-1], last, recursive=recursive, strict=strict, dry_run=dry_run, replace=replace
+    )
 
 
 def _copy(

@@ -30,13 +30,12 @@ def passphrase_of(context: Context) -> Callable[[], str]:
     asked, even if standard input is a file, as long as standard error is that terminal.
     Raises, when it is called: Refusal: nobody can be asked; ConfigInvalid: the file cannot be used.
     """
-    known: list[str] = []
 
     def ask() -> str:
-        if not known:
+        if context.passphrase is None:
             stored = _from_file()
-            known.append(_typed(context, "passphrase") if stored is None else stored)
-        return known[0]
+            context.passphrase = _typed(context, "passphrase") if stored is None else stored
+        return context.passphrase
 
     return ask
 

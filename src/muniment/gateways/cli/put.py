@@ -51,6 +51,7 @@ from muniment.spec.cap import cap_text
 @click.option(
     "--if-version", type=int, metavar="N", help="Into a volume: only over this version of the file."
 )
+@click.option("--replace", is_flag=True, help="Into a volume: do not ask before a file gets a new version.")
 @click.option("--force", is_flag=True, help="Try it although nodes say that they have too little space.")
 @click.option("-m", "--message", metavar="TEXT", default="", help="Into a volume: why, for its history.")
 @strict_option
@@ -66,6 +67,7 @@ def put(
     no_compress: bool,
     recursive: bool,
     if_version: int | None,
+    replace: bool,
     force: bool,
     message: str,
     strict: bool,
@@ -78,7 +80,8 @@ def put(
     Putting the same again, also after an interruption, sends only what is missing.  What is larger than the
     free space of the nodes is refused before anything is sent, unless --force.
 
-    If the last word is VOL:/PATH, they become files of that volume instead.
+    If the last word is VOL:/PATH, they become files of that volume instead.  A person is asked before a file
+    that is there gets a new version.
     """
     target = parse_vol_path(paths[-1])
     if target is not None:
@@ -92,9 +95,12 @@ def put(
             message=message,
             strict=strict,
             force=force,
+            replace=replace,
         )
-    if if_version is not None or message or strict:
-        raise Refusal("--if-version, --message and --strict are for volumes", "end the line with VOL:/PATH")
+    if if_version is not None or message or strict or replace:
+        raise Refusal(
+            "--if-version, --message, --strict and --replace are for volumes", "end the line with VOL:/PATH"
+        )
     code = Coding.from_text(coding)
     policy = Policy(
         coding=code,
