@@ -26,7 +26,7 @@ clean:
 
 def git(place: Place) -> str:
     """Clone this project's own repository, check it, change something, commit it, and clone the clone."""
-    with place.mounted() as mount:
+    with place.mounted("lazy_close") as mount:
         clone, author = mount / "clone", ("-c", "user.name=anna", "-c", "user.email=anna@example.org")
         run("git", "clone", "--quiet", "--no-hardlinks", ROOT, clone)
         run("git", "fsck", "--full", "--strict", cwd=clone)

@@ -49,7 +49,8 @@ class Place:
         try:
             yield folder
         finally:
-            self._user.muni("umount", str(folder))
+            with contextlib.suppress(Failed):
+                _done(self._user, "umount", str(folder))
             if find_mounted(folder) is not None:
                 subprocess.run(["fusermount3", "-uz", folder], check=False, timeout=30)
                 raise Failed(f"{folder} was busy at the end; see volumes/*/mounts/*/mount.log")

@@ -33,8 +33,9 @@ from muniment.fs.deadlines import within
 from muniment.fs.dirty import Dirty
 from muniment.fs.errnos import Because
 from muniment.fs.handles import Handle, Handles
-from muniment.fs.numbers import Numbers
+from muniment.fs.numbers import PAST_FIRST, Numbers
 from muniment.fs.options import Options
+from muniment.fs.past import Past
 from muniment.fs.present import Present
 from muniment.fs.saving import Saving
 from muniment.fs.space import Space
@@ -96,7 +97,8 @@ class FileSystem:
         begin = self._store.newest if at is None else at
         state = self._store.state(begin) if at is None else self._store.past(at)
         held, opened = self._handles.is_held, self._handles.opened
-        self._present = Present(state, begin, self._numbers, held, opened)
+        past = Past(self._store, clock, self._handles.numbers)
+        self._present = Present(state, begin, self._numbers, held, opened, past)
         self._cache = ChunkCache(self._store.get, options.cache_bytes)
         deadline_s = options.deadline_s
         self._dirty = Dirty(self._store, dirty_bytes=options.dirty_bytes, deadline_s=deadline_s)
@@ -213,6 +215,12 @@ class FileSystem:
             raise _rejected(Why.NOT_FOUND, "there is no such name")
         return found
 
+    def _changeable(self, parent: int, name: bytes) -> int:
+        ino = self._child(parent, name).inode
+        if ino >= PAST_FIRST:
+            raise _read_only()
+        return ino
+
     async def room_bytes(self) -> tuple[int, int]:
         """What the grid has room for under the volume's policy: of all, and free."""
         return await self._space.room_bytes()
@@ -238,7 +246,7 @@ class FileSystem:
             target: of a symbolic link.
         """
         _check_name(name)
-        await self._admit()
+        await self._admit(parent)
         folder = self.inode(parent)
         if folder.mode & stat.S_ISGID:
             gid = folder.gid
@@ -253,21 +261,21 @@ class FileSystem:
     async def link(self, ino: int, parent: int, name: bytes) -> Inode:
         """Another name for what is no folder."""
         _check_name(name)
-        await self._admit()
+        await self._admit(ino, parent)
         await self._apply(Link(ino, parent, name))
         return self.inode(ino)
 
     async def unlink(self, parent: int, name: bytes) -> None:
         """Take a name from what is no folder."""
-        await self._admit()
-        ino = self._child(parent, name).inode
+        await self._admit(parent)
+        ino = self._changeable(parent, name)
         await self._apply(Unlink(parent, name, ino))
         self._let_go(ino)
 
     async def rmdir(self, parent: int, name: bytes) -> None:
         """Remove an empty folder."""
-        await self._admit()
-        await self._apply(Rmdir(parent, name, self._child(parent, name).inode))
+        await self._admit(parent)
+        await self._apply(Rmdir(parent, name, self._changeable(parent, name)))
 
     async def rename(
         self,
@@ -281,12 +289,12 @@ class FileSystem:
     ) -> None:
         """Move a name; what stands under the new one vanishes, or takes the old one."""
         _check_name(new_name)
-        await self._admit()
-        ino = self._child(parent, name).inode
+        await self._admit(parent, new_parent)
+        ino = self._changeable(parent, name)
         there = self._present.tree.child(new_parent, new_name)
         if exchange and there is None:
             raise _rejected(Why.NOT_FOUND, "there is nothing to exchange it with")
-        replaced = there.inode if there is not None and (replace or exchange) else 0
+        replaced = self._changeable(new_parent, new_name) if there and (replace or exchange) else 0
         await self._apply(Rename(parent, name, ino, new_parent, new_name, replaced, exchange))
         if replaced:
             self._let_go(replaced)
@@ -305,7 +313,7 @@ class FileSystem:
         size: int | None = None,
     ) -> Inode:
         """Change what is not None."""
-        await self._admit()
+        await self._admit(ino)
         self.inode(ino)
         if size is not None:
             await self._truncate(ino, size)
@@ -334,12 +342,12 @@ class FileSystem:
         _check_namespace(name)
         if len(value) > XATTR_BYTES_MAX:
             raise FileRefused(why=Because.VALUE_TOO_LARGE, reason="no attribute can be that long")
-        await self._admit()
+        await self._admit(ino)
         await self._apply(SetXattr(ino, name, value, mode))
 
     async def remove_xattr(self, ino: int, name: bytes) -> None:
         """Remove an extended attribute."""
-        await self._admit()
+        await self._admit(ino)
         await self._apply(RemoveXattr(ino, name))
 
     # --- open files ---------------------------------------------------------------------------
@@ -351,7 +359,7 @@ class FileSystem:
             uid: of who opens it: truncated by anybody but root, a file loses the bits s of its mode.
         """
         writable = (flags & os.O_ACCMODE) != os.O_RDONLY
-        if writable and self._read_only:
+        if writable and (self._read_only or ino >= PAST_FIRST):
             raise _read_only()
         await self._freshen()
         row = self.inode(ino)
@@ -479,8 +487,8 @@ class FileSystem:
         if self._watching is not None and self.options.strict:
             await self._watching.freshen()
 
-    async def _admit(self) -> None:
-        if self._read_only:
+    async def _admit(self, *inodes: int) -> None:
+        if self._read_only or any(ino >= PAST_FIRST for ino in inodes):
             raise _read_only()
         await self._committer.admit()
 

@@ -86,6 +86,10 @@ class Handles:
         del self._known[ino]
         return not self.is_open(ino)
 
+    def numbers(self) -> set[int]:
+        """All that anybody could ask for."""
+        return self._inodes.keys() | self._known.keys()
+
     def is_held(self, ino: int) -> bool:
         """Whether anybody could ask for it by its number."""
         return ino in self._inodes or ino in self._known

@@ -12,6 +12,8 @@ from typing import Final
 from muniment.spec.operation import INODE_MAX
 
 LOCAL_FIRST: Final = INODE_MAX >> 1
+PAST_FIRST: Final = INODE_MAX
+"""From here on numbers are of past states, see `past`."""
 
 
 class Numbers:

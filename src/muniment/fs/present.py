@@ -17,7 +17,8 @@ from muniment.core.fold import Fold, Why
 from muniment.core.tree_state import TreeReading
 from muniment.errors import MunimentError, OperationRejected
 from muniment.fs.changes import Change
-from muniment.fs.numbers import LOCAL_FIRST, Numbers
+from muniment.fs.numbers import LOCAL_FIRST, PAST_FIRST, Numbers
+from muniment.fs.past import Past
 from muniment.fs.reading import HereReading, Orphan, Times
 from muniment.fs.tree import HereTree
 from muniment.spec.blob import BlobRef
@@ -62,8 +63,10 @@ class Present:
         numbers: Numbers,
         held: Callable[[int], bool],
         opened: Callable[[], Iterable[int]],
+        past: Past | None = None,
     ) -> None:
         self.at, self._numbers, self._held, self._opened = at, numbers, held, opened
+        self._past = past
         self._orphans: dict[int, Orphan] = {}
         self._times: dict[int, Times] = {}
         self._queue: deque[Change] = deque()
@@ -74,7 +77,7 @@ class Present:
         self.tree = self._on(state)
 
     def _on(self, state: TreeReading) -> HereTree:
-        return HereTree(HereReading(state, self._numbers, self._orphans, self._times), self._held)
+        return HereTree(HereReading(state, self._numbers, self._orphans, self._times, self._past), self._held)
 
     @property
     def newest(self) -> int:
@@ -176,7 +179,7 @@ class Present:
         return self._rebuild(state(at), ours=ours and not anew)
 
     def _rebuild(self, state: TreeReading, *, ours: bool) -> list[tuple[Change, MunimentError]]:
-        old, fresh = self.tree, HereReading(state, self._numbers)
+        old, fresh = self.tree, HereReading(state, self._numbers, past=self._past)
         if ours:
             for row in old.changed():
                 now = fresh.inode(row.inode)
@@ -225,5 +228,5 @@ class Present:
         """Nobody knows the inode by this number any more."""
         self._times.pop(ino, None)
         self._orphans.pop(ino, None)
-        if ino >= LOCAL_FIRST:
+        if LOCAL_FIRST <= ino < PAST_FIRST:
             self._unknown.add(ino)

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from muniment.core.tree_state import Inode, Name, StoredExtent, TreeReading
-from muniment.fs.numbers import Numbers
-from muniment.spec.operation import INODE_MAX
+from muniment.fs.numbers import PAST_FIRST, Numbers
+from muniment.spec.operation import INODE_MAX, ROOT
+
+if TYPE_CHECKING:  # it stands on the store, which plans entries on readings
+    from muniment.fs.past import Past
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +46,7 @@ class HereReading:
         state: of the volume, in its numbers.
         orphans: by their numbers here.
         times: by numbers here.
+        past: has the numbers from `PAST_FIRST` on.
     """
 
     def __init__(
@@ -50,8 +55,9 @@ class HereReading:
         numbers: Numbers,
         orphans: Mapping[int, Orphan] | None = None,
         times: Mapping[int, Times] | None = None,
+        past: Past | None = None,
     ) -> None:
-        self._state, self._numbers = state, numbers
+        self._state, self._numbers, self._past = state, numbers, past
         self._orphans = {} if orphans is None else orphans
         self._times = {} if times is None else times
 
@@ -64,6 +70,8 @@ class HereReading:
         orphan = self._orphans.get(ino)
         if orphan is not None:
             return orphan.row
+        if ino >= PAST_FIRST:
+            return None if self._past is None else self._past.inode(ino)
         volume = self._numbers.in_volume(ino)
         row = self._state.inode(volume) if volume else None
         return None if row is None else self._here(row)
@@ -81,12 +89,15 @@ class HereReading:
     def child(self, parent: int, name: bytes) -> Name | None:
         volume = self._numbers.in_volume(parent)
         found = self._state.child(volume, name) if volume else None
+        if found is None and self._past is not None and (parent == ROOT or parent >= PAST_FIRST):
+            return self._past.child(parent, name)
         return None if found is None else found._replace(parent=parent, inode=self._numbers.here(found.inode))
 
     def children(self, parent: int, after: bytes, limit: int) -> Sequence[Name]:
         volume = self._numbers.in_volume(parent)
         if not volume:
-            return []
+            past = self._past if parent >= PAST_FIRST else None
+            return [] if past is None else past.children(parent, after, limit)
         here = self._numbers.here
         found = self._state.children(volume, after, limit)
         return [Name(parent, one.name, here(one.inode), one.kind) for one in found]
@@ -101,6 +112,8 @@ class HereReading:
         orphan = self._orphans.get(ino)
         if orphan is not None:
             return [one for one in orphan.extents if one.offset < stop and one.stop > start]
+        if ino >= PAST_FIRST and self._past is not None:
+            return self._past.extents(ino, start, stop)
         volume = self._numbers.in_volume(ino)
         return self._state.extents(volume, start, stop) if volume else ()
 
@@ -108,6 +121,8 @@ class HereReading:
         orphan = self._orphans.get(ino)
         if orphan is not None:
             return orphan.xattrs
+        if ino >= PAST_FIRST and self._past is not None:
+            return self._past.xattrs(ino)
         volume = self._numbers.in_volume(ino)
         return self._state.xattrs(volume) if volume else {}
 

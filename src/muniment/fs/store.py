@@ -7,7 +7,7 @@ The only file of `fs/` that calls the engine.  Blobs are stored under the presen
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from muniment.core.history import Difference
@@ -77,6 +77,18 @@ class Store:
     def past(self, at: int) -> TreeReading:
         """The same for one of long ago, of which content may be gone.  Raises: HistoryMissing."""
         return past_reading(self._volume, at)
+
+    def snapshots(self) -> Mapping[bytes, int]:
+        """Names that somebody gave to states, with the last entry of each."""
+        return dict(self._volume.view.snapshots())
+
+    def index_at(self, time_ns: int) -> int:
+        """The newest entry of this time or before; -1: none is.  Raises: HistoryMissing."""
+        return self._volume.view.index_at(time_ns)
+
+    def versions(self, ino: int) -> list[int]:
+        """The entries that changed a file's content, the oldest first."""
+        return [version.index for version in self._volume.view.history(ino)]
 
     def is_own(self, start: int, stop: int) -> bool:
         """Whether all these entries were committed here."""
