@@ -11,13 +11,14 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
+from itertools import islice
 from typing import Final
 
 from muniment.core.fold import Fold, Why
 from muniment.core.tree_state import TreeReading
 from muniment.errors import MunimentError, OperationRejected
 from muniment.fs.changes import Change
-from muniment.fs.numbers import LOCAL_FIRST, PAST_FIRST, Numbers
+from muniment.fs.numbers import PAST_FIRST, Numbers
 from muniment.fs.past import Past
 from muniment.fs.reading import HereReading, Orphan, Times
 from muniment.fs.tree import HereTree
@@ -39,6 +40,9 @@ from muniment.spec.operation import (
 _BATCH_CHANGES: Final = 4096
 _BATCH_BYTES: Final = 4 * MIB
 _TOUCHED_MAX: Final = 50_000
+_FORGOTTEN_MAX: Final = 1 << 15
+"""A kernel that needs memory forgets inodes whose numbers and times programs remember: so many stay as they
+were, at some 600 bytes each."""
 
 
 class Present:
@@ -71,7 +75,7 @@ class Present:
         self._times: dict[int, Times] = {}
         self._queue: deque[Change] = deque()
         self._count = 0
-        self._unknown: set[int] = set()  # numbers of our own that are given back as soon as the tree has none
+        self._forgotten: dict[int, None] = {}  # numbers that nobody knows now, by when that was
         self._ours: set[int] = set()  # entries beyond the state below the tree
         self.under_way: tuple[Change, ...] = ()
         self.tree = self._on(state)
@@ -210,11 +214,17 @@ class Present:
                     self._orphans[change.made] = kept  # its handles go on working
             else:
                 self._queue.append(change)
-        for ino in [one for one in self._unknown if not self.tree.keeps(one)]:
-            self._unknown.discard(ino)
-            if not self._held(ino):
-                self._numbers.forget(ino)
+        self._let_go()
         return failed
+
+    def _let_go(self) -> None:
+        """Give back numbers and times that were forgotten long ago."""
+        count = len(self._forgotten) - _FORGOTTEN_MAX
+        for ino in [one for one in islice(self._forgotten, max(count, 0)) if not self.tree.keeps(one)]:
+            del self._forgotten[ino]
+            if not self._held(ino):
+                self._times.pop(ino, None)
+                self._numbers.forget(ino)
 
     def drop_all(self, state: TreeReading, at: int) -> list[Change]:
         """Nothing more will get into the log: show the state as it is; returns what was queued."""
@@ -225,8 +235,8 @@ class Present:
         return dropped
 
     def forget(self, ino: int) -> None:
-        """Nobody knows the inode by this number any more."""
-        self._times.pop(ino, None)
+        """Nobody knows the inode by this number any more; who looks for it soon finds it as it was."""
         self._orphans.pop(ino, None)
-        if LOCAL_FIRST <= ino < PAST_FIRST:
-            self._unknown.add(ino)
+        if ino < PAST_FIRST:
+            self._forgotten.pop(ino, None)
+            self._forgotten[ino] = None
