@@ -91,7 +91,10 @@ class EpochWriter:
         return ref
 
     def forget(self, blobs: Iterable[BlobRef]) -> None:
-        """These are committed, or never will be: a writer that lives long need not remember them."""
+        """These are committed, or never will be: a writer that lives long need not remember them.
+
+        Committed all the same, they are stored again before.
+        """
         for ref in blobs:
             self._sealed_in.pop(ref, None)
 
@@ -148,7 +151,7 @@ class EpochWriter:
 
     async def _under_present_keys(self, blobs: tuple[BlobRef, ...]) -> tuple[BlobRef, ...]:
         """The same content in blobs of the present epoch."""
-        old = [ref for ref in dict.fromkeys(blobs) if self._sealed_in[ref] != self._epoch]
+        old = [ref for ref in dict.fromkeys(blobs) if self._sealed_in.get(ref) != self._epoch]
         if not old:
             return blobs
         total, done = sum(ref.plain_bytes for ref in old), 0

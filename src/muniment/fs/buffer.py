@@ -20,7 +20,7 @@ class Buffer:
         size: bytes in it.
         data: its memory, which may be larger; None as soon as they are stored.
         ref: where they are stored.
-        storing: the task that does it; from then on nothing is added.
+        storing: the task that does it; from then on nothing is added but to the buffer that files share.
     """
 
     __slots__ = ("data", "ref", "size", "slot", "storing")

@@ -10,7 +10,7 @@ from muniment.fs.chunk_cache import ChunkCache
 from muniment.fs.pieces import Piece
 from muniment.spec.blob import BlobRef
 
-_AHEAD_CHUNKS: Final = 2
+_AHEAD_CHUNKS: Final = 4
 
 Where = tuple[int, int, bytes | StoredExtent | None]
 """Bytes start to stop of the file: themselves, in an extent, or zeros."""
@@ -56,8 +56,8 @@ def _gap(found: list[Where], start: int, stop: int, stored: Sequence[StoredExten
         found.append((at, stop, None))
 
 
-async def gathered(where: Sequence[Where], cache: ChunkCache) -> bytes:
-    """The bytes themselves.  Raises: TooFewShares, BlobCorrupt."""
+async def gathered(where: Sequence[Where], cache: ChunkCache) -> bytes | memoryview:
+    """The bytes themselves, not copied if one chunk has all of them.  Raises: TooFewShares, BlobCorrupt."""
     parts: list[bytes | memoryview] = []
     for start, stop, held in where:
         if held is None:
@@ -68,7 +68,7 @@ async def gathered(where: Sequence[Where], cache: ChunkCache) -> bytes:
             skip = held.source_offset + start - held.offset
             source = held.source if isinstance(held.source, bytes) else await cache.get(held.source)
             parts.append(memoryview(source)[skip : skip + stop - start])
-    return bytes(parts[0]) if len(parts) == 1 else b"".join(parts)
+    return parts[0] if len(parts) == 1 else b"".join(parts)
 
 
 def read_ahead(stored: Sequence[StoredExtent], cache: ChunkCache) -> None:

@@ -1,9 +1,9 @@
 """What was written and is not in the log yet: assembled to whole chunks, stored while more comes.
 
 Bytes go into the buffer of their chunk of the file.  A buffer that is full is stored at once, in the
-background; what is left is stored when somebody closes or syncs the file, small pieces together in one blob
-or, if they are few bytes, in the entry itself.  Only then does one `Write` name all of it: other clients and
-history see whole saves, never a half of one.
+background; what is left is stored when somebody closes or syncs the file: few bytes in the entry itself,
+small pieces together in one blob, which files that are saved at the same time share.  Only then does one
+`Write` name all of it: other clients and history see whole saves, never a half of one.
 
 Memory is bounded: a writer waits while as much as `dirty_bytes` is not stored; the oldest buffers go first.
 """
@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -21,10 +21,19 @@ from muniment.fs.buffer import Buffer, Memory
 from muniment.fs.pieces import Piece, Pieces
 from muniment.fs.store import Store
 from muniment.spec.blob import BlobRef
+from muniment.spec.limits import KIB
 from muniment.spec.operation import INLINE_BYTES_MAX, Content, Extent
 
 _STORING_MAX: Final = 6
 _EXTENTS_MAX: Final = 4096
+_SHARING_BYTES: Final = 64 * KIB
+"""A save of so little goes into a blob with others'."""
+
+_SHARED_BYTES: Final = 512 * KIB
+"""So much at most is fetched for a byte of a small file."""
+
+_COMPANY_S: Final = 0.005
+"""So long the first of many who save at the same time waits for the others: storing costs by the blob."""
 _log = logging.getLogger(__name__)
 
 
@@ -70,6 +79,10 @@ class Dirty:
         self._files: dict[int, DirtyFile] = {}
         self._storing: set[asyncio.Task[None]] = set()
         self._gate = asyncio.Semaphore(_STORING_MAX)
+        self._sharing = asyncio.Lock()  # held while a shared blob is stored
+        self._shared: Buffer | None = None
+        self._sharers = 0  # saves in it
+        self._has_company = False
         self._less = asyncio.Event()
         self._bytes = 0
 
@@ -169,7 +182,10 @@ class Dirty:
         """Store a buffer in the background; nothing is added to it any more."""
         if file.filling.get(buffer.slot) is buffer:
             del file.filling[buffer.slot]
-        task = asyncio.create_task(self._put(buffer), name="store chunk")
+        self._start(buffer, self._put(buffer))
+
+    def _start(self, buffer: Buffer, work: Coroutine[None, None, None]) -> None:
+        task = asyncio.create_task(work, name="store chunk")
         buffer.storing = task
         self._storing.add(task)
         task.add_done_callback(self._ended)
@@ -184,6 +200,16 @@ class Dirty:
         async with self._gate:
             buffer.ref = await self._store.put(buffer.view(0, buffer.size))
         self._stored(buffer)
+
+    async def _put_shared(self, buffer: Buffer) -> None:
+        """Store a shared buffer after the one before it: until then others add to it."""
+        async with self._sharing:
+            if self._has_company:
+                await asyncio.sleep(_COMPANY_S)
+            if self._shared is buffer:
+                self._shared = None
+            self._has_company, self._sharers = self._sharers > 1, 0
+            await self._put(buffer)
 
     def _stored(self, buffer: Buffer) -> None:
         self._bytes -= buffer.size
@@ -238,19 +264,38 @@ class Dirty:
 
     def _pack(self, file: DirtyFile, pieces: list[Piece]) -> None:
         """Put pieces of several buffers together, so that a save of many small ones is few blobs."""
-        if len({id(piece.buffer) for piece in pieces}) < 2:
-            return
-        packed: Buffer | None = None
+        if 0 < sum(piece.stop - piece.start for piece in pieces) <= _SHARING_BYTES:
+            self._sharers += 1
+            self._move(file, pieces, self._with_others)
+        elif len({id(piece.buffer) for piece in pieces}) > 1:
+            packed = Buffer(-1)
+
+            def alone(size: int) -> Buffer:
+                nonlocal packed
+                if packed.size + size > self._chunk_bytes:
+                    packed = Buffer(-1)
+                return packed
+
+            self._move(file, pieces, alone)
+
+    def _with_others(self, size: int) -> Buffer:
+        """The buffer that other files' small pieces go to at present, with room for so many bytes."""
+        shared = self._shared
+        if shared is None or shared.size + size > min(_SHARED_BYTES, self._chunk_bytes):
+            shared = self._shared = Buffer(-1)
+            self._start(shared, self._put_shared(shared))
+        return shared
+
+    def _move(self, file: DirtyFile, pieces: list[Piece], place: Callable[[int], Buffer]) -> None:
         old = {id(piece.buffer): piece.buffer for piece in pieces}
         for buffer in old.values():
             del file.filling[buffer.slot]
         for piece in pieces:
             size = piece.stop - piece.start
-            if packed is None or packed.size + size > self._chunk_bytes:
-                packed = Buffer(-1)
-            at = self._memory.append(packed, piece.buffer.view(piece.skip, piece.skip + size))
+            target = place(size)
+            at = self._memory.append(target, piece.buffer.view(piece.skip, piece.skip + size))
             self._bytes += size
-            file.pieces.put(Piece(piece.start, piece.stop, packed, at))
+            file.pieces.put(Piece(piece.start, piece.stop, target, at))
         for buffer in old.values():
             self._stored(buffer)
 

@@ -62,7 +62,7 @@ from muniment.spec.operation import (
     inline_content,
 )
 
-_AHEAD_CHUNKS: Final = 3
+_AHEAD_CHUNKS: Final = 4
 
 Invalidate = Callable[[Difference], None]
 """Told what other clients have changed: numbers are the volume's, see `FileSystem.here`."""
@@ -380,7 +380,7 @@ class FileSystem:
         row = await self.make(parent, name, Kind.FILE, mode, uid, gid)
         return self._handles.add(Handle(row.inode, writable=True, append=bool(flags & os.O_APPEND))), row
 
-    async def read(self, number: int, offset: int, size: int) -> bytes:
+    async def read(self, number: int, offset: int, size: int) -> bytes | memoryview:
         """Bytes of an open file; fewer at its end.  Raises: TooFewShares, BlobCorrupt, DeadlineExceeded."""
         handle = self._handles.get(number)
         ino = handle.inode

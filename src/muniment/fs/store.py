@@ -7,8 +7,10 @@ The only file of `fs/` that calls the engine.  Blobs are stored under the presen
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Final
 
 from muniment.core.history import Difference
 from muniment.core.tree_state import TreeReading
@@ -23,6 +25,8 @@ from muniment.fs.changes import Change, NothingLeft, Planned, plan
 from muniment.fs.numbers import Numbers
 from muniment.spec.blob import BlobRef
 from muniment.spec.transaction import Transaction
+
+_NAMED_MAX: Final = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +65,7 @@ class Store:
         self._writer: EpochWriter | None = None
         self._beginning = asyncio.Lock()
         self._own: set[int] = set()  # entries that were committed here
+        self._named: deque[BlobRef] = deque()  # lately; files that share a blob may be in several entries
         self._sending: _Sending | None = None
 
     # --- states -------------------------------------------------------------------------------
@@ -168,12 +173,16 @@ class Store:
         try:
             done = await writer.commit(refs, make, sending.attempt)
         except NothingLeft as nothing:
-            writer.forget(refs)
+            self._forget(writer, refs)
             return Outcome(None, tuple(nothing.planned.failed))
-        writer.forget(refs)
+        self._forget(writer, refs)
         first = self._volume.view.reading(done.index - 1).next_inode
         for count, here in enumerate(sending.planned.made):
             self._numbers.settle(here, first + count)
         self._own = {index for index in self._own if index > at} | {done.index}
         self._sending = None
         return Outcome(done.index, tuple(sending.planned.failed))
+
+    def _forget(self, writer: EpochWriter, refs: Sequence[BlobRef]) -> None:
+        self._named.extend(refs)
+        writer.forget([self._named.popleft() for _ in range(len(self._named) - _NAMED_MAX)])

@@ -49,7 +49,7 @@ class Mounted:
         """Open, read and close."""
         handle = await self.files.open(ino, 0)
         try:
-            return await self.files.read(handle, offset, size)
+            return bytes(await self.files.read(handle, offset, size))
         finally:
             self.files.release(handle)
 

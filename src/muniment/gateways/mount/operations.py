@@ -255,7 +255,7 @@ class MountOperations(pyfuse3.Operations):
 
     @_translated
     async def read(self, fh: FileHandleT, off: int, size: int) -> bytes:
-        return await self._files.read(fh, off, size)
+        return await self._files.read(fh, off, size)  # type: ignore[return-value] # any buffer will do
 
     @_translated
     async def write(self, fh: FileHandleT, off: int, buf: bytes) -> int:

@@ -19,6 +19,7 @@ import pyfuse3.asyncio
 
 from muniment.errors import ConfigInvalid, InvalidRequest, MunimentError
 from muniment.fs.filesystem import FileSystem
+from muniment.gateways.mount.machine import read_far_ahead
 from muniment.gateways.mount.operations import MountOperations
 from muniment.gateways.mount.places import detach, find_mounted
 
@@ -63,6 +64,7 @@ async def serve(
         raise ConfigInvalid(where="FUSE", reason=f"{reason} in /etc/fuse.conf") from error
     main = asyncio.create_task(pyfuse3.main(min_tasks=4, max_tasks=_TASKS), name="fuse")
     try:
+        await asyncio.to_thread(read_far_ahead, folder)
         ready()
         await asyncio.wait({main})
     finally:
