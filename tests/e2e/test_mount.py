@@ -8,6 +8,7 @@ import os
 import random
 import signal
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from tests.e2e.muni_command import User
 from muniment.gateways.mount.places import find_mounted
 
 RNG = random.Random(6)
+HELPER = "muniment.node.mount_helper"
 
 
 pytestmark = needs_mounts
@@ -112,6 +114,46 @@ def test_the_past_is_mounted_beside_the_present_and_cannot_be_changed(user: User
             typed(user, "muni umount past")
         assert (folder / "note").read_text() == "second\n"
         assert typed(user, "muni cat books:/note") == "second"
+
+
+def test_the_past_is_looked_at_in_place(user: User) -> None:
+    typed(user, "echo first | muni put - books:/page && muni snapshot books: before")
+    with mounted(user) as folder:
+        (folder / "page").write_text("second\n")
+        (folder / "page").rename(folder / "leaf")
+        at, versions = folder / ".muniment" / "at", folder / ".muniment" / "versions" / "leaf"
+        assert (at / "before" / "page").read_text() == "first\n"
+        assert "before" in os.listdir(at)  # noqa: PTH208 - the plain call
+        assert not (at / "before" / "leaf").exists()
+        descriptor = os.open(folder, os.O_RDONLY)
+        os.fsync(descriptor)
+        os.close(descriptor)
+        texts = [path.read_text() for path in sorted(versions.iterdir(), key=lambda path: int(path.name))]
+        assert [text for text in texts if text] == ["first\n", "second\n"]
+        assert ".muniment" not in os.listdir(folder)  # noqa: PTH208 - the plain call
+        with pytest.raises(OSError, match="Read-only"):
+            (at / "before" / "page").write_text("forged")
+        with pytest.raises(OSError, match="Read-only"):
+            (at / "before" / "page").unlink()
+        subprocess.run(["cp", "-a", at / "before" / "page", folder / "page"], check=True, timeout=30)
+        assert (folder / "page").read_text() == "first\n"
+
+
+def test_fstab_mounts_through_its_helper(user: User) -> None:
+    folder = user.home / "fstab"
+    folder.mkdir()
+    options = f"rw,noauto,_netdev,relatime,home={user.home / 'muniment'}"
+    with user.start(sys.executable, "-m", HELPER, "books", folder, "-o", options) as helper:
+        _, said = helper.communicate(timeout=60)
+    assert helper.returncode == 0, said
+    found = find_mounted(folder)
+    assert found is not None
+    assert found.source == "muniment:books"
+    typed(user, f"muni umount {folder}")
+    with user.start(sys.executable, "-m", HELPER, "books", folder, "-o", "nosuid") as helper:
+        _, said = helper.communicate(timeout=60)
+    assert helper.returncode == 2
+    assert b"nosuid" in said
 
 
 def test_a_signal_saves_everything_and_leaves_no_dead_mount(user: User) -> None:

@@ -1,4 +1,4 @@
-"""`scripts/programs`: other people's programs in a mounted volume; see docs/gateways/mount.md section 7.
+"""`scripts/programs`: other people's programs in a mounted volume; see docs/gateways/mount.md section 9.
 
 Exit code 0: all have worked; 1: one has failed; 3: none has failed, but one is missing on this machine.
 """
@@ -22,6 +22,7 @@ from tests.programs import archives, building, database, mapping, place, two_mou
 
 from muniment.errors import ConfigInvalid
 from muniment.gateways.mount.machine import check_machine
+from muniment.gateways.mount.places import mounted
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +77,10 @@ def main() -> int:
         with place.place(folder, seed=said.seed, operations=said.operations, files=said.files) as made:
             results = [_tried(name, made) for name in said.names or _PROGRAMS]
     finally:
-        if not said.keep:
+        left = [one.folder for one in mounted() if folder in one.folder.parents]
+        if left:  # what would be deleted is the volume
+            _say(f"still mounted: {', '.join(map(str, left))}; type: fusermount3 -uz {left[0]}")
+        elif not said.keep:
             shutil.rmtree(folder, ignore_errors=True)
     return 1 if "failed" in results else 3 if "missing" in results else 0
 

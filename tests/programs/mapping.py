@@ -54,7 +54,7 @@ def fsx(place: Place) -> str:
     """Draw calls on one file, of memory too, and compare it after each; with several seeds."""
     program = shutil.which("fsx")
     assert program is not None
-    with place.mounted() as mount:
+    with place.mounted("lazy_close", "writeback=1") as mount:
         for seed in range(place.seed, place.seed + _SEEDS):
             kept = place.fresh("fsx")
             run(
