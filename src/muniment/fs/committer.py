@@ -32,6 +32,10 @@ _ERRORS_MAX: Final = 4096
 _HURRY: Final = 1024
 """So many changes are company enough."""
 
+_COMPANY_MAX: Final = 64
+_COMPANY_S: Final = 0.003
+"""Who was just answered comes back so soon with his next change, and shares its entry with the others."""
+
 _PAUSES_S: Final = (0.2, 0.5, 1.0, 2.0, 5.0)
 _log = logging.getLogger(__name__)
 
@@ -52,7 +56,7 @@ class Committer:
     ) -> None:
         self._present, self._store, self._changed = present, store, changed
         self._linger_s, self._deadline_s = linger_s, deadline_s
-        self._settled = 0
+        self._settled = self._expected = 0
         self._work, self._hurry, self._progress = asyncio.Event(), asyncio.Event(), asyncio.Event()
         self._errors: dict[int, MunimentError] = {}
         self._trouble: MunimentError | None = None
@@ -163,6 +167,13 @@ class Committer:
         except TimeoutError:
             pass
         self._hurry.clear()
+        try:
+            async with asyncio.timeout(_COMPANY_S):
+                while self._present.waiting < self._expected:
+                    self._work.clear()
+                    await self._work.wait()
+        except TimeoutError:
+            pass
 
     async def _commit(self) -> None:
         # What could not be committed stays one batch: its entry may be in the log already.
@@ -174,7 +185,10 @@ class Committer:
         self._present.settled(outcome.index)
         self._fail(outcome.failed)
         await self._advance(anew=bool(outcome.failed))
-        self._settled = batch[-1].number
+        self._settled, self._expected = (
+            batch[-1].number,
+            min(len(batch) + self._present.waiting, _COMPANY_MAX),
+        )
         if self._present.waiting:
             self._work.set()
         self._tell()
