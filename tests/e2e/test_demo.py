@@ -10,9 +10,9 @@ from pathlib import Path
 
 import psutil
 import pytest
+from tests.e2e.mounting import missing
 from tests.e2e.muni_command import PATIENCE_S, ROOT, User
 from tests.e2e.node_processes import eventually
-from tests.e2e.test_mount import missing
 
 SIZE = ["--size-mb", "8"]
 
