@@ -28,7 +28,7 @@ def tar(place: Place) -> str:
         run("tar", "-cf", again, "-C", mount / "tree", ".")
         back = place.fresh("back")
         run("tar", "-xpf", again, "-C", back)
-        run("diff", "-r", "--no-dereference", source, back)
+        run("diff", "-r", "--no-dereference", "--exclude=pipe", source, back)  # diff cannot compare pipes
         _same_facts(source, back)
         run("rm", "-r", mount / "tree")
     return f"{place.files} files"
