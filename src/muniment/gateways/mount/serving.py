@@ -73,7 +73,7 @@ async def serve(
 
 async def _prepare(folder: Path) -> None:
     try:
-        if not await asyncio.to_thread(folder.is_dir):
+        if not await asyncio.to_thread(_is_folder, folder):
             raise InvalidRequest(reason=f"{folder} is not a folder")
     except OSError as error:
         if error.errno != errno.ENOTCONN:
@@ -82,6 +82,14 @@ async def _prepare(folder: Path) -> None:
         await detach(folder, lazy=True)
     if find_mounted(folder) is not None:
         raise InvalidRequest(reason=f"a volume is mounted at {folder} already; 'muni umount' takes it away")
+
+
+def _is_folder(folder: Path) -> bool:
+    """Raises: OSError: ENOTCONN: a dead mount."""
+    if folder.is_dir():
+        os.statvfs(folder)  # attributes the kernel may know for a second after a mount has died, this it asks
+        return True
+    return False
 
 
 async def _end(files: FileSystem, folder: Path, main: asyncio.Task[None]) -> None:
