@@ -21,14 +21,18 @@ _PERMISSIONS: Final = 0o777
 LeftOut = Counter[str]
 """What was left out: `owner`, `attribute NAME`, `device`; and of how many files."""
 
-KINDS: Final = {
-    stat.S_IFREG: Kind.FILE,
-    stat.S_IFDIR: Kind.FOLDER,
-    stat.S_IFLNK: Kind.SYMLINK,
-    stat.S_IFIFO: Kind.FIFO,
-    stat.S_IFCHR: Kind.CHARACTER_DEVICE,
-    stat.S_IFBLK: Kind.BLOCK_DEVICE,
+FORMATS: Final = {
+    Kind.FILE: stat.S_IFREG,
+    Kind.FOLDER: stat.S_IFDIR,
+    Kind.SYMLINK: stat.S_IFLNK,
+    Kind.FIFO: stat.S_IFIFO,
+    Kind.SOCKET: stat.S_IFSOCK,
+    Kind.CHARACTER_DEVICE: stat.S_IFCHR,
+    Kind.BLOCK_DEVICE: stat.S_IFBLK,
 }
+"""The type bits of a mode."""
+
+KINDS: Final = {bits: kind for kind, bits in FORMATS.items() if kind is not Kind.SOCKET}
 """By the type bits of a mode; a socket is nothing that could be carried: it lives with its process."""
 
 

@@ -5,22 +5,13 @@ from __future__ import annotations
 import os
 import stat
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any
 
 from muniment.core.tree_state import Inode, TreeReading
+from muniment.engine.file_facts import FORMATS
 from muniment.engine.volume_tree import link_target
 from muniment.gateways.cli.vol_paths import path_text
 from muniment.spec.operation import Kind
-
-_FORMAT: Final = {
-    Kind.FILE: stat.S_IFREG,
-    Kind.FOLDER: stat.S_IFDIR,
-    Kind.SYMLINK: stat.S_IFLNK,
-    Kind.FIFO: stat.S_IFIFO,
-    Kind.SOCKET: stat.S_IFSOCK,
-    Kind.CHARACTER_DEVICE: stat.S_IFCHR,
-    Kind.BLOCK_DEVICE: stat.S_IFBLK,
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +46,7 @@ def facts(row: Row) -> dict[str, Any]:
 
 def mode_text(inode: Inode) -> str:
     """`drwxr-xr-x`."""
-    return stat.filemode(_FORMAT[inode.kind] | inode.mode)
+    return stat.filemode(FORMATS[inode.kind] | inode.mode)
 
 
 def row_of(state: TreeReading, path: bytes, label: bytes, inode: Inode) -> Row:

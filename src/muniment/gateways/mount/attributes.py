@@ -8,17 +8,9 @@ from typing import Final
 import pyfuse3
 
 from muniment.core.tree_state import Inode
+from muniment.engine.file_facts import FORMATS
 from muniment.spec.operation import Kind
 
-FORMATS: Final[dict[Kind, int]] = {
-    Kind.FILE: stat.S_IFREG,
-    Kind.FOLDER: stat.S_IFDIR,
-    Kind.SYMLINK: stat.S_IFLNK,
-    Kind.FIFO: stat.S_IFIFO,
-    Kind.SOCKET: stat.S_IFSOCK,
-    Kind.CHARACTER_DEVICE: stat.S_IFCHR,
-    Kind.BLOCK_DEVICE: stat.S_IFBLK,
-}
 _KINDS: Final = {format_: kind for kind, format_ in FORMATS.items()}
 _SECTOR_BYTES: Final = 512
 _BLOCK_BYTES: Final = 4096

@@ -17,6 +17,7 @@ from typing import Final
 import pyfuse3
 import pyfuse3.asyncio
 
+from muniment.durable_file import flush
 from muniment.errors import ConfigInvalid, InvalidRequest, MunimentError
 from muniment.fs.filesystem import FileSystem
 from muniment.gateways.mount.machine import read_far_ahead
@@ -128,9 +129,5 @@ async def _detach_quietly(folder: Path) -> None:
 
 def _write_pages(folder: Path) -> None:
     """Have the kernel send every written page of the mount, those of mapped files too; in a thread."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    flush(folder)
     pyfuse3.syncfs(str(folder))
