@@ -12,7 +12,13 @@ from muniment.fs.store import Store
 from muniment.ports import Clock
 
 _WAIT_S: Final = 30.0
+_QUICK_S: Final = 0.1
 _PAUSE_S: Final = 1.0
+"""After a quick answer with nothing new: a log on this machine answers at once."""
+
+_BREATH_S: Final = 0.05
+"""After a quick answer with something new: more is coming, and is taken in together."""
+
 _PATIENCE_S: Final = 5.0
 _OFFLINE_S: Final = 5.0
 """So long the log service is not asked again after it could not be reached: what is known here is shown."""
@@ -65,10 +71,12 @@ class Watching:
         while True:
             begun_s = self._clock.monotonic_s()
             try:
-                if await self._store.wait_change(_WAIT_S):
-                    self._committer.look()
+                is_new = await self._store.wait_change(_WAIT_S)
             except MunimentError as error:
                 _log.warning("the log cannot be followed at present: %s", error)
                 await asyncio.sleep(_OFFLINE_S)
-            if self._clock.monotonic_s() - begun_s < _PAUSE_S / 10:
-                await asyncio.sleep(_PAUSE_S)  # a log on this machine answers at once
+                continue
+            if is_new:
+                self._committer.look()
+            if self._clock.monotonic_s() - begun_s < _QUICK_S:
+                await asyncio.sleep(_BREATH_S if is_new else _PAUSE_S)
