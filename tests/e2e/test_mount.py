@@ -185,10 +185,11 @@ def test_what_somebody_uses_is_not_unmounted_unless_he_says_so(user: User) -> No
 
 def test_a_dead_mount_is_taken_away_by_the_next(user: User) -> None:
     folder = user.home / "mounted"
-    with user.starting("mount", "--foreground", "books", "mounted") as process:
+    with user.starting("mount", "--foreground", "-o", "sync", "books", "mounted") as process:
         assert process.stdout is not None
         process.stdout.readline()
+        (folder / "durable").mkdir()
     with pytest.raises(OSError, match="not connected"):
         os.statvfs(folder)  # which the kernel asks; attributes it may still know
     with mounted(user) as again:
-        assert (again / "copy").is_dir()
+        assert (again / "durable").is_dir()
