@@ -46,7 +46,8 @@ class BlobSafety:
     Attributes:
         k, n: of its coding.
         live: distinct shares of which a node says, or has shown, that it has them.
-        nodes, zones: on which these are; a node that names no zone is one by itself.
+        nodes: on which these are.
+        zones: how many these nodes are in; a node that names no zone is one by itself.
         proven_s: since when k shares of it are known to have been there, by proof; 0: never.
         loss: probability that it is lost within the time of one repair.
     """
@@ -54,7 +55,7 @@ class BlobSafety:
     k: int
     n: int
     live: int
-    nodes: int
+    nodes: tuple[NodeId, ...]
     zones: int
     proven_s: float
     loss: float
@@ -67,6 +68,7 @@ class FileSafety:
     Attributes:
         blobs: how many; 0: its content lies in the log itself.
         worst: the blob with the fewest shares to spare; None: there is none.
+        nodes: that hold anything of it.
         zones: the fewest of any blob.
         proven_s: the longest ago of any; 0: one never was, or no keeper of this home knows.
         loss: at most so likely.
@@ -76,6 +78,7 @@ class FileSafety:
     size: int
     blobs: int
     worst: BlobSafety | None
+    nodes: tuple[NodeId, ...]
     zones: int
     proven_s: float
     loss: float
@@ -117,7 +120,7 @@ async def check_files(
         hazard: what happens to nodes and zones.
         verify: read every share instead of believing the nodes.
     Raises: RosterEmpty.
-    Cost: a question for each blob and node; memory, some 300 bytes for each blob.
+    Cost: a question for each blob and node; memory, some 400 bytes for each blob.
     """
     names = list(dict.fromkeys(name for file in files for name in file.blobs))
     check = grid.checker(Depth.READ if verify else Depth.ASKED)
@@ -148,7 +151,7 @@ def _safety(
         shape.k,
         shape.n,
         len(places),
-        len({node for node, _ in places}),
+        tuple({node for node, _ in places}),
         len({zone or node for node, zone in places}),
         times[shape.k - 1] if len(times) >= shape.k else 0.0,
         loss_probability(shape.k, places, hazard),
@@ -161,6 +164,7 @@ def _file(file: FileBlobs, blobs: Sequence[BlobSafety]) -> FileSafety:
         file.size,
         len(blobs),
         min(blobs, key=_spare, default=None),
+        tuple(sorted({node for blob in blobs for node in blob.nodes})),
         min((blob.zones for blob in blobs), default=0),
         min((blob.proven_s for blob in blobs), default=0.0),
         min(1.0, sum(blob.loss for blob in blobs)),

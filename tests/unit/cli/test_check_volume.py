@@ -8,7 +8,7 @@ import pytest
 from tests.unit.cli.support import FakeComposition, muni
 
 from muniment.core.keeping.survival import Hazard, loss_probability
-from muniment.ids import NodeId
+from muniment.ids import NodeId, id_text
 
 YEAR_S, DAY_S = 365 * 86400.0, 86400.0
 
@@ -47,6 +47,16 @@ def test_every_file_is_told_with_the_chance_of_its_loss(world: FakeComposition) 
     sooner = muni(world, "check", "b:/books/one", "--mttf", "30d", "--json").json["details"]
     assert [file["path"] for file in sooner] == ["/books/one"]
     assert sooner[0]["loss_probability"] > 100 * expected
+
+
+def test_the_nodes_that_hold_a_file_are_named(world: FakeComposition) -> None:
+    down, *others = world.grid.nodes
+    down.faults.down = "off"
+    names = [id_text(node) for node in sorted(one.node for one in others)]
+    done = muni(world, "check", "b:/books/one")
+    assert done.lines[done.lines.index("held by:") + 1 :][: len(names)] == [f"  {name}" for name in names]
+    three, one, tiny = muni(world, "check", "b", "--json").json["details"]
+    assert (three["held_by"], one["held_by"], tiny["held_by"]) == (names, names, [])
 
 
 def test_a_keeper_of_this_home_tells_when_it_was_proven(world: FakeComposition) -> None:

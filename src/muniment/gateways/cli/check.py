@@ -15,6 +15,7 @@ from muniment.gateways.cli.show import bytes_text, count_text, table
 from muniment.gateways.cli.values import CAP_HELP, Keep, read_cap
 from muniment.gateways.cli.vol_paths import VolPath, parse_vol_path, shown
 from muniment.gateways.cli.when import moment_text
+from muniment.ids import id_text
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -58,8 +59,8 @@ def check(context: Context, what: str, verify: bool, mttf: int, repair_time: int
 
     Of a capability it says for each node how many shares it holds, and which blob is worst off.  In a volume
     it tells of each file, the worst ones first, what is there of it, when it was last proven, and how likely
-    it is lost before anybody repairs it.  The exit code tells: 0 every share is in place, 10 readable but
-    something is missing, 11 not readable at present.
+    it is lost before anybody repairs it; of a single file also which nodes hold it.  The exit code tells: 0
+    every share is in place, 10 readable but something is missing, 11 not readable at present.
     """
     if mttf <= 0 or repair_time <= 0:
         raise click.UsageError("give times such as 1y and 1d")
@@ -139,7 +140,8 @@ def _document(one: FileSafety) -> dict[str, Any]:
         "k": None if worst is None else worst.k,
         "n": None if worst is None else worst.n,
         "live_shares": None if worst is None else worst.live,
-        "nodes": None if worst is None else worst.nodes,
+        "nodes": None if worst is None else len(worst.nodes),
+        "held_by": [id_text(node) for node in one.nodes],
         "zones": one.zones,
         "last_proven_s": one.proven_s or None,
         "loss_probability": one.loss,
@@ -162,6 +164,8 @@ def _text(path: VolPath, found: list[FileSafety], *, readable: bool, whole: bool
         proven = _ago(one.proven_s) if one.proven_s else "never here"
         rows.append((shown(path.volume, one.path), bytes_text(one.size), *numbers, proven, _chance(one.loss)))
     lines.append(table(rows, right=(1, 2, 3, 4, 5)))
+    if len(found) == 1 and found[0].nodes:
+        lines += ["held by:", *(f"  {id_text(node)}" for node in found[0].nodes)]
     if len(found) > _SHOWN_MAX:
         lines.append(f"and {count_text(len(found) - _SHOWN_MAX, 'file')} that are no worse")
     days, repair_h = hazard.node_mttf_s / _DAY_S, hazard.repair_s / 3600
