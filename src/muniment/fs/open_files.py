@@ -1,0 +1,142 @@
+"""Open files: what is read from them and written to them, and when it is durable."""
+
+from __future__ import annotations
+
+import os
+import stat
+from typing import Final
+
+from muniment.core.fold import Why
+from muniment.errors import FileRefused
+from muniment.fs.chunk_cache import ChunkCache
+from muniment.fs.content import gathered, places, read_ahead
+from muniment.fs.deadlines import within
+from muniment.fs.errnos import Because
+from muniment.fs.handles import Handle
+from muniment.fs.options import Options
+from muniment.fs.saving import Saving
+from muniment.fs.working_tree import WorkingTree, rejected
+from muniment.spec.operation import SIZE_MAX, Kind, SetAttributes, Truncate
+
+_AHEAD_CHUNKS: Final = 4
+
+
+class OpenFiles:
+    """See the module; `FileSystem` hands its methods to gateways.
+
+    Args:
+        tree: what they are files of.
+        saving: brings what was written into the log.
+        cache: of chunks.
+        options: see there.
+    """
+
+    def __init__(self, tree: WorkingTree, saving: Saving, cache: ChunkCache, options: Options) -> None:
+        self._tree, self._present, self._dirty = tree, tree.present, tree.dirty
+        self._committer, self._store, self._handles = tree.committer, tree.store, tree.handles
+        self._saving, self._cache, self._options = saving, cache, options
+
+    async def open(self, ino: int, flags: int, *, uid: int = 0) -> int:
+        """Open a file; returns the handle's number.  What others have saved before is seen from now on.
+
+        Args:
+            uid: of who opens it: truncated by anybody but root, a file loses the bits s of its mode.
+        """
+        writable = (flags & os.O_ACCMODE) != os.O_RDONLY
+        if writable:
+            self._tree.check_changeable(ino)
+        await self._tree.freshen()
+        row = self._tree.inode(ino)
+        if row.kind is Kind.FOLDER:
+            raise rejected(Why.IS_A_FOLDER, "a folder has no content")
+        if flags & os.O_TRUNC and writable:
+            mode = _without_setid(row.mode) if uid else row.mode
+            await self._tree.admit(ino)
+            await self.truncate(ino, 0)
+            if mode != row.mode:
+                await self._tree.apply(SetAttributes(ino, mode))
+        return self._handles.add(Handle(ino, writable, bool(flags & os.O_APPEND)))
+
+    async def read(self, number: int, offset: int, size: int) -> bytes | memoryview:
+        """Bytes of an open file; fewer at its end.  Raises: TooFewShares, BlobCorrupt, DeadlineExceeded."""
+        handle = self._handles.get(number)
+        ino = handle.inode
+        stop = min(offset + size, self._tree.inode(ino).size)
+        if offset >= stop:
+            return b""
+        dirty, tree = self._dirty.get(ino), self._present.tree
+        pieces = dirty.pieces.within(offset, stop) if dirty is not None else ()
+        where = places(offset, stop, pieces, tree.extents(ino, offset, stop))
+        if offset and handle.next_offset == offset:
+            chunk = self._store.chunk_bytes
+            if offset // chunk != stop // chunk or offset % chunk < size:
+                read_ahead(tree.extents(ino, stop, stop + _AHEAD_CHUNKS * chunk), self._cache)
+        handle.next_offset = stop
+        async with within("read", self._options.deadline_s):
+            return await gathered(where, self._cache)
+
+    async def write(self, number: int, offset: int, data: bytes | memoryview) -> int:
+        """Write into an open file; durable when it is flushed or synced."""
+        handle = self._handles.get(number)
+        if not handle.writable:
+            raise FileRefused(why=Because.NO_SUCH_HANDLE, reason="it is not open for writing")
+        view = memoryview(data)
+        if handle.append:
+            offset = self._tree.inode(handle.inode).size
+        if offset + len(view) > SIZE_MAX:
+            raise FileRefused(why=Because.TOO_LARGE, reason="no file can be that long")
+        self._tree.inode(handle.inode)
+        await self._dirty.write(handle.inode, offset, view, self._store.now_ns())
+        handle.written = True
+        return len(view)
+
+    async def flush(self, number: int) -> None:
+        """Somebody closes an open file: what was written by this handle is durable then.
+
+        Raises: what kept it from being stored; it is kept, and tried again.
+        """
+        handle = self._handles.get(number)
+        if not handle.written:
+            return
+        if self._options.durable_close:
+            await self._sync(handle.inode)
+        else:
+            self._saving.soon(handle.inode)
+        handle.written = False
+
+    async def fsync(self, number: int) -> None:
+        """All of a file or folder is durable: content on the grid, names and attributes in the log."""
+        handle = self._handles.get(number)
+        await self._sync(handle.inode)
+        handle.written = False
+
+    async def _sync(self, ino: int) -> None:
+        async with within("sync", self._options.deadline_s):
+            await self._saving.save_on(ino)
+            await self._committer.durable(self._present.newest)
+        error = self._committer.error_of([ino])
+        if error is not None:
+            raise error
+
+    def release(self, number: int) -> None:
+        """The last copy of a handle is gone."""
+        handle = self._handles.remove(number)
+        self._tree.let_go(handle.inode)
+        if not self._handles.is_open(handle.inode):
+            self._saving.soon(handle.inode)
+
+    async def truncate(self, ino: int, size: int) -> None:
+        """Cut a file or let it end in zeros; the caller was admitted."""
+        if size > SIZE_MAX:
+            raise FileRefused(why=Because.TOO_LARGE, reason="no file can be that long")
+        operation, now_ns = Truncate(ino, None, size), self._store.now_ns()
+        self._dirty.cut(ino, size, SIZE_MAX)
+        dirty = self._dirty.get(ino)
+        if dirty is not None:
+            dirty.mtime_ns = now_ns
+        await self._tree.apply(operation)
+
+
+def _without_setid(mode: int) -> int:
+    """What is left of a mode when somebody else has changed the content; without g+x, g+s has no power."""
+    return mode & ~(stat.S_ISUID | (stat.S_ISGID if mode & stat.S_IXGRP else 0))
