@@ -23,6 +23,12 @@ class Because(enum.StrEnum):
     NOT_ALLOWED = "not-allowed"
     VALUE_TOO_LARGE = "value-too-large"
     BEHIND_THE_END = "behind-the-end"
+    BAD_RANGE = "bad-range"
+    NO_SPACE = "no-space"
+    LOCKED = "locked"
+    DEADLOCK = "deadlock"
+    TOO_MANY_LOCKS = "too-many-locks"
+    LOCK_LOST = "lock-lost"
 
 
 _REFUSED: Final[dict[str, int]] = {
@@ -45,6 +51,12 @@ _REFUSED: Final[dict[str, int]] = {
     Because.NOT_ALLOWED: errno.EPERM,
     Because.VALUE_TOO_LARGE: errno.E2BIG,
     Because.BEHIND_THE_END: errno.ENXIO,
+    Because.BAD_RANGE: errno.EINVAL,
+    Because.NO_SPACE: errno.ENOSPC,
+    Because.LOCKED: errno.EAGAIN,
+    Because.DEADLOCK: errno.EDEADLK,
+    Because.TOO_MANY_LOCKS: errno.ENOLCK,
+    Because.LOCK_LOST: errno.EIO,
 }
 
 _LEAVES: Final[dict[type[MunimentError], int]] = {

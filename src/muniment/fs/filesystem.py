@@ -30,6 +30,7 @@ from muniment.fs.committer import Committer
 from muniment.fs.dirty import Dirty
 from muniment.fs.errnos import Because
 from muniment.fs.handles import Handle, Handles
+from muniment.fs.holes import Holes
 from muniment.fs.numbers import Numbers
 from muniment.fs.open_files import OpenFiles
 from muniment.fs.options import Options
@@ -119,6 +120,8 @@ class FileSystem:
         self.flush, self.fsync, self.release = files.flush, files.fsync, files.release
         self._invalidate = invalidate
         self._space = Space(self._store, clock)
+        holes = Holes(self._tree, self._space)
+        self.allocate, self.seek = holes.allocate, holes.seek
 
     async def start(self) -> None:
         """Begin to follow the log, and to commit."""
