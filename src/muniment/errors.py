@@ -15,7 +15,7 @@
     |   +-- MalformedRecord, UnknownVersion, ShareCorrupt, BlobCorrupt
     +-- UnavailableError   the right thing exists but cannot be had now
     |   +-- TooFewShares, NotHappy, NodeUnreachable, DeadlineExceeded, RosterEmpty, Overloaded
-    |   +-- NodeDraining, GridFull, HistoryMissing, LogIncomplete
+    |   +-- NodeDraining, GridFull, HistoryMissing, LogIncomplete, Overtaken
     +-- LocalError         this machine: disk, capacity, configuration
     |   +-- ConfigInvalid, FolderBusy, DiskFull, CapacityFull, QuotaFull, StoreFailed, FileFailed,
     |   +-- GridUnknown
@@ -618,6 +618,21 @@ class NodeDraining(UnavailableError):
     says = "the node is being drained: it takes no new shares"
     hint = "use another node; this one still serves what it has"
     retry = Retry.ELSEWHERE
+
+
+@dataclass(eq=False)
+class Overtaken(UnavailableError):
+    """Others changed the volume each time while a change was on its way into the log.
+
+    Nothing was changed, and nobody has forbidden the change: `reason` is what the last try was told.
+    """
+
+    tries: int
+    reason: str
+    code = "overtaken"
+    says = "others were faster {tries} times in a row: {reason}"
+    hint = "try again; if nobody else writes to the volume, somebody else has this key"
+    retry = Retry.LATER
 
 
 @dataclass(eq=False)

@@ -43,6 +43,7 @@ from muniment.errors import (
     NotCapable,
     NotMember,
     OperationRejected,
+    Overtaken,
     ProtocolViolation,
     RotationDue,
     UnavailableError,
@@ -312,8 +313,9 @@ class Volume:
 
         Cancelled, the change may or may not be made.
         Raises: EpochPassed: the keys have changed; nothing is committed, seal the content anew;
-            OperationRejected: the fold found something else than planned; NotCapable: no right to write;
-            EntryRefused, LogForked; as `LogClient`; what `plan` raises.
+            OperationRejected: the fold found something else than planned, though nobody was faster;
+            Overtaken: somebody was, each of 8 times; NotCapable: no right to write; EntryRefused, LogForked;
+            as `LogClient`; what `plan` raises.
         """
         planned = -1
         attempt = attempt or Attempt()
@@ -336,8 +338,10 @@ class Volume:
             why = folded.rejection
             if why is None:
                 return done
-            if done.index == planned or count == _TRIES - 1:
+            if done.index == planned:
                 raise OperationRejected(why=why.code, operation=why.operation or 0, reason=why.reason)
+            if count == _TRIES - 1:
+                raise Overtaken(tries=_TRIES, reason=why.reason)
             await asyncio.sleep(_PAUSE_S * 2**count * self._jitter())
         raise AssertionError
 
@@ -385,14 +389,15 @@ class Volume:
                 attempt.unanswered = b""
                 if isinstance(refused, RotationDue):
                     await self._rotate()
-                elif not resumed and (count == _TRIES - 1 or not isinstance(refused, _OVERTAKEN)):
+                elif not resumed and not isinstance(refused, _OVERTAKEN):
                     raise
+                faster = refused
                 continue
             await self._follow(done.checkpoint)
             await self._check_kept(signed, done.index)
             attempt.unanswered = b""
             return Committed(done.index, done.checkpoint)
-        raise AssertionError
+        raise Overtaken(tries=_TRIES, reason=str(faster)) from faster
 
     async def _check_kept(self, signed: bytes, index: int) -> None:
         """An acknowledgement is not signed: only the entry in its place shows that it was not dropped.

@@ -6,6 +6,8 @@ during the one before.  When nobody waits for it, a change lingers a moment for 
 What becomes of failures:
 - A change that the newest state does not allow, since another client was faster, fails alone.  Its error is
   told to whoever waits for it, else to the next fsync or close of a file or folder that it was about.
+- Others are faster again and again: that is nobody's error.  The batch is planned anew on what they left,
+  after pauses by chance, until it has its turn.
 - The log service cannot be reached: the batch is sent again and again; who waits is told at his deadline,
   and so is who wants to add to a full queue.
 - The volume may not be written any more (removed, role taken, log forked): all that waits fails, and so does
@@ -16,10 +18,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import random
 from collections.abc import Callable, Iterable
 from typing import Final
 
-from muniment.errors import DeadlineExceeded, MunimentError, Retry, UnavailableError
+from muniment.errors import DeadlineExceeded, MunimentError, Overtaken, Retry, UnavailableError
 from muniment.fs.changes import Change
 from muniment.fs.present import Present
 from muniment.fs.store import Outcome, Store
@@ -35,6 +38,9 @@ _HURRY: Final = 1024
 _COMPANY_MAX: Final = 64
 _COMPANY_S: Final = 0.003
 """Who was just answered comes back so soon with his next change, and shares its entry with the others."""
+
+_OVERTAKEN_S: Final = 0.2
+"""So long at most until a batch that was overtaken is sent again: several who write much take turns."""
 
 _PAUSES_S: Final = (0.2, 0.5, 1.0, 2.0, 5.0)
 _log = logging.getLogger(__name__)
@@ -147,6 +153,11 @@ class Committer:
                 await self._advance(anew=False)
                 failures, self._trouble = 0, None
                 self._tell()
+            except Overtaken as error:
+                _log.info("changes of this client are still to be committed: %s", error)
+                self._trouble = error
+                self._work.set()
+                await asyncio.sleep(_OVERTAKEN_S * random.random())  # noqa: S311 # no secret
             except (UnavailableError, OSError) as error:
                 self._trouble = error if isinstance(error, MunimentError) else None
                 self._work.set()

@@ -64,6 +64,7 @@ STATUS: Final[dict[type[MunimentError], int]] = {
     errors.GridFull: 503,
     errors.HistoryMissing: 503,
     errors.LogIncomplete: 503,
+    errors.Overtaken: 503,
     errors.ConfigInvalid: 500,
     errors.FolderBusy: 500,
     errors.DiskFull: 507,
