@@ -175,10 +175,11 @@ class Patient(MemoryView):
 
     def __init__(self, happened: threading.Event) -> None:
         super().__init__()
-        self.happened = happened
+        self.happened, self.begun = happened, threading.Event()
 
     @contextlib.contextmanager
     def batch(self) -> Iterator[ViewBatch]:
+        self.begun.set()
         assert self.happened.wait(5)
         with super().batch() as batch:
             yield batch
@@ -198,6 +199,32 @@ async def test_the_next_page_is_asked_for_while_one_is_folded_and_its_loss_costs
     await again.sync()
     assert view.state_hash() == anna.view.state_hash()
     await again.aclose()
+
+
+async def test_who_has_the_newest_entries_and_not_their_state_is_behind(grid: World) -> None:
+    may_fold = threading.Event()
+    may_fold.set()
+    view = Patient(may_fold)
+    follower = Follower(grid.volume, member("anna").read, LOG_KEY.public_key, MemoryLog(), view)
+    other = Volume(follower, member("anna"), grid.log, grid.clock, os.urandom)
+    await other.sync()
+    assert not await other.is_behind()
+    await make(await grid.member("anna"), b"x")
+    assert await other.is_behind()
+    may_fold.clear()
+    view.begun.clear()
+    folding = asyncio.create_task(other.sync())
+    try:
+        assert await asyncio.to_thread(view.begun.wait, 5)
+        assert follower.frontier.size == grid.store.size
+        assert await other.is_behind()  # it has every entry, and still shows the state before the last
+        assert names(other) == []
+    finally:
+        may_fold.set()
+        await folding
+    assert not await other.is_behind()
+    assert names(other) == [b"x"]
+    await other.aclose()
 
 
 async def test_rights_are_kept_by_the_service(grid: World) -> None:
