@@ -31,6 +31,7 @@ from muniment.fs.dirty import Dirty
 from muniment.fs.errnos import Because
 from muniment.fs.handles import Handle, Handles
 from muniment.fs.holes import Holes
+from muniment.fs.locks import Locks
 from muniment.fs.numbers import Numbers
 from muniment.fs.open_files import OpenFiles
 from muniment.fs.options import Options
@@ -122,6 +123,7 @@ class FileSystem:
         self._space = Space(self._store, clock)
         holes = Holes(self._tree, self._space)
         self.allocate, self.seek = holes.allocate, holes.seek
+        self.locks = Locks()
 
     async def start(self) -> None:
         """Begin to follow the log, and to commit."""
