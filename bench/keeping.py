@@ -26,7 +26,8 @@ import uvloop
 
 from bench.processes import running_grid
 from muniment.books.sqlite import SqliteBlobBook
-from muniment.engine.keeping.keeper import Duties, Keeper
+from muniment.engine.keeping.duties import Duties
+from muniment.engine.keeping.keeper import Keeper
 from muniment.engine.keeping.named import LogHead
 from muniment.engine.keeping.work import Worker
 from muniment.engine.policy import Policy

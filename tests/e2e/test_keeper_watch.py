@@ -14,7 +14,7 @@ from tests.e2e.test_node_keeping import status
 
 from muniment.crypto.identity import Identity
 from muniment.engine.grid import Grid
-from muniment.engine.keeping.keeper import Duties
+from muniment.engine.keeping.duties import Duties
 from muniment.net.server import free_port
 from muniment.node import compose
 from muniment.node.config import NodeConfig

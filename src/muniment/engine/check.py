@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import enum
 import logging
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -93,6 +93,7 @@ class Check:
         depth: how much nodes are believed.
         seed: of the challenge, 32 bytes that no node could know before; for PROVEN.
         fit: whether shares are of one content is looked at too, which takes k shares of each blob once more.
+        silent: nodes that are not asked, and count as offline.
     """
 
     def __init__(
@@ -105,6 +106,7 @@ class Check:
         *,
         seed: bytes = b"",
         fit: bool = False,
+        silent: Set[NodeId] = frozenset(),
     ) -> None:
         self._fit = fit
         self._nodes = nodes
@@ -114,7 +116,7 @@ class Check:
         self._depth = depth
         self._seed = seed
         self._health = Health(verified=depth is Depth.READ)
-        self._offline: set[NodeId] = set()
+        self._offline = set(silent)
         self._pool: BufferPool[int, memoryview] = BufferPool(
             _VERIFY_BYTES, lambda size: memoryview(bytearray(size)), lambda size: size
         )

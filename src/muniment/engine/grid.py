@@ -16,7 +16,7 @@ import asyncio
 import contextlib
 import math
 from collections import Counter
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Iterable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Iterable, Sequence, Set
 from contextlib import AbstractContextManager
 from pathlib import Path
 from types import TracebackType
@@ -503,7 +503,9 @@ class Grid:
 
     # --- for keepers
 
-    def checker(self, depth: Depth, seed: bytes = b"", *, fit: bool = False) -> Check:
+    def checker(
+        self, depth: Depth, seed: bytes = b"", *, fit: bool = False, silent: Set[NodeId] = frozenset()
+    ) -> Check:
         """What looks for blobs; one for each round, since it remembers who did not answer.
 
         Args:
@@ -511,7 +513,9 @@ class Grid:
             fit: whether a blob's shares are of one content is looked at too.
         """
         placement = self._policy.placement
-        return Check(self._nodes, self._fetcher, self._kernels, placement, depth, seed=seed, fit=fit)
+        return Check(
+            self._nodes, self._fetcher, self._kernels, placement, depth, seed=seed, fit=fit, silent=silent
+        )
 
     def repairer(self, throttle: Throttle, *, below: int | None = None, move: bool = False) -> Repairer:
         """What carries out plans; see `repair`."""
@@ -521,6 +525,7 @@ class Grid:
 
     async def store_sealed(self, sealed: bytes, policy: Policy) -> BlobName:
         """Store bytes that are encrypted already, as a blob that describes itself.
+            silent: nodes that are not asked, and count as offline.
 
         Args:
             sealed: 1 to SEALED_BYTES_MAX bytes.

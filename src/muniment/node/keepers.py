@@ -29,7 +29,8 @@ from muniment.crypto.member import MemberSecret, VerifySecret
 from muniment.durable_file import failed
 from muniment.engine.follower import Follower
 from muniment.engine.keeping.archive import ArchiveDuties, LogArchiver
-from muniment.engine.keeping.keeper import Duties, Keeper
+from muniment.engine.keeping.duties import Duties
+from muniment.engine.keeping.keeper import Keeper
 from muniment.engine.keeping.named import NamedByLog
 from muniment.engine.keeping.reports import Reporter
 from muniment.engine.keeping.work import Worker

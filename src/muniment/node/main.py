@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from muniment.crypto.identity import Identity
     from muniment.crypto.member import MemberSecret
     from muniment.engine.grid import Grid
-    from muniment.engine.keeping.keeper import Duties
+    from muniment.engine.keeping.duties import Duties
     from muniment.engine.opened import KnownVolume, OpenVolume
     from muniment.engine.policy import Policy
     from muniment.engine.usage import AccountUsages

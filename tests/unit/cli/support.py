@@ -17,7 +17,7 @@ from click.testing import CliRunner
 from muniment.crypto.identity import Identity
 from muniment.crypto.records import record_text, sign_record
 from muniment.engine.grid import Grid
-from muniment.engine.keeping.keeper import Duties
+from muniment.engine.keeping.duties import Duties
 from muniment.engine.opened import OpenVolume
 from muniment.engine.policy import Policy
 from muniment.engine.volume_files import VolumeFiles

@@ -69,6 +69,20 @@ def test_ctrl_c_cancels_the_work_and_waits_for_it(context: Context) -> None:
     assert cleaned == ["yes"]
 
 
+def test_ctrl_c_while_the_work_cancels_itself_is_ctrl_c(context: Context) -> None:
+    async def work() -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        os.kill(os.getpid(), signal.SIGINT)
+        task.cancel()
+        await asyncio.Event().wait()
+
+    with pytest.raises((KeyboardInterrupt, Stopped)) as stopped:
+        context.run(work)
+    assert failure_of(stopped.value, context).message == "interrupted"
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
 def test_a_signal_that_is_ignored_stays_ignored(context: Context) -> None:
     async def work() -> str:
         os.kill(os.getpid(), signal.SIGHUP)

@@ -15,7 +15,7 @@ from tests.unit.cli.volume_support import Person, serve_log
 from muniment.crypto.identity import Identity
 from muniment.engine.check import Check
 from muniment.engine.grid import Grid
-from muniment.engine.keeping.keeper import Duties
+from muniment.engine.keeping.duties import Duties
 from muniment.errors import StoreFailed
 from muniment.ids import id_text
 from muniment.node.keepers import Post, run_keepers

@@ -10,7 +10,8 @@ from tests.unit.keeping.test_keeper import DAY_S, KEEPER, VOLUME, Named, World, 
 
 from muniment.books.memory import MemoryBlobBook
 from muniment.core.keeping.repair import Condition
-from muniment.engine.keeping.keeper import Duties, Keeper
+from muniment.engine.keeping.duties import Duties
+from muniment.engine.keeping.keeper import Keeper
 from muniment.engine.keeping.named import LogHead
 from muniment.engine.keeping.work import Worker
 from muniment.engine.policy import Policy
@@ -355,7 +356,7 @@ def test_a_clock_that_was_ahead_ends_no_lease_and_hides_no_dead_node() -> None:
             await w.keeper.follow()
             names = list(w.book.kept(None, 99))
             check = w.keeper._grid.checker(w.keeper._checks(b"s" * 32)[1]._depth, b"s" * 32)
-            await w.keeper._look(check, names, proven=True)
+            await w.keeper._looking.look(check, names, proven=True)
             w.clock.now_s = now_s  # type: ignore[method-assign]
             for node in w.grid.nodes:
                 for lease in node.leases[KEEPER].values():

@@ -18,7 +18,8 @@ from muniment.crypto.identity import Identity
 from muniment.engine.covered import covered_blobs
 from muniment.engine.fetcher import Fetcher
 from muniment.engine.grid import Grid
-from muniment.engine.keeping.keeper import Duties, Keeper
+from muniment.engine.keeping.duties import Duties
+from muniment.engine.keeping.keeper import Keeper
 from muniment.engine.keeping.named import LogHead
 from muniment.engine.keeping.work import Worker
 from muniment.errors import QuotaFull

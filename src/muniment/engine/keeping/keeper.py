@@ -20,32 +20,23 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections import Counter, defaultdict
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence, Set
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable
 from typing import Final, Protocol
 
 from muniment.core.keeping.challenge import challenge_seed, is_sampled
 from muniment.core.keeping.change import is_material
 from muniment.core.keeping.job import NewJob, new_job
-from muniment.core.keeping.repair import Condition, Plan
+from muniment.core.keeping.repair import Plan
 from muniment.core.placement import Candidate, Slot
-from muniment.engine.check import Check, Depth
+from muniment.engine.check import Check
 from muniment.engine.grid import Grid
-from muniment.engine.health import ShareState
+from muniment.engine.keeping.duties import Duties, KeeperTally
+from muniment.engine.keeping.looking import Looking
 from muniment.engine.keeping.named import LogHead
 from muniment.engine.keeping.repair import RepairResult
 from muniment.engine.keeping.throttle import Throttle
 from muniment.engine.keeping.work import Patience, Work, Worker
-from muniment.errors import (
-    CallerError,
-    LocalError,
-    MunimentError,
-    NodeUnreachable,
-    PeerError,
-    ShareUnknown,
-    UnavailableError,
-)
+from muniment.errors import MunimentError
 from muniment.ids import (
     BlobId,
     JobId,
@@ -57,7 +48,7 @@ from muniment.ids import (
     id_from_text,
     id_text,
 )
-from muniment.ports import BlobBook, Clock, NamedBlobs, NodeAccount, Sighting
+from muniment.ports import BlobBook, Clock, NamedBlobs
 from muniment.spec.blob import BlobName
 from muniment.spec.limits import BATCH_SHARES_MAX, LIST_SHARES_MAX
 from muniment.spec.share import BlobShape
@@ -65,7 +56,6 @@ from muniment.spec.share import BlobShape
 _PAGE: Final = 1024
 """Blobs looked at in one step of a scan."""
 
-_DAY_S: Final = 86400.0
 _WATCH_S: Final = 60.0
 """Between two looks at nodes that have changed and wait for their scan."""
 
@@ -97,56 +87,6 @@ class NamedSource(Protocol):
     def root(self, size: int) -> bytes: ...
 
     def page(self, start: int) -> list[NamedBlobs]: ...
-
-
-@dataclass(frozen=True, slots=True)
-class Duties:
-    """What a keeper is told to do; times in seconds.
-
-    Attributes:
-        repair_below: missing shares are rebuilt when fewer distinct ones are live; None: as soon as one is.
-        sample: one in so many blobs is proven in a scan, the others are only asked for; 1: all.
-        scan_s: from the end of a scan to the next.
-        soon_s: the same if nodes came, went, drain or are other than when it began (`core.keeping.change`).
-        settle_s: from such a change to the scan, so that nodes that change together cost one.
-        offline_s: for so long the shares of a node that does not answer count as live.
-        lease_s: of leases taken; renewed when half of it is over.
-        follow_s: between looks at the log.
-        bytes_per_s: read and sent by repairs together.
-        move: bring shares to where placement wants them.
-    """
-
-    repair_below: int | None = None
-    sample: int = 1
-    scan_s: float = _DAY_S
-    soon_s: float = 900.0
-    settle_s: float = 10.0
-    offline_s: float = _DAY_S
-    lease_s: int = 31 * int(_DAY_S)
-    follow_s: float = 60.0
-    bytes_per_s: float = float("inf")
-    move: bool = True
-
-
-@dataclass(slots=True)
-class KeeperTally:
-    """What a keeper has done since it was made.
-
-    Attributes:
-        scans: ended.
-        conditions: blobs in the last scan that ended, or in the one under way.
-        proofs: shares that were proven.
-        leased: leases taken or renewed.
-        collected: leases on what was pruned, given up.
-        unpaid: shares that nodes hold and give no lease on, by the reason, since the last scan began.
-    """
-
-    scans: int = 0
-    conditions: Counter[Condition] = field(default_factory=Counter)
-    proofs: int = 0
-    leased: int = 0
-    collected: int = 0
-    unpaid: Counter[str] = field(default_factory=Counter)
 
 
 class Keeper:
@@ -181,12 +121,14 @@ class Keeper:
         self._duties = duties or Duties()
         self._following = asyncio.Lock()
         self._scanning: tuple[bytes, Check, Check] | None = None
+        self._begun_s = clock.monotonic_s()  # when the last scan did, or this object
         self._scanned: tuple[Candidate, ...] = ()  # the nodes when the last scan began, if it did here
         self._ended_s: float | None = None  # when the last scan did, by the monotonic clock
         self._repairer = grid.repairer(
             Throttle(self._duties.bytes_per_s), below=self._duties.repair_below, move=self._duties.move
         )
         self.tally = KeeperTally()
+        self._looking = Looking(grid, book, self._repairer, clock, self._duties, self.tally)
         self.scanned: Callable[[], None] = lambda: None
         self.then: Callable[[], Iterable[NewJob]] = tuple
         worker.register(self._kind("follow"), self._follow, _ENDLESS)
@@ -272,18 +214,21 @@ class Keeper:
             await self._follow_if_possible()
             seed = self._seed(work.job.id)
             work.put("seed", seed)
-            self._scanned = self._grid.candidates
+            self._scanned, self._begun_s = self._grid.candidates, self._clock.monotonic_s()
             self.tally.conditions.clear()
             self.tally.unpaid.clear()
         after = work.box("after")
         names = await asyncio.to_thread(self._book.kept, after and BlobId(after), _PAGE)
+        self._looking.round_s = max(self._looking.round_s, self._round_s())
         asking, proving = self._checks(seed)
         groups: dict[Check, list[BlobName]] = {proving: [], asking: []}
         for name in names:
             groups[proving if is_sampled(seed, name.blob, self._duties.sample) else asking].append(name)
         for check, group in groups.items():
             silent = asking.offline | proving.offline
-            for name, needed in await self._look(check, group, proven=check is proving, silent=silent):
+            for name, needed in await self._looking.look(
+                check, group, proven=check is proving, silent=silent
+            ):
                 self.tally.conditions[needed.condition] += 1
                 if self._repairer.due(needed):
                     work.add(self._new_repair(name, needed))
@@ -293,11 +238,16 @@ class Keeper:
             work.progress(work.progress_done + len(names), kept)
             work.repeat()
             return
+        self._looking.round_s = self._round_s()
         self._scanning, self._ended_s = None, self._clock.monotonic_s()
         self.tally.scans += 1
         self.scanned()
         work.add(self._new_scan(self._clock.now_s() + self._duties.scan_s), *self.then())
         work.add(*self.collections())
+
+    def _round_s(self) -> float:
+        """From the beginning of the scan under way to that of the next, if it ended now."""
+        return self._clock.monotonic_s() - self._begun_s + self._duties.scan_s
 
     async def _follow_if_possible(self) -> None:
         """A log that is away for weeks, or cannot be followed any more, must not end the leases of what it
@@ -315,11 +265,10 @@ class Keeper:
         proven before anything else is given up for it.
         """
         name = BlobName(BlobId(id_from_text(work.key)), BlobShape.unpack(work.args))
-        check = self._grid.checker(Depth.PROVEN, self._seed(work.job.id))
-        for _, needed in await self._look(check, [name], proven=True):
-            if work.step == "run" and self._repairer.due(needed):
-                await self._repairer.carry_out(name, needed)
-                work.then("lease")
+        needed = await self._looking.together(name, self._seed(work.job.id))
+        if work.step == "run" and self._repairer.due(needed):
+            await self._repairer.carry_out(name, needed)
+            work.then("lease")
 
     def collections(self) -> list[NewJob]:
         """The jobs that give up, at each node, what it holds for this account and was pruned.
@@ -377,161 +326,15 @@ class Keeper:
         pruned = await asyncio.to_thread(self._book.is_pruned, [key.blob for key in asked])
         return [key for key, is_gone in zip(asked, pruned, strict=True) if is_gone]
 
-    # --- what is seen
-
     def _checks(self, seed: bytes) -> tuple[Check, Check]:
         """What asks and what has proven, the same for all pages of a scan: who is offline stays so."""
         if self._scanning is None or self._scanning[0] != seed:
-            self._scanning = (seed, self._grid.checker(Depth.ASKED), self._grid.checker(Depth.PROVEN, seed))
+            self._scanning = (seed, *self._looking.checks(seed))
         return self._scanning[1:]
 
     def _seed(self, job: JobId) -> bytes:
         """Of the challenges of a job, bound to the checkpoint up to which the log was followed."""
         return challenge_seed(self._source.volume, self._source.head.root, job, self._member)
-
-    async def _look(
-        self, check: Check, names: Sequence[BlobName], *, proven: bool, silent: Set[NodeId] = frozenset()
-    ) -> list[tuple[BlobName, Plan]]:
-        """See what the nodes have of these blobs, remember it, plan, and lease what is to stay.
-
-        Args:
-            proven: whether the check believes no node; copies are given up only then.
-            silent: nodes that did not answer another check of the same round, so nothing they say counts.
-        """
-        if not names:
-            return []
-        found = await check.blobs(names)
-        now_s = self._clock.now_s()
-        answered = {lane.node for lane in self._grid.lanes()} - check.offline - silent
-        held = {
-            (health.name.blob, Slot(share.number, node))
-            for health in found
-            for share in health.shares
-            for node, state in share.nodes
-            if state is ShareState.HELD and node in answered
-        }
-        self.tally.proofs += proven * len(held)
-        sightings, answers = await asyncio.to_thread(
-            self._remember, [health.name.blob for health in found], held, answered, now_s=now_s, proven=proven
-        )
-        plans: list[tuple[BlobName, Plan]] = []
-        for health, seen in zip(found, sightings, strict=True):
-            away = [one.slot for one in seen if one.slot.node not in answered]
-            waiting = {one.slot for one in seen if self._is_waited_for(one, answers, now_s)}
-            needed = self._repairer.plan(health, away, waiting=waiting, offline=check.offline | silent)
-            plans.append((health.name, needed))
-        ends = {
-            (name.blob, one.slot): one.leased_s
-            for (name, _), seen in zip(plans, sightings, strict=True)
-            for one in seen
-            if (name.blob, one.slot) in held
-        }
-        await self._settle(plans, ends, now_s, proven=proven)
-        return plans
-
-    def _is_waited_for(self, one: Sighting, answers: Mapping[NodeId, float], now_s: float) -> bool:
-        """Whether a share counts as live though its node does not answer.
-
-        Not if the node answered lately for others and not for this one: it falls silent where it has nothing
-        to show.  Times are compared by their distance, as a clock that was ahead leaves some of the future.
-        """
-        offline_s = self._duties.offline_s
-        return (
-            abs(now_s - answers.get(one.slot.node, 0.0)) < offline_s
-            and abs(now_s - one.held_s) < offline_s + 2 * self._duties.scan_s
-        )
-
-    async def _settle(
-        self,
-        plans: Sequence[tuple[BlobName, Plan]],
-        ends: Mapping[tuple[BlobId, Slot], float],
-        now_s: float,
-        *,
-        proven: bool,
-    ) -> None:
-        """Lease what is to stay, and give up second copies of what was proven and has a lease.
-
-        Args:
-            ends: of the leases on what is held, as far as known.
-        """
-        surplus = {(name.blob, slot) for name, needed in plans for slot in needed.surplus}
-        soon_s, latest_s = now_s + self._duties.lease_s / 2, now_s + self._duties.lease_s
-        # One that ends later than any can was noted by a clock that was ahead.
-        good = {one for one, end_s in ends.items() if soon_s <= end_s <= latest_s}
-        good |= await self._lease([one for one in ends if one not in good and one not in surplus], now_s)
-        if proven:
-            kept = {(blob, slot.share) for blob, slot in good - surplus}
-            await self._give_up(
-                [one for one in sorted(surplus) if ends.get(one) and (one[0], one[1].share) in kept]
-            )
-
-    def _remember(
-        self,
-        blobs: Sequence[BlobId],
-        held: Set[tuple[BlobId, Slot]],
-        answered: Set[NodeId],
-        *,
-        now_s: float,
-        proven: bool,
-    ) -> tuple[Sequence[Sequence[Sighting]], Mapping[NodeId, float]]:
-        """In a thread: write down what was seen; returns what is known now, and when nodes last answered."""
-        gone = [
-            (blob, one.slot)
-            for blob, seen in zip(blobs, self._book.sightings(blobs), strict=True)
-            for one in seen
-            if one.slot.node in answered and (blob, one.slot) not in held
-        ]
-        self._book.note(sorted(held), gone, now_s=now_s, proven=proven)
-        self._book.answered(answered, now_s)
-        return self._book.sightings(blobs), self._book.last_answers()
-
-    async def _lease(self, slots: Sequence[tuple[BlobId, Slot]], now_s: float) -> set[tuple[BlobId, Slot]]:
-        """Take or extend leases; returns on which that was done."""
-        duration_s, taken = self._duties.lease_s, set[tuple[BlobId, Slot]]()
-
-        async def lease(account: NodeAccount, batch: Sequence[tuple[BlobId, Slot]]) -> None:
-            done = await account.lease(_keys(batch), duration_s)
-            leased = [one for one, was in zip(batch, done, strict=True) if was]
-            self.tally.leased += len(leased)
-            if len(leased) < len(batch):
-                self.tally.unpaid[ShareUnknown.code] += len(batch) - len(leased)
-            await asyncio.to_thread(self._book.leased, leased, now_s + duration_s)
-            taken.update(leased)
-
-        await self._everywhere(slots, lease)
-        return taken
-
-    async def _give_up(self, slots: Sequence[tuple[BlobId, Slot]]) -> None:
-        """End leases on copies that are one too many."""
-
-        async def trash(account: NodeAccount, batch: Sequence[tuple[BlobId, Slot]]) -> None:
-            await account.trash(_keys(batch))
-            await asyncio.to_thread(self._book.leased, batch, 0.0)
-
-        await self._everywhere(slots, trash)
-
-    async def _everywhere(
-        self,
-        slots: Sequence[tuple[BlobId, Slot]],
-        ask: Callable[[NodeAccount, Sequence[tuple[BlobId, Slot]]], Awaitable[None]],
-    ) -> None:
-        """Ask each node for its own of these, in batches; one that fails is left to the next scan."""
-        by_node: defaultdict[NodeId, list[tuple[BlobId, Slot]]] = defaultdict(list)
-        for blob, slot in slots:
-            by_node[slot.node].append((blob, slot))
-
-        async def one(node: NodeId, own: Sequence[tuple[BlobId, Slot]]) -> None:
-            for at in range(0, len(own), BATCH_SHARES_MAX):
-                try:
-                    if (lane := self._grid.lane(node)) is None:
-                        raise NodeUnreachable(node=node, reason="it left the roster")
-                    await ask(lane.connection, own[at : at + BATCH_SHARES_MAX])
-                except (CallerError, LocalError, PeerError, UnavailableError) as error:
-                    _log.warning("node %s: leases stay as they are: %s", id_text(node)[:12], error)
-                    self.tally.unpaid[error.code] += len(own) - at
-                    return
-
-        await asyncio.gather(*(one(node, own) for node, own in by_node.items()))
 
     # --- new jobs
 
@@ -549,7 +352,3 @@ class Keeper:
         """The fewer shares a blob can still lose, the sooner."""
         kind, priority = self._kind("repair"), max(needed.spare, 0)
         return new_job(kind, id_text(name.blob), name.shape.pack(), priority=priority, again=True)
-
-
-def _keys(slots: Iterable[tuple[BlobId, Slot]]) -> list[ShareKey]:
-    return [ShareKey(blob, slot.share) for blob, slot in slots]

@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from muniment.crypto.member import MemberSecret
     from muniment.engine.grid import Grid
     from muniment.engine.keeping.archive import LogArchiver, Standing
-    from muniment.engine.keeping.keeper import Duties, Keeper
+    from muniment.engine.keeping.duties import Duties
+    from muniment.engine.keeping.keeper import Keeper
     from muniment.engine.keeping.restore import Restored
     from muniment.engine.opened import KnownVolume, OpenVolume
     from muniment.engine.policy import Policy

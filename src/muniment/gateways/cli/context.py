@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import signal
 import sys
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
@@ -16,6 +17,7 @@ from muniment.gateways.cli.composition import Composition
 
 if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager
+    from types import FrameType
 
     from muniment.engine.grid import Grid
     from muniment.engine.policy import Policy
@@ -134,7 +136,8 @@ class Context:
             for number in _ENDING:
                 if signal.getsignal(number) is signal.SIG_DFL:  # nohup ignores SIGHUP
                     loop.add_signal_handler(number, stop, number)
-            return await work()
+            with _noted_interrupt(stopped_by):
+                return await work()
 
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             try:
@@ -143,6 +146,27 @@ class Context:
                 if not stopped_by:
                     raise
         raise Stopped(stopped_by[0])
+
+
+@contextlib.contextmanager
+def _noted_interrupt(numbers: list[int]) -> Iterator[None]:
+    """Note Ctrl-C, which the runner handles: where something else cancels the same task at that moment, the
+    runner lets a CancelledError out, and not a KeyboardInterrupt.
+    """
+    handler = signal.getsignal(signal.SIGINT)
+    if not callable(handler):
+        yield
+        return
+
+    def note(number: int, frame: FrameType | None) -> None:
+        numbers.append(number)
+        handler(number, frame)
+
+    signal.signal(signal.SIGINT, note)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, handler)
 
 
 pass_context = click.make_pass_decorator(Context)

@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 
     from muniment.core.keeping.job import KindCount
     from muniment.engine.keeping.archive import Standing
-    from muniment.engine.keeping.keeper import Duties, Keeper
+    from muniment.engine.keeping.duties import Duties
+    from muniment.engine.keeping.keeper import Keeper
     from muniment.gateways.cli.composition import KeeperPost
 
 _HOUR_S = 3600.0
@@ -73,7 +74,7 @@ def _duties_options(command: Callable[..., Any]) -> Callable[..., Any]:
 def _duties(
     below: int | None, sample: int, patience: float, stay: bool, rate: int | None, every: float = 24.0
 ) -> Duties:
-    from muniment.engine.keeping.keeper import Duties
+    from muniment.engine.keeping.duties import Duties
 
     return Duties(
         repair_below=below,
