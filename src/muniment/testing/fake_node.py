@@ -20,6 +20,7 @@ from muniment.crypto.records import record_text, sign_record
 from muniment.errors import (
     AccountRefused,
     CapacityFull,
+    DeadlineExceeded,
     InvalidRequest,
     MunimentError,
     NodeDraining,
@@ -66,6 +67,7 @@ class Faults:
     Attributes:
         down: why every call fails with NodeUnreachable; None if the node runs.
         delay_s: seconds before each call is answered, by call name; "" is the default for all.
+        hang_s: every call misses its deadline, which is so many seconds (a process that is stopped).
         gate: while it is not set, no call is answered (a node that hangs); None if there is no gate.
         refuse: every reserve claim is refused with this.
         refuse_account: every call but `info` fails, as for an account that is not invited.
@@ -81,6 +83,7 @@ class Faults:
     """
 
     down: str | None = None
+    hang_s: float | None = None
     delay_s: dict[str, float] = field(default_factory=dict)
     gate: asyncio.Event | None = None
     refuse: MunimentError | None = None
@@ -342,6 +345,9 @@ class FakeConnection:
         server.items[call] += items
         if faults.down is not None:
             raise NodeUnreachable(node=server.node, reason=faults.down)
+        if faults.hang_s is not None:
+            await asyncio.sleep(faults.hang_s)
+            raise DeadlineExceeded(node=server.node, call=call, deadline_s=faults.hang_s)
         if faults.gate is not None:
             await faults.gate.wait()
         await asyncio.sleep(faults.delay_s.get(call, faults.delay_s.get("", 0)))

@@ -211,6 +211,26 @@ def test_a_node_that_is_away_for_an_hour_costs_nothing_and_for_days_its_shares()
     run_virtual(main())
 
 
+def test_a_node_that_hangs_holds_repairs_up_once_and_not_each_of_them() -> None:
+    async def main() -> None:
+        async with world(offline_s=3 * DAY_S) as w:
+            await w.put(60 * CHUNK)
+            await w.keeper.begin()
+            await w.work()
+            lost, hanging = w.grid.nodes[:2]
+            count = len(lost.shares)
+            lost.shares.clear()
+            hanging.faults.hang_s = 15.0
+            w.clock.advance(DAY_S)
+            began_s = asyncio.get_running_loop().time()
+            await w.worker.flush()
+            took_s = asyncio.get_running_loop().time() - began_s
+            assert w.keeper.repaired.rebuilt == count > 30
+            assert took_s < 3 * 15  # one of the scan, one of the repairs at most; nothing else takes time here
+
+    run_virtual(main())
+
+
 def test_the_rarest_blob_is_repaired_first() -> None:
     async def main() -> None:
         async with world() as w:
