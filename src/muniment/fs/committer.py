@@ -24,6 +24,7 @@ from typing import Final
 
 from muniment.errors import DeadlineExceeded, MunimentError, Overtaken, Retry, UnavailableError
 from muniment.fs.changes import Change
+from muniment.fs.deadlines import Patience
 from muniment.fs.present import Present
 from muniment.fs.store import Outcome, Store
 
@@ -53,21 +54,20 @@ class Committer:
         present: whose changes it commits.
         store: where to.
         linger_s: so long a change waits for others if nobody waits for it.
-        deadline_s: so long anybody waits.
+        patience: so long anybody waits.
         changed: hears of others' changes.
     """
 
     def __init__(
-        self, present: Present, store: Store, *, linger_s: float, deadline_s: float, changed: Changed
+        self, present: Present, store: Store, *, linger_s: float, patience: Patience, changed: Changed
     ) -> None:
         self._present, self._store, self._changed = present, store, changed
-        self._linger_s, self._deadline_s = linger_s, deadline_s
+        self._linger_s, self._patience = linger_s, patience
         self._settled = self._expected = 0
         self._work, self._hurry, self._progress = asyncio.Event(), asyncio.Event(), asyncio.Event()
         self._errors: dict[int, MunimentError] = {}
         self._trouble: MunimentError | None = None
         self._broken: MunimentError | None = None
-        self._ending = False
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
@@ -75,15 +75,8 @@ class Committer:
         self._task = asyncio.create_task(self._run(), name="committer")
 
     async def aclose(self) -> None:
-        """Commit what waits, for `deadline_s` at most, and end.  Raises: DeadlineExceeded; as a commit."""
-        if self._task is None:
-            return
-        try:
-            await self.durable(self._present.newest)
-        finally:
-            self._ending = True
-            self._work.set()
-            self._hurry.set()
+        """End; what waits is in no entry then, or in one that was sent and not answered."""
+        if self._task is not None:
             self._task.cancel()
             await asyncio.wait({self._task})
 
@@ -125,7 +118,7 @@ class Committer:
 
     async def _until(self, done: Callable[[], bool]) -> None:
         try:
-            async with asyncio.timeout(self._deadline_s):
+            async with asyncio.timeout(self._patience.left_s):
                 while not done():
                     if self._broken is not None:
                         raise self._broken
@@ -133,7 +126,7 @@ class Committer:
                     self._hurry.set()
                     await self._progress.wait()
         except TimeoutError as error:
-            raise DeadlineExceeded(node=b"", call="commit", deadline_s=self._deadline_s) from (
+            raise DeadlineExceeded(node=b"", call="commit", deadline_s=self._patience.deadline_s) from (
                 self._trouble or error
             )
         if self._broken is not None:

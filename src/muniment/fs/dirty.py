@@ -16,8 +16,8 @@ from collections.abc import Callable, Coroutine, Iterator
 from dataclasses import dataclass, field
 from typing import Final
 
-from muniment.errors import DeadlineExceeded
 from muniment.fs.buffer import Buffer, Memory
+from muniment.fs.deadlines import Patience, within
 from muniment.fs.pieces import Piece, Pieces
 from muniment.fs.store import Store
 from muniment.spec.blob import BlobRef
@@ -69,11 +69,11 @@ class Dirty:
     Args:
         store: where to.
         dirty_bytes: not stored at most.
-        deadline_s: so long a writer waits for room.
+        patience: so long a writer waits for room; at the end nobody does.
     """
 
-    def __init__(self, store: Store, *, dirty_bytes: int, deadline_s: float) -> None:
-        self._store, self._limit_bytes, self._deadline_s = store, dirty_bytes, deadline_s
+    def __init__(self, store: Store, *, dirty_bytes: int, patience: Patience) -> None:
+        self._store, self._limit_bytes, self._patience = store, dirty_bytes, patience
         self._chunk_bytes = store.chunk_bytes
         self._memory = Memory(self._chunk_bytes)
         self._files: dict[int, DirtyFile] = {}
@@ -135,14 +135,15 @@ class Dirty:
     async def _wait_room(self) -> None:
         if self._bytes < self._limit_bytes:
             return
-        try:
-            async with asyncio.timeout(self._deadline_s):
-                while self._bytes >= self._limit_bytes:
-                    if len(self._storing) < _STORING_MAX:
-                        self._begin_oldest()
-                    await self._less.wait()
-        except TimeoutError as error:
-            raise DeadlineExceeded(node=b"", call="store", deadline_s=self._deadline_s) from error
+        async with within("store", self._patience):
+            while self._bytes >= self._limit_bytes and not self._patience.is_ending:
+                if len(self._storing) < _STORING_MAX:
+                    self._begin_oldest()
+                await self._less.wait()
+
+    def ending(self) -> None:
+        """Hold up nobody any more."""
+        self._tell()
 
     def _begin_oldest(self) -> None:
         for file in self._files.values():

@@ -28,6 +28,7 @@ from muniment.errors import FileRefused
 from muniment.fs.chunk_cache import ChunkCache
 from muniment.fs.committer import Committer
 from muniment.fs.dirty import Dirty
+from muniment.fs.deadlines import Patience, within
 from muniment.fs.errnos import Because
 from muniment.fs.handles import Handle, Handles
 from muniment.fs.holes import Holes
@@ -94,17 +95,18 @@ class FileSystem:
         past = Past(self._store, clock, self._handles.numbers)
         self._present = Present(state, begin, self._numbers, held, opened, past)
         self._cache = ChunkCache(self._store.get, options.cache_bytes)
-        deadline_s = options.deadline_s
-        self._dirty = Dirty(self._store, dirty_bytes=options.dirty_bytes, deadline_s=deadline_s)
+        patience = self._patience = Patience(options.deadline_s, clock)
+        self._dirty = Dirty(self._store, dirty_bytes=options.dirty_bytes, patience=patience)
         self._committer = Committer(
             self._present,
             self._store,
             linger_s=options.linger_s,
-            deadline_s=deadline_s,
+            patience=patience,
             changed=self._changed,
         )
         self._saving = Saving(self._present, self._dirty, self._committer, clock, options.writeback_s)
-        self._watching = Watching(self._store, self._committer, clock, deadline_s) if at is None else None
+        watching = Watching(self._store, self._committer, clock, options.deadline_s)
+        self._watching = watching if at is None else None
         self._tree = WorkingTree(
             self._present,
             self._dirty,
@@ -115,7 +117,7 @@ class FileSystem:
             read_only=options.read_only or at is not None,
             durable=options.sync,
         )
-        files = self._open_files = OpenFiles(self._tree, self._saving, self._cache, options)
+        files = self._open_files = OpenFiles(self._tree, self._saving, self._cache, options, patience)
         # Gateways call these for every block: they are handed on as they are, without a call in between.
         self.open, self.read, self.write = files.open, files.read, files.write
         self.flush, self.fsync, self.release = files.flush, files.fsync, files.release
@@ -132,11 +134,19 @@ class FileSystem:
             self._watching.start()
             self._saving.start()
 
+    def ending(self) -> None:
+        """The end begins: whatever is waited for from now on is over one deadline from now, and who writes
+        is held up no more.
+        """
+        self._patience.end()
+        self._dirty.ending()
+
     async def aclose(self) -> None:
-        """Save and commit everything, and end all tasks.
+        """Save and commit everything, and end all tasks, in one deadline from the beginning of the end.
 
         Raises: what kept it from being saved; everything is ended all the same.
         """
+        self.ending()
         try:
             if self._watching is not None:
                 await self.sync_all()
@@ -144,16 +154,17 @@ class FileSystem:
             await self._saving.aclose()
             if self._watching is not None:
                 await self._watching.aclose()
-            try:
-                await self._committer.aclose()
-            finally:
-                await self._dirty.aclose()
-                await self._cache.aclose()
+            await self._committer.aclose()
+            await self._dirty.aclose()
+            await self._cache.aclose()
 
     async def sync_all(self) -> None:
         """Everything is durable.  Raises: what kept the first file from being stored."""
-        await self._saving.save_all()
-        await self._committer.durable(self._present.newest)
+        try:
+            async with within("sync", self._patience):
+                await self._saving.save_all()
+        finally:
+            await self._committer.durable(self._present.newest)
 
     # --- numbers ------------------------------------------------------------------------------
 

@@ -10,7 +10,7 @@ from muniment.core.fold import Why
 from muniment.errors import FileRefused
 from muniment.fs.chunk_cache import ChunkCache
 from muniment.fs.content import gathered, places, read_ahead
-from muniment.fs.deadlines import within
+from muniment.fs.deadlines import Patience, within
 from muniment.fs.errnos import Because
 from muniment.fs.handles import Handle
 from muniment.fs.options import Options
@@ -29,12 +29,15 @@ class OpenFiles:
         saving: brings what was written into the log.
         cache: of chunks.
         options: see there.
+        patience: so long anybody waits.
     """
 
-    def __init__(self, tree: WorkingTree, saving: Saving, cache: ChunkCache, options: Options) -> None:
+    def __init__(
+        self, tree: WorkingTree, saving: Saving, cache: ChunkCache, options: Options, patience: Patience
+    ) -> None:
         self._tree, self._present, self._dirty = tree, tree.present, tree.dirty
         self._committer, self._store, self._handles = tree.committer, tree.store, tree.handles
-        self._saving, self._cache, self._options = saving, cache, options
+        self._saving, self._cache, self._options, self._patience = saving, cache, options, patience
 
     async def open(self, ino: int, flags: int, *, uid: int = 0) -> int:
         """Open a file; returns the handle's number.  What others have saved before is seen from now on.
@@ -72,7 +75,7 @@ class OpenFiles:
             if offset // chunk != stop // chunk or offset % chunk < size:
                 read_ahead(tree.extents(ino, stop, stop + _AHEAD_CHUNKS * chunk), self._cache)
         handle.next_offset = stop
-        async with within("read", self._options.deadline_s):
+        async with within("read", self._patience):
             return await gathered(where, self._cache)
 
     async def write(self, number: int, offset: int, data: bytes | memoryview) -> int:
@@ -111,7 +114,7 @@ class OpenFiles:
         handle.written = False
 
     async def _sync(self, ino: int) -> None:
-        async with within("sync", self._options.deadline_s):
+        async with within("sync", self._patience):
             await self._saving.save_on(ino)
             await self._committer.durable(self._present.newest)
         error = self._committer.error_of([ino])

@@ -17,7 +17,6 @@ from typing import Final
 import pyfuse3
 import pyfuse3.asyncio
 
-from muniment.durable_file import flush
 from muniment.errors import ConfigInvalid, InvalidRequest, MunimentError
 from muniment.fs.filesystem import FileSystem
 from muniment.gateways.mount.machine import read_far_ahead
@@ -94,10 +93,11 @@ def _is_folder(folder: Path) -> bool:
 
 
 async def _end(files: FileSystem, folder: Path, main: asyncio.Task[None]) -> None:
+    files.ending()
     try:
         if not main.done():
             try:
-                await asyncio.to_thread(_write_pages, folder)
+                await asyncio.to_thread(pyfuse3.syncfs, str(folder))
             except OSError as error:
                 _log.warning("written pages did not all come out of the kernel: %s", error)
             await files.sync_all()
@@ -125,9 +125,3 @@ async def _detach_quietly(folder: Path) -> None:
             await detach(folder, lazy=True)
     except MunimentError as error:
         _log.warning("%s", error)
-
-
-def _write_pages(folder: Path) -> None:
-    """Have the kernel send every written page of the mount, those of mapped files too; in a thread."""
-    flush(folder)
-    pyfuse3.syncfs(str(folder))
