@@ -24,6 +24,7 @@ class Because(enum.StrEnum):
     VALUE_TOO_LARGE = "value-too-large"
     BEHIND_THE_END = "behind-the-end"
     BAD_RANGE = "bad-range"
+    BAD_VALUE = "bad-value"
     NO_SPACE = "no-space"
     LOCKED = "locked"
     DEADLOCK = "deadlock"
@@ -52,6 +53,7 @@ _REFUSED: Final[dict[str, int]] = {
     Because.VALUE_TOO_LARGE: errno.E2BIG,
     Because.BEHIND_THE_END: errno.ENXIO,
     Because.BAD_RANGE: errno.EINVAL,
+    Because.BAD_VALUE: errno.EINVAL,
     Because.NO_SPACE: errno.ENOSPC,
     Because.LOCKED: errno.EAGAIN,
     Because.DEADLOCK: errno.EDEADLK,

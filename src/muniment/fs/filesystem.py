@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 
 from muniment.core.fold import Why
 from muniment.core.history import Difference
@@ -25,10 +25,11 @@ from muniment.core.tree_state import Inode, Name
 from muniment.engine.grid import Grid
 from muniment.engine.volume import Volume
 from muniment.errors import FileRefused
+from muniment.fs.attributes import Attributes
 from muniment.fs.chunk_cache import ChunkCache
 from muniment.fs.committer import Committer
-from muniment.fs.dirty import Dirty
 from muniment.fs.deadlines import Patience, within
+from muniment.fs.dirty import Dirty
 from muniment.fs.errnos import Because
 from muniment.fs.handles import Handle, Handles
 from muniment.fs.holes import Holes
@@ -46,17 +47,13 @@ from muniment.fs.working_tree import WorkingTree, rejected
 from muniment.ports import Clock
 from muniment.spec.operation import (
     NAME_BYTES_MAX,
-    XATTR_BYTES_MAX,
     Kind,
     Link,
     Make,
-    RemoveXattr,
     Rename,
     Rmdir,
     SetAttributes,
-    SetXattr,
     Unlink,
-    XattrMode,
     inline_content,
 )
 
@@ -126,6 +123,9 @@ class FileSystem:
         holes = Holes(self._tree, self._space)
         self.allocate, self.seek = holes.allocate, holes.seek
         self.locks = Locks()
+        held_by = self.attributes = Attributes(self._tree)
+        self.xattrs, self.xattr = held_by.all, held_by.get
+        self.set_xattr, self.remove_xattr = held_by.set, held_by.remove
 
     async def start(self) -> None:
         """Begin to follow the log, and to commit."""
@@ -207,19 +207,6 @@ class FileSystem:
         sources = (one.source for one in self._present.tree.extents(ino, 0, row.size))
         return b"".join(source for source in sources if isinstance(source, bytes))
 
-    def xattrs(self, ino: int) -> Mapping[bytes, bytes]:
-        """All extended attributes."""
-        self.inode(ino)
-        return self._present.tree.attributes(ino)
-
-    def xattr(self, ino: int, name: bytes) -> bytes:
-        """One of them.  Raises: OperationRejected: it is not there."""
-        _check_namespace(name)
-        try:
-            return self.xattrs(ino)[name]
-        except KeyError:
-            raise rejected(Why.NO_SUCH_ATTRIBUTE, "it has no such attribute") from None
-
     def _child(self, parent: int, name: bytes) -> Name:
         self._tree.folder(parent)
         found = self._present.tree.child(parent, name)
@@ -247,6 +234,7 @@ class FileSystem:
         uid: int,
         gid: int,
         *,
+        umask: int = 0,
         rdev: int = 0,
         target: bytes = b"",
     ) -> Inode:
@@ -254,6 +242,7 @@ class FileSystem:
 
         Args:
             mode: permission bits.
+            umask: of its maker, which counts unless the folder has a default list.
             target: of a symbolic link.
         """
         _check_name(name)
@@ -262,21 +251,25 @@ class FileSystem:
         if folder.mode & stat.S_ISGID:
             gid = folder.gid
             mode |= stat.S_ISGID if kind is Kind.FOLDER else 0
+        mode, lists = self.attributes.beginning(parent, kind, mode & 0o7777, umask)
         now_ns, made = self._store.now_ns(), self._numbers.fresh()
-        op = Make(
-            parent, name, kind, mode & 0o7777, uid, gid, now_ns, rdev, inline_content(target), len(target)
-        )
+        content = inline_content(target)
+        op = Make(parent, name, kind, mode, uid, gid, now_ns, rdev, content, len(target), lists)
         await self._tree.apply(op, made=made)
         return self.inode(made)
 
     async def create(
-        self, parent: int, name: bytes, mode: int, uid: int, gid: int, flags: int
+        self, parent: int, name: bytes, mode: int, uid: int, gid: int, flags: int, *, umask: int = 0
     ) -> tuple[int, Inode]:
-        """Make and open a file, or open the one there; returns the handle's number and the inode."""
+        """Make and open a file, or open the one there; returns the handle's number and the inode.
+
+        Args:
+            mode, umask: as `make`.
+        """
         there = self._present.tree.child(parent, name)
         if there is not None and not flags & os.O_EXCL:
             return await self.open(there.inode, flags, uid=uid), self.inode(there.inode)
-        row = await self.make(parent, name, Kind.FILE, mode, uid, gid)
+        row = await self.make(parent, name, Kind.FILE, mode, uid, gid, umask=umask)
         return self._handles.add(Handle(row.inode, writable=True, append=bool(flags & os.O_APPEND))), row
 
     async def link(self, ino: int, parent: int, name: bytes) -> Inode:
@@ -344,22 +337,9 @@ class FileSystem:
             if dirty is not None and mtime_ns is not None:
                 dirty.mtime_ns = mtime_ns
             await self._tree.apply(SetAttributes(ino, *values))
+            if mode is not None:
+                await self.attributes.follow_mode(ino, mode)
         return self.inode(ino)
-
-    async def set_xattr(self, ino: int, name: bytes, value: bytes, mode: XattrMode = XattrMode.ANY) -> None:
-        """Set an extended attribute."""
-        if not 0 < len(name) <= NAME_BYTES_MAX or b"\0" in name:
-            raise FileRefused(why=Because.NAME_TOO_LONG, reason="no attribute can be called so")
-        _check_namespace(name)
-        if len(value) > XATTR_BYTES_MAX:
-            raise FileRefused(why=Because.VALUE_TOO_LARGE, reason="no attribute can be that long")
-        await self._tree.admit(ino)
-        await self._tree.apply(SetXattr(ino, name, value, mode))
-
-    async def remove_xattr(self, ino: int, name: bytes) -> None:
-        """Remove an extended attribute."""
-        await self._tree.admit(ino)
-        await self._tree.apply(RemoveXattr(ino, name))
 
     # --- open folders -------------------------------------------------------------------------
 
@@ -390,9 +370,3 @@ def _check_name(name: bytes) -> None:
         raise FileRefused(why=Because.NAME_TOO_LONG, reason="a name has at most 255 bytes")
     if name in (b"", b".", b"..") or b"/" in name or b"\0" in name:
         raise FileRefused(why=Because.BAD_NAME, reason="nothing can be called so")
-
-
-def _check_namespace(name: bytes) -> None:
-    """The kernel's own attributes are none: who sets an access list and is not refused expects it to hold."""
-    if name.startswith(b"system."):
-        raise FileRefused(why=Because.NOT_SUPPORTED, reason="there are no attributes of this kind")
