@@ -837,6 +837,44 @@ class BlobBook(Protocol):
     def close(self) -> None: ...
 
 
+# --- blobs that were read -------------------------------------------------------------------------
+
+
+class BlobCache(Protocol):
+    """Sealed blobs on this machine, so that nodes need not be asked for them again.  Blocking; any thread.
+
+    It may forget anything at any time, and what it gives may be wrong: who reads holds it against the BlobId.
+    """
+
+    def has(self, blob: BlobId) -> bool:
+        """Whether it is here, as far as a look at a name can tell; some microseconds."""
+        ...
+
+    def read_into(self, blob: BlobId, parts: Sequence[memoryview]) -> int | None:
+        """Fill these, which are as long together as the blob should be; it counts as used now.
+
+        Returns: how many bytes there are; None: it is not here.  If there are fewer or more than fit, what
+            the parts hold then means nothing.
+        Raises: StoreFailed.
+        """
+        ...
+
+    def keep(self, blobs: Mapping[BlobId, Sequence[bytes | memoryview]]) -> None:
+        """Add blobs, each in parts that follow each other, and bring all under the limit.
+
+        Those least recently used go first.  Nothing need be durable, but after a crash at any moment no blob
+        is here in part, and no more than the limit is taken up.
+        Raises: DiskFull, StoreFailed: nothing can be kept any more.
+        """
+        ...
+
+    def drop(self, blob: BlobId) -> None:
+        """Forget what turned out wrong, if it is here.  Raises: StoreFailed."""
+        ...
+
+    def close(self) -> None: ...
+
+
 # --- what an audit reads --------------------------------------------------------------------------
 
 

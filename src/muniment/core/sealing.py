@@ -26,7 +26,7 @@ from muniment.spec import manifest as spec
 from muniment.spec.blob import BlobName, BlobRef, Compression
 from muniment.spec.limits import CHUNK_BYTES_DEFAULT, KIB, MIB
 from muniment.spec.manifest import Manifest, VerifyHalf
-from muniment.spec.share import HASH_BYTES, BlobShape, CodecId, ShareHeader, decode_header
+from muniment.spec.share import FIXED_BYTES, HASH_BYTES, BlobShape, CodecId, ShareHeader, decode_header
 from muniment.spec.tags import CONTENT_KEY, MANIFEST_KEY, VERIFY_KEY
 
 _ZSTD_LEVEL: Final = 1
@@ -256,6 +256,7 @@ class OpenBuffers:
         self._heads: dict[int, memoryview] = {}
         self._datas: dict[int, memoryview] = {}
         self._stray = False
+        self._whole: tuple[bytes, memoryview] | None = None
 
     def begin(self, shape: BlobShape) -> None:
         """Make room for a blob; everything handed out before is given up."""
@@ -266,6 +267,7 @@ class OpenBuffers:
         self._stray = False
         self._heads.clear()
         self._datas.clear()
+        self._whole = None
         self._shape = shape
 
     def head(self, number: int) -> memoryview:
@@ -286,6 +288,20 @@ class OpenBuffers:
             else:
                 self._datas[number] = memoryview(bytearray(size))
         return self._datas[number]
+
+    def room_for_whole(self) -> tuple[memoryview, memoryview]:
+        """Where the two parts of a whole blob go (docs/spec/share.md section 6), instead of single shares."""
+        assert self._shape is not None
+        for number in range(self._shape.k):
+            self.data(number)
+        head = self.head(0)[: FIXED_BYTES + self._shape.roots_bytes]
+        return head, self._area[: self._shape.k * self._shape.share_bytes]
+
+    @property
+    def whole(self) -> tuple[bytes, memoryview]:
+        """The two parts of the whole blob that was assembled; valid as long as what was opened from it."""
+        assert self._whole is not None
+        return self._whole
 
     def checked(self, numbers: Sequence[int]) -> list[memoryview]:
         """The data of these shares, which nobody writes to any more; all others may still be arriving."""
@@ -309,8 +325,10 @@ class OpenBuffers:
         size = shape.share_bytes
         given = self.checked(numbers)
         roots = decode_header(self._heads[numbers[0]]).roots
+        head = ShareHeader(shape, ShareNumber(0), roots).encode()
         if shape.codec is CodecId.REP:
             check_copies(name, roots)
+            self._whole = head, given[0]
             return given[0][: shape.length]
         missing = [number for number in range(shape.k) if number not in numbers]
         area = self._area
@@ -325,6 +343,7 @@ class OpenBuffers:
             codec_for(coding_of(shape)).decode(given, list(numbers), targets)
             for number, data in targets:
                 check_computed(name, roots, number, leaf_hashes(data))
+        self._whole = head, area[: shape.k * size]
         return area[: shape.length]
 
     def plain(self, size: int) -> memoryview:

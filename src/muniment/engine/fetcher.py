@@ -1,7 +1,8 @@
 """All blobs on their way in, of all operations of one grid client: bounds their memory, opens them.
 
 `Fetcher.open` gives the plaintext in a buffer that the caller must give back; manifests are decoded and their
-buffers given back at once.
+buffers given back at once.  Both are looked for in the cache on this machine first, if there is one; what is
+about shares (`rebuild`, `check_fit`) always asks the nodes.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from muniment.core.sealing import (
 )
 from muniment.crypto.cipher import TAG_BYTES
 from muniment.engine.buffers import BufferPool, size_class
+from muniment.engine.cached import CachedBlobs, Noting
 from muniment.engine.fetching import Fetching, Opener
 from muniment.engine.kernels import Kernels
 from muniment.engine.nodes import Nodes
@@ -38,11 +40,13 @@ _T = TypeVar("_T")
 
 @dataclass(slots=True, eq=False)
 class _Lease:
-    """Buffers in use by a fetch, and by whoever reads what it opened; given back by the last of the two."""
+    """Buffers in use by whoever reads what is opened in them, by the fetch that fills them, and by the cache
+    that writes what was fetched; given back by the last of these.
+    """
 
     kind: int
     buffers: OpenBuffers
-    users: int = 2
+    users: int = 1
 
 
 @dataclass(slots=True, eq=False)
@@ -66,19 +70,27 @@ class Fetcher:
         clock: measures them.
         limits: memory and patience.
         placement: where to look first.
+        cache: where to look before; None: nowhere.
     """
 
     def __init__(
-        self, nodes: Nodes, kernels: Kernels, clock: Clock, limits: Limits, placement: PlacementName
+        self,
+        nodes: Nodes,
+        kernels: Kernels,
+        clock: Clock,
+        limits: Limits,
+        placement: PlacementName,
+        cache: CachedBlobs | None = None,
     ) -> None:
         self._nodes = nodes
         self._kernels = kernels
         self._clock = clock
         self._limits = limits
         self._placement = placement
+        self._cache = cache
         self._fetchings: set[Fetching[Any]] = set()
         self._pool: BufferPool[int, OpenBuffers] = BufferPool(
-            limits.open_bytes, lambda _: OpenBuffers(), lambda kind: 2 * kind
+            limits.open_bytes, lambda _: OpenBuffers(), _memory_bytes
         )
 
     @property
@@ -92,7 +104,7 @@ class Fetcher:
         Cancelled, it returns when nothing writes to its buffers any more.
         Raises: TooFewShares, BlobCorrupt.
         """
-        return Opened(*await self._fetch(ref.name, ref.plain_bytes, partial(open_blob, ref), tally))
+        return Opened(*await self._found(ref.name, ref.plain_bytes, partial(open_blob, ref), tally))
 
     def give_back(self, opened: Opened) -> None:
         """The plaintext is used."""
@@ -100,7 +112,10 @@ class Fetcher:
 
     async def manifest(self, ref: BlobRef, tally: DownloadTally) -> Manifest:
         """Both halves of a manifest.  Raises: TooFewShares, BlobCorrupt, MalformedRecord, UnknownVersion."""
-        return await self._taken(ref.name, partial(open_manifest, ref), tally)
+        name = ref.name
+        manifest, lease = await self._found(name, name.shape.length, partial(open_manifest, ref), tally)
+        self._leave(lease)
+        return manifest
 
     async def verify_half(self, name: BlobName, key: bytes, tally: DownloadTally) -> VerifyHalf:
         """A manifest's verify half.  Raises: as `manifest`."""
@@ -145,22 +160,68 @@ class Fetcher:
         self._leave(lease)
         return taken
 
+    async def _found(
+        self, name: BlobName, plain_bytes: int, opener: Opener[_T], tally: DownloadTally
+    ) -> tuple[_T, _Lease]:
+        """From the cache, or from the nodes and then into the cache."""
+        cache = self._cache
+        if cache is None:
+            return await self._fetch(name, plain_bytes, opener, tally)
+        lease = await self._lease(name, plain_bytes)
+        try:
+            opened = await cache.open(name, lease.buffers, opener)
+        except BaseException:
+            self._leave(lease)
+            raise
+        if opened is not None:
+            tally.blobs += 1
+            tally.cached += 1
+            return opened, lease
+        noting = Noting(opener)
+        opened = await self._fetch_into(lease, name, noting, tally)
+        lease.users += 1
+        cache.keep(name, noting.whole, _memory_bytes(lease.kind), partial(self._leave, lease))
+        return opened, lease
+
     async def _fetch(
         self, name: BlobName, plain_bytes: int, opener: Opener[_T], tally: DownloadTally
     ) -> tuple[_T, _Lease]:
         self._nodes.require_nodes()
+        lease = await self._lease(name, plain_bytes)
+        return await self._fetch_into(lease, name, opener, tally), lease
+
+    async def _lease(self, name: BlobName, plain_bytes: int) -> _Lease:
         sealed_bytes = name.shape.length - TAG_BYTES  # as long as the plaintext, or shorter
         kind = size_class(max(plain_bytes, sealed_bytes), SEALED_BYTES_MAX)
-        lease = _Lease(kind, await self._pool.acquire(kind))
-        plan = self._nodes.download_plan(name.blob, name.shape.n, self._placement)
-        fetching = Fetching(
-            name, self._nodes, plan, self._kernels, self._clock, self._limits, lease.buffers, opener, tally
-        )
+        return _Lease(kind, await self._pool.acquire(kind))
+
+    async def _fetch_into(
+        self, lease: _Lease, name: BlobName, opener: Opener[_T], tally: DownloadTally
+    ) -> _T:
+        """Where it fails, the caller does not use the lease any more."""
+        try:
+            self._nodes.require_nodes()
+            plan = self._nodes.download_plan(name.blob, name.shape.n, self._placement)
+            fetching = Fetching(
+                name,
+                self._nodes,
+                plan,
+                self._kernels,
+                self._clock,
+                self._limits,
+                lease.buffers,
+                opener,
+                tally,
+            )
+        except BaseException:
+            self._leave(lease)
+            raise
+        lease.users += 1
         self._fetchings.add(fetching)
         fetching.settled.add_done_callback(lambda _: self._ended(fetching, lease))
         fetching.begin()
         try:
-            return await asyncio.shield(fetching.done), lease
+            return await asyncio.shield(fetching.done)
         except asyncio.CancelledError:
             self._leave(lease)
             fetching.give_up()
@@ -178,3 +239,8 @@ class Fetcher:
         lease.users -= 1
         if lease.users == 0:
             self._pool.release(lease.kind, lease.buffers)
+
+
+def _memory_bytes(kind: int) -> int:
+    """Shares and plaintext of a blob of this size."""
+    return 2 * kind

@@ -28,6 +28,7 @@ from muniment.core.placement import Candidate
 from muniment.core.room import room_bytes
 from muniment.core.sealing import code_sealed
 from muniment.engine.blobs import BlobWriter
+from muniment.engine.cached import CachedBlobs
 from muniment.engine.check import Check, Depth
 from muniment.engine.covered import covered_blobs
 from muniment.engine.download import Download, Part
@@ -63,7 +64,7 @@ from muniment.engine.upload import StreamUpload
 from muniment.engine.usage import NodeUsage, account_usage
 from muniment.errors import MunimentError, NotCapable, NotHappy, RangeOutOfBounds
 from muniment.ids import BlobId, NodeId
-from muniment.ports import BlobCondition, Clock, Connector, Roster
+from muniment.ports import BlobCache, BlobCondition, Clock, Connector, Roster
 from muniment.spec.blob import BlobName, BlobRef
 from muniment.spec.cap import (
     BlobFile,
@@ -97,6 +98,7 @@ class Grid:
             nobody without it can test guesses.
         policy: for uploads that bring none, and where downloads look first.
         limits: memory, batches and patience.
+        cache: keeps blobs that were read on this machine, still sealed; not closed here.
         alone: asked before anything is given up that a failed upload has stored; whoever gives none sees to
             it that no other client of the account stores the same content at the same time.
     """
@@ -110,9 +112,12 @@ class Grid:
         policy: Policy | None = None,
         *,
         limits: Limits | None = None,
+        cache: BlobCache | None = None,
         alone: Alone = _ALONE,
     ) -> None:
         self._alone = alone
+        self._cache = cache
+        self._cached: CachedBlobs | None = None
         self._roster = roster
         self._connector = connector
         self._clock = clock
@@ -130,7 +135,12 @@ class Grid:
         self._kernels = Kernels(self._secret, self._clock)
         self._files = Threads("file", FILE_THREADS, self._clock)
         self._sender = Sender(self._nodes, self._limits)
-        self._fetcher = Fetcher(self._nodes, self._kernels, self._clock, self._limits, self._policy.placement)
+        limits, kernels, clock = self._limits, self._kernels, self._clock
+        if self._cache is not None:  # half of the memory at most: who reads never waits for what is written
+            held_bytes = limits.open_bytes // 2
+            self._cached = CachedBlobs(self._cache, kernels, clock, held_bytes, limits.linger_s)
+        placement = self._policy.placement
+        self._fetcher = Fetcher(self._nodes, kernels, clock, limits, placement, self._cached)
         await self._nodes.start()
         self._started = True
         return self
@@ -146,6 +156,8 @@ class Grid:
             await self._fetcher.aclose()
             await self._nodes.aclose()
             self._kernels.close()
+            if self._cached is not None:
+                await self._cached.aclose()
             for kernels in self._other_kernels.values():
                 kernels.close()
             self._other_kernels.clear()

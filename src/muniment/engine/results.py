@@ -139,6 +139,7 @@ class DownloadTally:
         shares: checked good and used.
         share_bytes: received, used or not.
         decoded: blobs that had to be decoded because a data share could not be had in time.
+        cached: blobs that were in the cache on this machine.
     """
 
     liars: Counter[NodeId] = field(default_factory=Counter)
@@ -146,6 +147,7 @@ class DownloadTally:
     shares: int = 0
     share_bytes: int = 0
     decoded: int = 0
+    cached: int = 0
     stages: Stages = field(default_factory=Stages)
 
 

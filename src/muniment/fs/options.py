@@ -22,6 +22,7 @@ class Options:
         writeback_s: what was written is saved after so long, also while the file is open.
         dirty_bytes: written and not stored yet, at most.
         cache_bytes: opened chunks kept in memory, at most.
+        disk_cache_bytes: sealed chunks kept on this machine's disk, at most, by all mounts of a home.
     """
 
     read_only: bool = False
@@ -33,3 +34,4 @@ class Options:
     writeback_s: float = 5.0
     dirty_bytes: int = 128 * MIB
     cache_bytes: int = 256 * MIB
+    disk_cache_bytes: int = 1024 * MIB

@@ -31,7 +31,7 @@ from muniment.crypto.hashing import derive
 from muniment.crypto.identity import Identity
 from muniment.crypto.records import record_text
 from muniment.durable_file import failed
-from muniment.errors import ConfigInvalid
+from muniment.errors import ConfigInvalid, LocalError
 from muniment.ids import NodeId, id_from_text
 from muniment.net.introducer_client import HttpIntroducer
 from muniment.net.server import HttpServer, free_port
@@ -54,14 +54,14 @@ from muniment.node.config import (
 from muniment.node.draining import follow, is_draining
 from muniment.node.folder import FolderLock, read_identity
 from muniment.node.gate import Gate
-from muniment.node.home import account_identity, chosen_roster, default_home, known_nodes_file
+from muniment.node.home import CACHE_FOLDER, account_identity, chosen_roster, default_home, known_nodes_file
 from muniment.node.housekeeping import Housekeeping
 from muniment.node.introducer import IntroducerService, RosterFile
 from muniment.node.introducer_api import IntroducerApi
 from muniment.node.ledger import Ledger
 from muniment.node.readings import introducer_readings, log_readings, node_readings
 from muniment.node.service import NodeService
-from muniment.ports import ShareStore
+from muniment.ports import BlobCache, ShareStore
 from muniment.spec.address import PeerAddress, PeerKind, parse_address
 from muniment.spec.record import PROTOCOL_VERSION, NodeRecord
 from muniment.spec.tags import ACCOUNT_CONVERGENCE
@@ -354,6 +354,7 @@ async def open_grid(
     policy: Policy | None = None,
     *,
     account: Identity | None = None,
+    cache_bytes: int = 0,
 ) -> AsyncIterator[Grid]:
     """A client's grid with its account key, closed at the end.
 
@@ -363,11 +364,13 @@ async def open_grid(
             or the home has joined.
         policy: how files are stored; None for the defaults.
         account: whose leases it takes; None for the home's own.
+        cache_bytes: blobs that were read are kept, still sealed, in `cache` in the home, which takes up so
+            much at most; 0: neither kept nor looked for there.
 
     Raises: GridUnknown: none is joined; ConfigInvalid: the key or roster file; RosterEmpty: nobody knows any
         node.
     """
-    grid, connector = _client(home, roster, policy, account)
+    grid, connector = _client(home, roster, policy, account, cache_bytes)
     try:
         async with grid:
             yield grid
@@ -398,7 +401,11 @@ def open_sync_grid(
 
 
 def _client(
-    home: Path | None, roster: str | None, policy: Policy | None, account: Identity | None
+    home: Path | None,
+    roster: str | None,
+    policy: Policy | None,
+    account: Identity | None,
+    cache_bytes: int = 0,
 ) -> tuple[Grid, contextlib.ExitStack]:
     """A grid that is not started, and what must be closed after it."""
     # A node process must not load the engine (NumPy, the erasure kernels): it has 80 MB.
@@ -433,7 +440,20 @@ def _client(
         if account is not None:  # a keeper's: others may keep the same volume elsewhere
             return Grid(source, connector, clock, secret, policy, alone=_never_alone), stack.pop_all()
         beside = stack.enter_context(contextlib.closing(Beside(home)))
-        return Grid(source, connector, clock, secret, policy, alone=beside.alone), stack.pop_all()
+        blobs = _cache(home, cache_bytes, stack) if cache_bytes else None
+        grid = Grid(source, connector, clock, secret, policy, cache=blobs, alone=beside.alone)
+        return grid, stack.pop_all()
+
+
+def _cache(home: Path, cache_bytes: int, stack: contextlib.ExitStack) -> BlobCache | None:
+    """The home's cache of blobs; None, and a line in the log, where its disk has no place for one."""
+    from muniment.caches.folder import FolderBlobCache
+
+    try:
+        return stack.enter_context(contextlib.closing(FolderBlobCache(home / CACHE_FOLDER, cache_bytes)))
+    except LocalError as error:
+        _log.warning("there is no cache on disk: %s", error)
+        return None
 
 
 def _never_alone() -> contextlib.AbstractContextManager[bool]:

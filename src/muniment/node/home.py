@@ -4,6 +4,7 @@ account.key          Ed25519 seed as text, mode 0600; who has it, owns the accou
 roster-address       `mun:introducer:...`, or the path of a roster file
 queue.sqlite         work that a keeper of this home has to do (`node.home_queue`)
 known-nodes-*.json   cache of what each introducer answered last; may be deleted
+cache/               blobs that mounts have read, still sealed (`caches.folder`); may be deleted
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from muniment.spec.address import PeerKind, parse_address
 
 ACCOUNT_FILE: Final = "account.key"
 JOINED_FILE: Final = "roster-address"
+CACHE_FOLDER: Final = "cache"
 HOME_VARIABLE: Final = "MUNIMENT_HOME"
 ROSTER_VARIABLE: Final = "MUNIMENT_GRID"
 

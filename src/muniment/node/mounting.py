@@ -39,8 +39,9 @@ async def mount(
         for shell in shells:
             shell.invalidate(changed)
 
+    cache_bytes = request.options.disk_cache_bytes
     with contextlib.closing(mounts.take_home(home, request.volume)) as place:
-        async with mounts.open_mount(home, place, roster, passphrase) as (opened, grid):
+        async with mounts.open_mount(home, place, roster, passphrase, cache_bytes) as (opened, grid):
             at = await request.at(opened)
             files = FileSystem(
                 opened.volume, grid, SystemClock(), request.options, at=at, invalidate=invalidate

@@ -108,10 +108,12 @@ def take_home(home: Path, name: str) -> MountHome:
 
 @contextlib.asynccontextmanager
 async def open_mount(
-    home: Path, place: MountHome, roster: str | None, passphrase: Passphrase
+    home: Path, place: MountHome, roster: str | None, passphrase: Passphrase, cache_bytes: int = 0
 ) -> AsyncIterator[tuple[OpenVolume, Grid]]:
     """A volume for one mount, in step with its log, and the grid that has its content.
 
+    Args:
+        cache_bytes: as `compose.open_grid`.
     Raises: PassphraseWrong; LogForked; as `LogClient`; GridUnknown, RosterEmpty.
     """
     known = place.known
@@ -134,7 +136,7 @@ async def open_mount(
         volume = Volume(follower, writer, log, SystemClock(), os.urandom)
         stack.push_async_callback(volume.aclose)
         await volume.sync()
-        grid = await stack.enter_async_context(compose.open_grid(home, roster))
+        grid = await stack.enter_async_context(compose.open_grid(home, roster, cache_bytes=cache_bytes))
         yield OpenVolume(known, held, volume, Members(volume, os.urandom)), grid
 
 

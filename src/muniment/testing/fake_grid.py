@@ -11,7 +11,7 @@ from muniment.engine.grid import Alone, Grid
 from muniment.engine.policy import Limits, Policy
 from muniment.errors import RosterEmpty
 from muniment.ids import BlobId, NodeId, ShareKey, ShareNumber
-from muniment.ports import Clock
+from muniment.ports import BlobCache, Clock
 from muniment.spec.record import NodeRecord
 from muniment.testing.fake_node import FakeConnection, FakeNode
 from muniment.testing.virtual_time import StepClock
@@ -112,6 +112,7 @@ class FakeGrid:
         limits: Limits | None = None,
         roster: FakeRoster | None = None,
         alone: Alone | None = None,
+        cache: BlobCache | None = None,
     ) -> Grid:
         """A grid client, to be entered with `async with`; accounts differ by any bytes."""
         identity = Identity.from_seed(account.ljust(32, b"\0"))
@@ -122,6 +123,7 @@ class FakeGrid:
             account.ljust(32, b"s"),
             policy,
             limits=limits,
+            cache=cache,
             **({} if alone is None else {"alone": alone}),
         )
 

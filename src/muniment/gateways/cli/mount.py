@@ -34,6 +34,7 @@ _FLAGS: Final = {
 _VALUES: Final[dict[str, tuple[str, Callable[[str], Any]]]] = {
     "dirty": ("dirty_bytes", parse_size),
     "cache": ("cache_bytes", parse_size),
+    "disk_cache": ("disk_cache_bytes", parse_size),
     "deadline": ("deadline_s", float),
     "linger": ("linger_s", float),
     "writeback": ("writeback_s", float),
@@ -56,8 +57,8 @@ _IGNORED: Final = frozenset({"defaults", "auto", "noauto", "user", "nouser", "_n
     "options",
     multiple=True,
     metavar="OPTION[,OPTION]...",
-    help="ro, sync, lazy_close, lax, allow_other, dirty=SIZE, cache=SIZE, deadline=S, linger=S, "
-    "writeback=S, names=S.",
+    help="ro, sync, lazy_close, lax, allow_other, dirty=SIZE, cache=SIZE, disk_cache=SIZE, "
+    "deadline=S, linger=S, writeback=S, names=S.",
 )
 @json_option
 @pass_context

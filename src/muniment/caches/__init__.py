@@ -1,0 +1,1 @@
+"""Drivers of the port `BlobCache`: blobs that were read, still sealed, on this machine."""
