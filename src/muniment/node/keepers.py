@@ -56,6 +56,9 @@ _LOG_FILE: Final = "log.sqlite"
 _CHECKPOINTS_FOLDER: Final = "checkpoints"
 _BOOK_FILE: Final = "book.sqlite"
 
+_AT_ONCE: Final = 32
+"""Repairs that share a look at the nodes; how many are rebuilt at a time, the memory for that decides."""
+
 
 @dataclass(frozen=True, slots=True)
 class Post:
@@ -190,7 +193,8 @@ async def _posts(
     archive: ArchiveDuties | None = None,
 ) -> tuple[Worker, list[Post]]:
     queue = stack.enter_context(open_queue(home, make=True))
-    worker = Worker(queue, clock=SystemClock(), chance=random.SystemRandom().random)
+    chance = random.SystemRandom().random
+    worker = Worker(queue, clock=SystemClock(), chance=chance, parallel=_AT_ONCE)
     found = {known.volume: known for known in (find_volume(home, name) for name in names)}
     posts = []
     for known in found.values():
