@@ -193,7 +193,7 @@ def test_while_the_log_service_is_silent_reads_go_on_and_syncs_end_in_time(scene
 
 def test_while_nodes_are_silent_reads_and_syncs_end_in_time(scene: Scene) -> None:
     folder = scene.books.mounted
-    with scene.books.served("-o", f"deadline={_DEADLINE_S}"):
+    with scene.books.served("-o", f"deadline={_DEADLINE_S},disk_cache=0"):
         with silent(scene.books.nodes[:3]):
             assert refused((folder / "old").read_bytes) in ("ETIMEDOUT", "EIO")
             with written(folder / "kept", NEW) as file:
@@ -206,7 +206,7 @@ def test_while_nodes_are_silent_reads_and_syncs_end_in_time(scene: Scene) -> Non
 
 
 def test_one_silent_node_is_no_trouble(scene: Scene) -> None:
-    with scene.books.served("-o", "deadline=30"), silent(scene.books.nodes[:1]):
+    with scene.books.served("-o", "deadline=30,disk_cache=0"), silent(scene.books.nodes[:1]):
         assert (scene.books.mounted / "old").read_bytes() == OLD
         (scene.books.mounted / "unhindered").write_bytes(NEW)
         assert cat(scene, "unhindered") == NEW
@@ -216,7 +216,7 @@ def test_when_too_few_nodes_are_left_programs_are_told(scene: Scene) -> None:
     """The last: these nodes do not come back."""
     for node in scene.books.nodes[:3]:
         node.kill()
-    with scene.books.served("-o", f"deadline={_DEADLINE_S + 20}"):
+    with scene.books.served("-o", f"deadline={_DEADLINE_S + 20},disk_cache=0"):
         assert refused((scene.books.mounted / "old").read_bytes) == "EIO"
         with written(scene.books.mounted / "unsaved", NEW) as file:
             assert refused(lambda: os.fsync(file)) == "ENOSPC"
