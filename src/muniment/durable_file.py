@@ -7,14 +7,17 @@ from __future__ import annotations
 
 import errno
 import os
+from collections.abc import Iterable
 from pathlib import Path
 
 from muniment.errors import DiskFull, StoreFailed
 
 
-def write_whole(path: Path, content: bytes, *, mode: int = 0o644) -> None:
+def write_whole(path: Path, content: bytes | Iterable[bytes], *, mode: int = 0o644) -> None:
     """Replace a file durably: after a crash it has the old or the new content, never a part.
 
+    Args:
+        content: whole or in parts.
     Raises: DiskFull, StoreFailed.
     """
     new = path.with_name(path.name + ".new")
@@ -22,7 +25,7 @@ def write_whole(path: Path, content: bytes, *, mode: int = 0o644) -> None:
         new.unlink(missing_ok=True)
         descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
         with os.fdopen(descriptor, "wb") as file:
-            file.write(content)
+            file.writelines([content] if isinstance(content, bytes) else content)
             file.flush()
             os.fsync(file.fileno())
         new.rename(path)

@@ -86,6 +86,10 @@ class EpochKeys:
         """Of the names of the blobs in an author's transactions."""
         return derive(tags.TRANSACTION_VERIFY_KEY, self.verify, author)
 
+    def unsaved_key(self) -> bytes:
+        """Of what a mount could not save.  Raises: NotCapable: verify key only."""
+        return derive(tags.UNSAVED_KEY, self.read_key())
+
     def read_key(self) -> bytes:
         """R.  Raises: NotCapable: verify key only."""
         if self.read is None:

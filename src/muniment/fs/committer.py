@@ -80,6 +80,11 @@ class Committer:
             self._task.cancel()
             await asyncio.wait({self._task})
 
+    @property
+    def is_broken(self) -> bool:
+        """Whether the volume cannot be written any more, and what waited was given up."""
+        return self._broken is not None
+
     # --- for callers --------------------------------------------------------------------------
 
     def queued(self) -> None:

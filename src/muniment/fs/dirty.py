@@ -107,6 +107,9 @@ class Dirty:
         await self._wait_room()
         file = self._files.setdefault(ino, DirtyFile())
         file.mtime_ns = now_ns
+        self._take_all(file, offset, data)
+
+    def _take_all(self, file: DirtyFile, offset: int, data: memoryview) -> None:
         at = 0
         while at < len(data):
             slot, within = divmod(offset + at, self._chunk_bytes)
@@ -131,6 +134,12 @@ class Dirty:
         self._bytes += len(data)
         if buffer.size == self._chunk_bytes:
             self._begin(file, buffer)
+
+    def put_back(self, ino: int, offset: int, data: memoryview, mtime_ns: int) -> None:
+        """Take bytes that an earlier mount could not save, whether there is room or not."""
+        file = self._files.setdefault(ino, DirtyFile())
+        file.mtime_ns = mtime_ns
+        self._take_all(file, offset, data)
 
     async def _wait_room(self) -> None:
         if self._bytes < self._limit_bytes:
@@ -262,6 +271,13 @@ class Dirty:
                 self._stored(piece.buffer)
         if not file.pieces:
             del self._files[ino]
+
+    def unsaved(self, ino: int) -> tuple[list[Saved], list[Piece]]:
+        """When all is ended: what of a file is stored and not named in the log, and what is in memory only"""
+        pieces = [] if ino not in self._files else list(self._files[ino].pieces)
+        stored = [one for one in pieces if one.buffer.ref is not None]
+        named = [_saved(stored[at : at + _EXTENTS_MAX]) for at in range(0, len(stored), _EXTENTS_MAX)]
+        return named, [one for one in pieces if one.buffer.ref is None]
 
     def _pack(self, file: DirtyFile, pieces: list[Piece]) -> None:
         """Put pieces of several buffers together, so that a save of many small ones is few blobs."""

@@ -18,13 +18,14 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 from muniment.core.fold import Why
 from muniment.core.history import Difference
 from muniment.core.tree_state import Inode, Name
 from muniment.engine.grid import Grid
 from muniment.engine.volume import Volume
-from muniment.errors import FileRefused
+from muniment.errors import FileRefused, MunimentError
 from muniment.fs.attributes import Attributes
 from muniment.fs.chunk_cache import ChunkCache
 from muniment.fs.committer import Committer
@@ -42,6 +43,7 @@ from muniment.fs.present import Present
 from muniment.fs.saving import Saving
 from muniment.fs.space import Space
 from muniment.fs.store import Store
+from muniment.fs.unsaved import Kept, Unsaved
 from muniment.fs.watching import Watching
 from muniment.fs.working_tree import WorkingTree, rejected
 from muniment.ports import Clock
@@ -84,6 +86,7 @@ class FileSystem:
         invalidate: Invalidate = lambda _: None,
     ) -> None:
         self.options = options
+        self._ended = False
         self._numbers, self._handles = Numbers(), Handles()
         self._store = Store(volume, grid, self._numbers)
         begin = self._store.newest if at is None else at
@@ -123,6 +126,7 @@ class FileSystem:
         holes = Holes(self._tree, self._space)
         self.allocate, self.seek = holes.allocate, holes.seek
         self.locks = Locks()
+        self.unsaved = Unsaved(self._present, self._dirty, self._store, self._numbers, self.sync_all)
         held_by = self.attributes = Attributes(self._tree)
         self.xattrs, self.xattr = held_by.all, held_by.get
         self.set_xattr, self.remove_xattr = held_by.set, held_by.remove
@@ -141,15 +145,25 @@ class FileSystem:
         self._patience.end()
         self._dirty.ending()
 
-    async def aclose(self) -> None:
+    async def aclose(self, keep_in: Path | None = None) -> Kept | None:
         """Save and commit everything, and end all tasks, in one deadline from the beginning of the end.
 
-        Raises: what kept it from being saved; everything is ended all the same.
+        Args:
+            keep_in: a folder of this machine for what could not be saved.
+        Returns: what was kept there; None: all is saved.
+        Raises: what kept it from being saved, if nothing could be kept; everything is ended all the same.
         """
+        if self._ended:
+            return None
+        self._ended = True
         self.ending()
+        await self.unsaved.aclose()
+        failure: MunimentError | None = None
         try:
             if self._watching is not None:
                 await self.sync_all()
+        except MunimentError as error:
+            failure = error
         finally:
             await self._saving.aclose()
             if self._watching is not None:
@@ -157,6 +171,11 @@ class FileSystem:
             await self._committer.aclose()
             await self._dirty.aclose()
             await self._cache.aclose()
+        if failure is not None and (keep_in is None or self._committer.is_broken):
+            raise failure
+        kept = None if failure is None or keep_in is None else await self.unsaved.keep(keep_in)
+        await self.unsaved.forget()
+        return kept
 
     async def sync_all(self) -> None:
         """Everything is durable.  Raises: what kept the first file from being stored."""

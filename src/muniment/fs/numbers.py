@@ -40,6 +40,10 @@ class Numbers:
         """The volume's number; 0 if it has none yet."""
         return here if here < LOCAL_FIRST else self._volume.get(here, 0)
 
+    def settled(self, here: int) -> int:
+        """The volume's number; the one given if it has none yet."""
+        return self.in_volume(here) or here
+
     def here(self, volume: int) -> int:
         """The number by which this file system calls what the volume calls so."""
         return self._here.get(volume, volume)

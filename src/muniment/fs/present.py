@@ -93,6 +93,10 @@ class Present:
         """Changes that are in no entry yet."""
         return len(self._queue) + len(self.under_way)
 
+    def unsettled(self) -> list[Change]:
+        """The changes that are in no entry yet, or in one of which nothing was heard."""
+        return [*self.under_way, *self._queue]
+
     # --- changing -----------------------------------------------------------------------------
 
     def apply(

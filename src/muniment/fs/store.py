@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
 from muniment.core.history import Difference
+from muniment.core.keys import EpochKeys
 from muniment.core.tree_state import TreeReading
+from muniment.crypto.entries import entry_hash
 from muniment.engine.epoch_writer import EpochWriter
 from muniment.engine.grid import Grid
 from muniment.engine.policy import Policy
@@ -23,6 +25,7 @@ from muniment.engine.volume import Attempt, Volume
 from muniment.errors import MunimentError
 from muniment.fs.changes import Change, NothingLeft, Planned, plan
 from muniment.fs.numbers import Numbers
+from muniment.ids import EntryHash
 from muniment.spec.blob import BlobRef
 from muniment.spec.transaction import Transaction
 
@@ -40,6 +43,21 @@ class Outcome:
 
     index: int | None
     failed: tuple[tuple[Change, MunimentError], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Unanswered:
+    """An entry that may be in the log.
+
+    Attributes:
+        entry: its hash.
+        made: numbers here of what it makes, in its order.
+        changes: numbers of the changes in it.
+    """
+
+    entry: EntryHash
+    made: tuple[int, ...]
+    changes: frozenset[int]
 
 
 @dataclass(slots=True, eq=False)
@@ -66,6 +84,7 @@ class Store:
         self._beginning = asyncio.Lock()
         self._own: set[int] = set()  # entries that were committed here
         self._named: deque[BlobRef] = deque()  # lately; files that share a blob may be in several entries
+        self._adopted: set[BlobRef] = set()
         self._sending: _Sending | None = None
 
     # --- states -------------------------------------------------------------------------------
@@ -111,6 +130,14 @@ class Store:
     async def wait_change(self, wait_s: float) -> bool:
         """As `Volume.wait_change`."""
         return await self._volume.wait_change(wait_s)
+
+    async def newest_keys(self) -> EpochKeys:
+        """Of the present epoch, as far as the log was followed.  Raises: NotMember, NotCapable."""
+        return await self._volume.run(self._volume.newest_keys)
+
+    def keys(self, epoch: int) -> EpochKeys:
+        """Of any epoch.  Raises: NotCapable."""
+        return self._volume.follower.ring.keys(epoch)
 
     def now_ns(self) -> int:
         """By this member's clock."""
@@ -159,7 +186,8 @@ class Store:
         Raises: as `EpochWriter.commit`.  Cancelled, the entry may or may not be there.
         """
         writer = await self._begun()
-        refs = tuple(dict.fromkeys(ref for change in changes for ref in change.blobs if not change.local))
+        named = (ref for change in changes for ref in change.blobs if not change.local)
+        refs = tuple(dict.fromkeys(ref for ref in named if ref not in self._adopted))
         if self._sending is None or self._sending.changes is not changes:
             self._sending = _Sending(changes)
         sending = self._sending
@@ -182,6 +210,26 @@ class Store:
         self._own = {index for index in self._own if index > at} | {done.index}
         self._sending = None
         return Outcome(done.index, tuple(sending.planned.failed))
+
+    def unanswered(self) -> Unanswered | None:
+        """The entry that was sent last, while nothing was heard of it."""
+        sending = self._sending
+        if sending is None or not sending.attempt.unanswered:
+            return None
+        left_out = {change.number for change, _ in sending.planned.failed}
+        changes = frozenset(change.number for change in sending.changes) - left_out
+        return Unanswered(entry_hash(sending.attempt.unanswered), tuple(sending.planned.made), changes)
+
+    def accepted(self, entry: bytes) -> int | None:
+        """The index of an entry; None if the log does not have it, or the fold refused it."""
+        index = self._volume.follower.replica.find(EntryHash(entry))
+        if index is None or self._volume.view.entries(index, index + 1)[0].rejection is not None:
+            return None
+        return index
+
+    def adopt(self, refs: Iterable[BlobRef]) -> None:
+        """The log names these already: when it does so again, their content is not stored again before."""
+        self._adopted.update(refs)
 
     def _forget(self, writer: EpochWriter, refs: Sequence[BlobRef]) -> None:
         self._named.extend(refs)

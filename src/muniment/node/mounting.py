@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import logging
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from muniment.core.history import Difference
-from muniment.errors import InvalidRequest
+from muniment.errors import InvalidRequest, MunimentError
 from muniment.fs.filesystem import FileSystem
 from muniment.gateways.mount import places
 from muniment.gateways.mount.machine import check_machine
@@ -19,6 +21,11 @@ from muniment.node.volume_home import Passphrase
 if TYPE_CHECKING:
     from muniment.gateways.cli.composition import MountRequest
     from muniment.gateways.mount.operations import MountOperations
+
+_NOT_SAVED: Final = (
+    "not all could be saved: the rest is kept in %s, and the next 'muni mount' of the volume brings it there"
+)
+_log = logging.getLogger(__name__)
 
 
 async def mount(
@@ -48,6 +55,8 @@ async def mount(
             )
             await files.start()
             try:
+                if not request.options.read_only and at is None:
+                    await _bring_back(files, place)
                 shell = MountOperations(files, request.names_s)
 
                 def is_ready() -> None:
@@ -66,15 +75,32 @@ async def mount(
                 )
             finally:
                 shells.clear()
-                await files.aclose()
+                kept = await files.aclose(place.folder)
+                if kept is not None:
+                    _log.warning(_NOT_SAVED, kept.path)
 
 
 async def unmount(home: Path, folder: Path, *, lazy: bool) -> None:
     """See `gateways.cli.composition.Composition.unmount`."""
     wanted = places.absolute(folder)
     serving = [own for _, where, own in mounts.mounted_here(home) if where == wanted]
+    before = {path for own in serving for path in mounts.unsaved_in(own)}
     if places.find_mounted(wanted) is None:
         raise InvalidRequest(reason=f"no volume is mounted at {folder}")
     await places.detach(wanted, lazy=lazy)
     for own in serving:
         await mounts.wait_ended(own)
+        for path in mounts.unsaved_in(own):
+            if path not in before:
+                _log.warning(_NOT_SAVED, path)
+
+
+async def _bring_back(files: FileSystem, place: mounts.MountHome) -> None:
+    """Bring into the volume what earlier mounts of it could not save, and tell of it in a line."""
+    for path in await asyncio.to_thread(place.take_unsaved):
+        try:
+            brought = await files.unsaved.bring_back(path)
+        except MunimentError as error:
+            _log.warning("what an earlier mount could not save stays in %s: %s", path, error)
+        else:
+            _log.warning("what an earlier mount could not save is brought into the volume: %s", brought)

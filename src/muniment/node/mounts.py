@@ -46,6 +46,7 @@ if TYPE_CHECKING:
 
 MOUNTS_FOLDER: Final = "mounts"
 LOG_FILE: Final = "mount.log"
+UNSAVED: Final = "unsaved-*[0-9]"
 _PLACE_FILE: Final = "mount.json"
 _MOUNTS_MAX: Final = 64
 _LOG_BYTES_MAX: Final = 4 << 20
@@ -86,10 +87,27 @@ class MountHome:
             raise failed(path, error) from error
         return path
 
+    def take_unsaved(self) -> list[Path]:
+        """What mounts of this volume could not save when they ended, the oldest first; it is in this folder
+        then.  Raises: StoreFailed.
+        """
+        for folder in sorted(self.folder.parent.iterdir()):
+            if folder == self.folder or not any(folder.glob(UNSAVED)):
+                continue
+            with contextlib.suppress(FolderBusy), contextlib.closing(FolderLock(folder)):
+                for path in folder.glob(UNSAVED):
+                    path.rename(self.folder / path.name)
+        return unsaved_in(self.folder)
+
     def close(self) -> None:
         """Let another mount have it."""
         (self.folder / _PLACE_FILE).unlink(missing_ok=True)
         self.lock.close()
+
+
+def unsaved_in(folder: Path) -> list[Path]:
+    """What is kept in a mount's folder and in no volume yet, the oldest first."""
+    return sorted(folder.glob(UNSAVED), key=lambda path: int(path.name.rpartition("-")[2]))
 
 
 def take_home(home: Path, name: str) -> MountHome:

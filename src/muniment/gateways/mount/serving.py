@@ -7,6 +7,7 @@ the mount goes; no dead mount stays behind.  One mount in a process: pyfuse3 has
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import logging
 import os
@@ -100,7 +101,8 @@ async def _end(files: FileSystem, folder: Path, main: asyncio.Task[None]) -> Non
                 await asyncio.to_thread(pyfuse3.syncfs, str(folder))
             except OSError as error:
                 _log.warning("written pages did not all come out of the kernel: %s", error)
-            await files.sync_all()
+            with contextlib.suppress(MunimentError):  # it is told, or kept, when the file system ends
+                await files.sync_all()
     finally:
         if not main.done():
             try:

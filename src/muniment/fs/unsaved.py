@@ -1,0 +1,179 @@
+"""What a mount could not save when it ended: kept on this machine, and brought into the volume by the next.
+
+Kept are changes that are in no entry, and written bytes that no entry names (`unsaved_file`).  The next mount
+makes the changes again on the newest state, in their order; what that forbids goes beside (`bringing_back`).
+The file goes when all of it is in the log.  A mount that is killed in between leaves it, and the one after it
+begins anew: what was in the log already may then stand beside itself.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from muniment.errors import MunimentError, UnavailableError
+from muniment.fs.bringing_back import BringingBack, Brought
+from muniment.fs.changes import Change, renumbered
+from muniment.fs.dirty import Dirty, Saved
+from muniment.fs.numbers import LOCAL_FIRST, Numbers
+from muniment.fs.pieces import Piece
+from muniment.fs.present import Present
+from muniment.fs.store import Store
+from muniment.fs.unsaved_file import read_unsaved, write_unsaved
+from muniment.spec.operation import Kind, SetAttributes, Write, inodes_of
+from muniment.spec.unsaved import UnsavedChange, UnsavedFile, UnsavedHead, UnsavedPiece, UnsavedRecord
+
+_PATIENCE_S: Final = 5.0
+"""So long a mount that begins waits until what it brings back is in the log; then that goes on beside it."""
+
+_PAUSE_S: Final = 5.0
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """What was kept.
+
+    Attributes:
+        changes: of names and attributes, and writes of what is on the grid already.
+        files: of which bytes are kept.
+        size_bytes: so many.
+        path: where.
+    """
+
+    changes: int
+    files: int
+    size_bytes: int
+    path: Path
+
+
+class Unsaved:
+    """See the module.
+
+    Args:
+        present: has the changes.
+        dirty: has the bytes.
+        store: has the keys.
+        numbers: of this file system.
+        bring: saves and commits everything.
+    """
+
+    def __init__(
+        self,
+        present: Present,
+        dirty: Dirty,
+        store: Store,
+        numbers: Numbers,
+        bring: Callable[[], Awaitable[None]],
+    ) -> None:
+        self._present, self._dirty, self._store, self._numbers = present, dirty, store, numbers
+        self._bring = bring
+        self._brought: list[Path] = []
+        self._task: asyncio.Task[None] | None = None
+
+    # --- at the end ---------------------------------------------------------------------------
+
+    async def keep(self, folder: Path) -> Kept | None:
+        """Keep what is not saved; nothing changes any more.  None: all is.
+
+        Returns: when it is durable in a file of its own.
+        Raises: NotMember, NotCapable: who may not write any more keeps nothing; DiskFull, StoreFailed.
+        """
+        changes = [change for change in self._present.unsettled() if not change.local]
+        files = {ino: self._dirty.unsaved(ino) for ino in self._dirty if self._has_name(ino)}
+        if not changes and not files:
+            return None
+        now_ns = self._store.now_ns()
+        path = folder / f"unsaved-{now_ns}"
+        records = self._records(now_ns, changes, files)
+        await asyncio.to_thread(write_unsaved, path, records, await self._store.newest_keys())
+        pieces = [piece for _, held in files.values() for piece in held]
+        named = sum(len(saved) for saved, _ in files.values())
+        size = sum(piece.stop - piece.start for piece in pieces)
+        return Kept(len(changes) + named, len(files), size, path)
+
+    def _has_name(self, ino: int) -> bool:
+        row = self._present.tree.inode(ino)
+        return row is not None and row.links > 0
+
+    def _records(
+        self, now_ns: int, changes: list[Change], files: dict[int, tuple[list[Saved], list[Piece]]]
+    ) -> Iterator[UnsavedRecord]:
+        at, sent, place = self._present.at, self._store.unanswered(), self._numbers.settled
+        yield UnsavedHead(now_ns, at, sent.entry if sent else b"", sent.made if sent else ())
+        state = self._store.state(at)
+        times = {ino: file.mtime_ns for ino in files if (file := self._dirty.get(ino)) is not None}
+        about = {place(ino) for change in changes for ino in inodes_of(change.operation)}
+        times |= dict.fromkeys(about - {place(ino) for ino in files})
+        for ino, mtime_ns in times.items():
+            row = state.inode(place(ino)) if place(ino) < LOCAL_FIRST else None
+            if ino in files or (row is not None and row.kind is Kind.FILE):
+                yield UnsavedFile(place(ino), 0 if row is None else row.version, mtime_ns)
+        for one in changes:
+            was_sent = sent is not None and one.number in sent.changes
+            operation = renumbered(one.operation, place)
+            yield UnsavedChange(operation, one.blobs, one.time_ns, one.made, was_sent)
+        for ino, (stored, pieces) in files.items():
+            for saved in stored:
+                write = Write(place(ino), None, saved.content)
+                yield UnsavedChange(write, saved.blobs, now_ns, 0, was_sent=False)
+            if stored and times[ino] is not None:
+                time_set = SetAttributes(place(ino), mtime_ns=times[ino])
+                yield UnsavedChange(time_set, (), now_ns, 0, was_sent=False)
+            for piece in pieces:
+                data = bytes(piece.buffer.view(piece.skip, piece.skip + piece.stop - piece.start))
+                yield UnsavedPiece(place(ino), piece.start, data)
+
+    # --- at the next beginning ----------------------------------------------------------------
+
+    async def bring_back(self, path: Path) -> Brought:
+        """Make again what an earlier mount has kept; the file goes when all of it is in the log.
+
+        Raises: MalformedRecord, UnknownVersion, NotCapable, StoreFailed: it cannot be read; nothing is done.
+        """
+        records = await asyncio.to_thread(read_unsaved, path, self._store.keys)
+        back = BringingBack(self._present, self._dirty, self._store, self._numbers)
+        brought = back.take(records)
+        self._brought.append(path)
+        if self._task is None:
+            self._task = asyncio.create_task(self._until_saved(), name="bring back")
+        await asyncio.wait({self._task}, timeout=_PATIENCE_S)
+        return brought
+
+    async def _until_saved(self) -> None:
+        while self._brought:
+            paths = tuple(self._brought)
+            try:
+                await self._bring()
+            except UnavailableError as error:
+                _log.info("what is brought back cannot be saved at present: %s", error)
+                await asyncio.sleep(_PAUSE_S)
+            except MunimentError as error:
+                _log.warning("what is brought back stays on this machine: %s", error)
+                break
+            else:
+                await asyncio.to_thread(_remove, paths)
+                self._brought = [path for path in self._brought if path not in paths]
+        self._task = None
+
+    async def aclose(self) -> None:
+        """End the task."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.wait({self._task})
+
+    async def forget(self) -> None:
+        """All that was brought back is in the log now, or was kept anew."""
+        await asyncio.to_thread(_remove, tuple(self._brought))
+        self._brought.clear()
+
+
+def _remove(paths: tuple[Path, ...]) -> None:
+    for path in paths:
+        with contextlib.suppress(OSError):
+            path.unlink(missing_ok=True)
