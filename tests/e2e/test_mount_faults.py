@@ -6,6 +6,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import json
+import mmap
 import os
 import random
 import signal
@@ -210,6 +211,35 @@ def test_one_silent_node_is_no_trouble(scene: Scene) -> None:
         assert (scene.books.mounted / "old").read_bytes() == OLD
         (scene.books.mounted / "unhindered").write_bytes(NEW)
         assert cat(scene, "unhindered") == NEW
+
+
+def test_what_an_unmount_cannot_save_is_in_the_volume_after_the_next_mount(scene: Scene) -> None:
+    user, folder = scene.books.user, scene.books.mounted
+    scene.books.typed(f"muni mount -o deadline={_DEADLINE_S} books {folder}")
+    with silent([scene.log, *scene.books.nodes[:3]]):
+        with written(folder / "unsaved", NEW):
+            (folder / "made").mkdir()
+            (folder / "old").rename(folder / "made" / "older")
+        with (folder / "made" / "mapped").open("w+b") as file:
+            file.truncate(len(OLD))
+            with mmap.mmap(file.fileno(), len(OLD)) as memory:
+                memory[:] = OLD
+            with contextlib.suppress(OSError):
+                file.close()
+        begun_s = time.monotonic()
+        told = user.muni("umount", folder)
+        assert time.monotonic() - begun_s < _DEADLINE_S + _SLACK_S
+    assert told.code == 0, told.err
+    assert "not all could be saved: the rest is kept in" in told.err
+    again = user.muni("mount", "books", folder)
+    assert again.code == 0, again.err
+    assert "is brought into the volume" in again.err
+    assert user.muni("umount", folder).err == ""
+    assert cat(scene, "unsaved") == NEW
+    assert cat(scene, "made/older") == OLD
+    assert cat(scene, "made/mapped") == OLD
+    assert not list(user.home.rglob("unsaved-*"))
+    scene.books.typed("muni mv books:/made/older books:/old")
 
 
 def test_when_too_few_nodes_are_left_programs_are_told(scene: Scene) -> None:
