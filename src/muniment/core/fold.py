@@ -17,6 +17,7 @@ from muniment.core.overlay import Node, Overlay
 from muniment.core.tree_state import Changes, Name, StoredExtent, TreeReading
 from muniment.errors import OperationRejected
 from muniment.spec.blob import BlobRef
+from muniment.spec.lock_attributes import OWN
 from muniment.spec.operation import (
     ROOT,
     SIZE_MAX,
@@ -139,7 +140,7 @@ class Fold:
                 node = self._node(inode)
                 if self.tree.xattrs(node.inode).pop(name, None) is None:
                     self._reject(Why.NO_SUCH_ATTRIBUTE, "it has no such attribute")
-                node.ctime_ns = self._time_ns
+                self._attribute_changed(node, name)
             case RemoveTree(parent, name, inode):
                 self._remove_tree(self._held(parent, name, inode))
             case Snapshot(name):
@@ -323,7 +324,11 @@ class Fold:
         if op.mode is XattrMode.REPLACE and op.name not in held:
             self._reject(Why.NO_SUCH_ATTRIBUTE, "it has no such attribute")
         held[op.name] = op.value
-        node.ctime_ns = self._time_ns
+        self._attribute_changed(node, op.name)
+
+    def _attribute_changed(self, node: Node, name: bytes) -> None:
+        if not name.startswith(OWN):
+            node.ctime_ns = self._time_ns
 
     # --- content ------------------------------------------------------------------------------
 

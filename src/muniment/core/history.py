@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from muniment.core.tree_state import Changes, Inode, Name, Rejection, TreeReading
 from muniment.ids import EntryHash, MemberId
+from muniment.spec.lock_attributes import without_own
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +112,7 @@ def difference(
     inodes = []
     for ino in sorted(inos):
         was, now = before.inode(ino), after.inode(ino)
-        if was != now or (was is not None and before.xattrs(ino) != after.xattrs(ino)):
+        if was != now or (was is not None and _attributes(before, ino) != _attributes(after, ino)):
             inodes.append(InodeDifference(ino, was, now))
     found = []
     for parent, name in sorted(names):
@@ -119,3 +120,7 @@ def difference(
         if led != leads:
             found.append(NameDifference(parent, name, led, leads))
     return Difference(tuple(inodes), tuple(found))
+
+
+def _attributes(state: TreeReading, ino: int) -> dict[bytes, bytes]:
+    return without_own(state.xattrs(ino))

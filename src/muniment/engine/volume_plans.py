@@ -14,6 +14,7 @@ from muniment.engine.tree_item import TreeItem, Xattrs
 from muniment.engine.volume_tree import Place, children, find, locate, path_text, walk
 from muniment.errors import InvalidRequest, PathUnknown
 from muniment.spec.blob import BlobRef
+from muniment.spec.lock_attributes import without_own
 from muniment.spec.operation import (
     Content,
     Kind,
@@ -71,7 +72,8 @@ class NewFacts:
 
 
 def xattrs_set(now: Mapping[bytes, bytes], then: Mapping[bytes, bytes], ino: int) -> Iterator[Operation]:
-    """Make the attributes of an inode those of `then`."""
+    """Make the attributes of an inode those of `then`; locks stay as they are."""
+    now, then = without_own(now), without_own(then)
     for name in now.keys() - then.keys():
         yield RemoveXattr(ino, name)
     for name, value in then.items():
@@ -302,7 +304,7 @@ def _made(past: TreeReading, inode: Inode, parent: int, name: bytes, blobs: dict
         inode.rdev,
         content,
         inode.size,
-        tuple(past.xattrs(inode.inode).items()),
+        tuple(without_own(past.xattrs(inode.inode)).items()),
     )
 
 

@@ -13,6 +13,7 @@ from muniment.engine.tree_item import TreeItem
 from muniment.engine.tree_writer import RestoredFile, TreeWriter
 from muniment.engine.volume_tree import Listed, find, link_target, walk
 from muniment.spec.blob import BlobRef
+from muniment.spec.lock_attributes import without_own
 from muniment.spec.operation import ROOT, Kind
 
 
@@ -63,7 +64,7 @@ def item_of(state: TreeReading, listed: Listed, same_as: bytes = b"") -> TreeIte
         link_target(state, inode) if inode.kind is Kind.SYMLINK else b"",
         owner=(inode.uid, inode.gid) if inode.inode != ROOT else None,
         rdev=inode.rdev,
-        xattrs=tuple(state.xattrs(inode.inode).items()),
+        xattrs=tuple(without_own(state.xattrs(inode.inode)).items()),
         same_as=same_as,
     )
 

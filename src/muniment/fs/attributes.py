@@ -15,6 +15,7 @@ from muniment.errors import FileRefused, MalformedRecord
 from muniment.fs.errnos import Because
 from muniment.fs.working_tree import WorkingTree, rejected
 from muniment.spec.access_list import ACCESS, DEFAULT, AccessList, beginning
+from muniment.spec.lock_attributes import OWN
 from muniment.spec.operation import (
     NAME_BYTES_MAX,
     XATTR_BYTES_MAX,
@@ -25,7 +26,6 @@ from muniment.spec.operation import (
     XattrMode,
 )
 
-_OWN: Final = b"muniment."
 _SYSTEM: Final = b"system."
 
 
@@ -140,7 +140,7 @@ class Attributes:
     def _is_known(self, name: bytes) -> bool:
         if name in (ACCESS, DEFAULT):
             return self.has_access_lists
-        return not name.startswith((_SYSTEM, _OWN))
+        return not name.startswith((_SYSTEM, OWN))
 
     def _check(self, name: bytes) -> None:
         if not self._is_known(name):

@@ -26,6 +26,7 @@ from muniment.core.tree_state import Inode, Name
 from muniment.engine.grid import Grid
 from muniment.engine.volume import Volume
 from muniment.errors import FileRefused, MunimentError
+from muniment.fs.across import Across
 from muniment.fs.attributes import Attributes
 from muniment.fs.chunk_cache import ChunkCache
 from muniment.fs.committer import Committer
@@ -125,7 +126,10 @@ class FileSystem:
         self._space = Space(self._store, clock)
         holes = Holes(self._tree, self._space)
         self.allocate, self.seek = holes.allocate, holes.seek
-        self.locks = Locks()
+        across = Across(self._tree, self._saving, self._numbers, clock)
+        is_shared = options.shared_locks and self._watching is not None and not options.read_only
+        self.locks = Locks(across if is_shared else None)
+        self._tree.check_lock = self.locks.check
         self.unsaved = Unsaved(self._present, self._dirty, self._store, self._numbers, self.sync_all)
         held_by = self.attributes = Attributes(self._tree)
         self.xattrs, self.xattr = held_by.all, held_by.get
@@ -137,6 +141,7 @@ class FileSystem:
             self._committer.start()
             self._watching.start()
             self._saving.start()
+            self.locks.start()
 
     def ending(self) -> None:
         """The end begins: whatever is waited for from now on is over one deadline from now, and who writes
@@ -165,6 +170,7 @@ class FileSystem:
         except MunimentError as error:
             failure = error
         finally:
+            await self.locks.aclose(self._patience)
             await self._saving.aclose()
             if self._watching is not None:
                 await self._watching.aclose()
@@ -380,6 +386,7 @@ class FileSystem:
         return handle.names
 
     def _changed(self, before: int, newest: int) -> None:
+        self.locks.look()
         if not self._store.is_own(before + 1, newest + 1):
             self._invalidate(self._store.difference(before, newest))
 

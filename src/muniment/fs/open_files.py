@@ -89,6 +89,7 @@ class OpenFiles:
         if offset + len(view) > SIZE_MAX:
             raise FileRefused(why=Because.TOO_LARGE, reason="no file can be that long")
         self._tree.inode(handle.inode)
+        self._tree.check_lock(handle.inode)
         await self._dirty.write(handle.inode, offset, view, self._store.now_ns())
         handle.written = True
         return len(view)
@@ -114,6 +115,7 @@ class OpenFiles:
         handle.written = False
 
     async def _sync(self, ino: int) -> None:
+        self._tree.check_lock(ino)
         async with within("sync", self._patience):
             await self._saving.save_on(ino)
             await self._committer.durable(self._present.newest)

@@ -17,6 +17,7 @@ class Options:
         durable_close: closing a file that was written waits until all of it is on the grid and in the log;
             otherwise it is brought there soon, and only fsync waits.
         strict: opening a file asks the log service whether somebody else has changed anything.
+        shared_locks: locks hold across all mounts of the volume, each change of them an entry.
         linger_s: so long a change for which nobody waits waits for others to share its entry.
         deadline_s: so long any call waits for nodes or the log service.
         writeback_s: what was written is saved after so long, also while the file is open.
@@ -29,6 +30,7 @@ class Options:
     sync: bool = False
     durable_close: bool = True
     strict: bool = True
+    shared_locks: bool = False
     linger_s: float = 0.1
     deadline_s: float = 60.0
     writeback_s: float = 5.0

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -27,6 +27,7 @@ from muniment.fs.changes import Change, NothingLeft, Planned, plan
 from muniment.fs.numbers import Numbers
 from muniment.ids import EntryHash
 from muniment.spec.blob import BlobRef
+from muniment.spec.operation import Operation
 from muniment.spec.transaction import Transaction
 
 _NAMED_MAX: Final = 4096
@@ -230,6 +231,14 @@ class Store:
     def adopt(self, refs: Iterable[BlobRef]) -> None:
         """The log names these already: when it does so again, their content is not stored again before."""
         self._adopted.update(refs)
+
+    async def change(self, plan: Callable[[TreeReading], Sequence[Operation]], message: str) -> None:
+        """Make one entry beside the changes that wait, planned on the newest state; durable on return.
+
+        Raises: as `Volume.commit`, and what `plan` raises.
+        """
+        done = await self._volume.commit(lambda state: Transaction(tuple(plan(state)), message=message))
+        self._own.add(done.index)
 
     def _forget(self, writer: EpochWriter, refs: Sequence[BlobRef]) -> None:
         self._named.extend(refs)

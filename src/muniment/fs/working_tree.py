@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from muniment.core.fold import Why
 from muniment.core.tree_state import Inode
@@ -28,6 +28,7 @@ class WorkingTree:
         committer: told of each change.
         store: has the clock.
         handles: who has what open.
+        check_lock: raises FileRefused if a lock was lost that somebody here counts on to write to a file.
 
     Args:
         watching: asks what is new, before a file is opened; None: nobody does.
@@ -50,6 +51,7 @@ class WorkingTree:
         self.present, self.dirty, self.committer = present, dirty, committer
         self.store, self.handles, self._watching = store, handles, watching
         self._read_only, self._durable = read_only, durable
+        self.check_lock: Callable[[int], None] = lambda _: None
 
     # --- looking ------------------------------------------------------------------------------
 

@@ -29,6 +29,8 @@ def test_options_mean_what_they_say() -> None:
     assert asked("-o", "ro,noauto") == Options(read_only=True)
     assert asked("--read-only") == Options(read_only=True)
     assert asked("--at", "3").read_only
+    assert asked("-o", "locks=volume").shared_locks
+    assert not asked("-o", "locks=volume,locks=mount").shared_locks
     many = asked("-o", "sync,lax", "-o", "lazy_close,dirty=8MiB,cache=1g,deadline=2.5,linger=0,writeback=1")
     assert many == Options(
         sync=True,
@@ -48,7 +50,7 @@ def test_what_the_kernel_is_told() -> None:
     assert (world.mounts[0].allow_other, world.mounts[0].names_s) == (True, 7.0)
 
 
-@pytest.mark.parametrize("option", ["nonsense", "dirty=much", "sync=1", "deadline"])
+@pytest.mark.parametrize("option", ["nonsense", "dirty=much", "sync=1", "deadline", "locks=all"])
 def test_an_option_that_cannot_be_meant_is_refused(option: str) -> None:
     done = muni(FakeComposition(), "mount", "b", "folder", "--foreground", "-o", option)
     assert done.code == 2

@@ -14,6 +14,7 @@ from muniment.engine.volume import Volume
 from muniment.engine.volume_files import VolumeFiles
 from muniment.fs.filesystem import FileSystem
 from muniment.fs.options import Options
+from muniment.ports import Clock
 from muniment.spec.act import Quorum, VolumePolicy
 from muniment.spec.operation import ROOT, Kind
 from muniment.testing.fake_grid import FakeGrid
@@ -74,12 +75,14 @@ class Place:
     fake: FakeGrid
     stack: contextlib.AsyncExitStack
 
-    async def mount(self, options: Options = OPTIONS, at: int | None = None) -> Mounted:
+    async def mount(
+        self, options: Options = OPTIONS, at: int | None = None, clock: Clock | None = None
+    ) -> Mounted:
         """One more; closed with the place, unless it was before."""
         volume = await self.world.member("anna")
         grid = await self.stack.enter_async_context(self.fake.client())
         told: list[Difference] = []
-        files = FileSystem(volume, grid, Now(), options, at=at, invalidate=told.append)
+        files = FileSystem(volume, grid, clock or Now(), options, at=at, invalidate=told.append)
         await files.start()
         self.stack.push_async_callback(files.aclose)
         return Mounted(files, volume, grid, told)

@@ -32,9 +32,9 @@ async def test_a_range_is_one_owners_until_he_gives_it_up() -> None:
     locks = Locks()
     held = Lock(ANNA, 10, 20, pid=1)
     await locks.set(FILE, held)
-    assert locks.find(FILE, Lock(BERT, 19, 21)) == held
-    assert locks.find(FILE, Lock(ANNA, 0, 100)) is None
-    assert locks.find(FILE, Lock(BERT, 20, 21)) is None
+    assert await locks.find(FILE, Lock(BERT, 19, 21)) == held
+    assert await locks.find(FILE, Lock(ANNA, 0, 100)) is None
+    assert await locks.find(FILE, Lock(BERT, 20, 21)) is None
     assert await refused(locks, Lock(BERT, 0, 11, exclusive=False)) == errno.EAGAIN
     await locks.set(OTHER, Lock(BERT))
     await locks.clear(FILE, ANNA, 10, 15)

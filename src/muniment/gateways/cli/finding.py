@@ -26,6 +26,7 @@ from muniment.gateways.cli.vol_paths import (
 )
 from muniment.gateways.cli.vol_rows import Row, facts, joined, mode_text, row_of
 from muniment.gateways.cli.when import at_option, maybe_at, moment_text
+from muniment.spec.lock_attributes import without_own
 from muniment.spec.operation import Kind
 
 if TYPE_CHECKING:
@@ -64,7 +65,7 @@ async def _stat(
         inode = find(state, path.path, follow=False)
         extents = state.extents(inode.inode, 0, inode.size)
         blobs = {extent.source for extent in extents if not isinstance(extent.source, bytes)}
-        return row_of(state, path.path, path.path, inode), len(blobs), dict(state.xattrs(inode.inode))
+        return row_of(state, path.path, path.path, inode), len(blobs), without_own(state.xattrs(inode.inode))
 
     row, blobs, xattrs = await names.look(look, at=at)
     inode, volume = row.inode, opened.volume

@@ -39,6 +39,7 @@ _VALUES: Final[dict[str, tuple[str, Callable[[str], Any]]]] = {
     "linger": ("linger_s", float),
     "writeback": ("writeback_s", float),
 }
+_LOCKS: Final = {"mount": {"shared_locks": False}, "volume": {"shared_locks": True}}
 _IGNORED: Final = frozenset({"defaults", "auto", "noauto", "user", "nouser", "_netdev", "nofail"})
 """What stands in fstab for others."""
 
@@ -58,7 +59,7 @@ _IGNORED: Final = frozenset({"defaults", "auto", "noauto", "user", "nouser", "_n
     multiple=True,
     metavar="OPTION[,OPTION]...",
     help="ro, sync, lazy_close, lax, allow_other, dirty=SIZE, cache=SIZE, disk_cache=SIZE, "
-    "deadline=S, linger=S, writeback=S, names=S.",
+    "deadline=S, linger=S, writeback=S, names=S, locks=mount|volume.",
 )
 @json_option
 @pass_context
@@ -140,6 +141,8 @@ def _parsed(texts: tuple[str, ...]) -> tuple[Options, float, bool]:
             elif name in _VALUES and equals:
                 field, parse = _VALUES[name]
                 options = replace(options, **{field: parse(value)})
+            elif name == "locks" and value in _LOCKS:
+                options = replace(options, **_LOCKS[value])
             elif name == "names" and equals:
                 names_s = float(value)
             elif name == "allow_other" and not equals:

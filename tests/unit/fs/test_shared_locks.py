@@ -1,0 +1,269 @@
+"""Locks across mounts of one volume: who has what, who is told so, and what becomes of a mount that died."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import os
+from collections.abc import AsyncIterator, Sequence
+
+import pytest
+from tests.unit.fs.support import Mounted, Place, place
+
+from muniment.core.lock_ranges import Lock
+from muniment.engine.volume_plans import xattrs_set
+from muniment.errors import FileRefused, MunimentError, NodeUnreachable
+from muniment.fs.errnos import errno_of
+from muniment.fs.options import Options
+from muniment.fs.shared_locks import LEASE_S
+from muniment.ports import Appended
+from muniment.spec.lock_attributes import OWN
+from muniment.spec.operation import ROOT, SetXattr
+from muniment.testing.lying_log import SwitchedLog
+
+OPTIONS = Options(linger_s=0.0, deadline_s=10.0, shared_locks=True)
+ANNA, BERT = 101, 102
+
+
+class Time:
+    """A clock that tests turn."""
+
+    def __init__(self) -> None:
+        self.passed_s = 0.0
+        self.slept_s = 0.0
+
+    def now_s(self) -> float:
+        return 1_800_000_000.0 + self.passed_s + self.slept_s
+
+    def monotonic_s(self) -> float:
+        return 1000.0 + self.passed_s
+
+
+@pytest.fixture
+async def where() -> AsyncIterator[Place]:
+    async with place() as made:
+        yield made
+
+
+async def two(where: Place, clock: Time | None = None) -> tuple[Mounted, int, Mounted, int]:
+    """Two mounts, and their numbers of one file."""
+    one = await where.mount(OPTIONS, clock=clock)
+    ino = await one.make(b"a")
+    await one.write(ino, b"text")
+    other = await where.mount(OPTIONS, clock=clock)
+    number = other.files.lookup(ROOT, b"a").inode
+    other.files.know(number)
+    return one, ino, other, number
+
+
+async def refused(here: Mounted, ino: int, lock: Lock, *, whole: bool = False) -> int:
+    with pytest.raises(MunimentError) as error:
+        await here.files.locks.set(ino, lock, whole=whole)
+    return errno_of(error.value)
+
+
+async def test_a_lock_holds_in_every_mount_until_it_is_given_up(where: Place) -> None:
+    one, ino, other, number = await two(where)
+    await one.files.locks.set(ino, Lock(ANNA, 10, 20, pid=1))
+    assert await refused(other, number, Lock(BERT, 15, 16)) == errno.EAGAIN
+    assert await refused(other, number, Lock(BERT, 0, 11, exclusive=False)) == errno.EAGAIN
+    assert await other.files.locks.find(number, Lock(BERT)) == Lock(0, 10, 20)
+    await other.files.locks.set(number, Lock(BERT, 20, 30))
+    await other.files.locks.set(number, Lock(BERT), whole=True)
+    assert await refused(one, ino, Lock(ANNA), whole=True) == errno.EAGAIN
+    await one.files.locks.clear(ino, ANNA, 10, 15)
+    await other.files.locks.set(number, Lock(BERT, 0, 15))
+    assert await refused(other, number, Lock(BERT, 0, 16)) == errno.EAGAIN
+    await one.files.locks.clear(ino, ANNA)
+    await other.files.locks.set(number, Lock(BERT))
+    assert await other.files.locks.find(number, Lock(ANNA)) == Lock(BERT)
+
+
+async def test_readers_share_and_a_writer_waits_for_the_last(where: Place) -> None:
+    one, ino, other, number = await two(where)
+    for here, at in ((one, ino), (other, number)):
+        await here.files.locks.set(at, Lock(ANNA, exclusive=False))
+    waiting = asyncio.create_task(other.files.locks.set(number, Lock(ANNA), wait=True))
+    await asyncio.sleep(0.01)
+    assert not waiting.done()
+    await one.files.locks.clear(ino, ANNA)
+    await asyncio.wait_for(waiting, 5)
+    assert await refused(one, ino, Lock(BERT, exclusive=False)) == errno.EAGAIN
+
+
+async def test_of_many_who_try_at_once_each_has_it_alone(where: Place) -> None:
+    mounts = [await where.mount(OPTIONS) for _ in range(3)]
+    await mounts[0].make(b"a")
+    await mounts[0].files.sync_all()
+    for here in mounts:
+        await here.volume.sync()
+        await here.names()
+    inside, most, turns = 0, 0, 0
+
+    async def work(here: Mounted, owner: int) -> None:
+        nonlocal inside, most, turns
+        ino = here.files.lookup(ROOT, b"a").inode
+        for _ in range(3):
+            await here.files.locks.set(ino, Lock(owner), wait=True)
+            inside += 1
+            most, turns = max(most, inside), turns + 1
+            count = int(await here.read(ino) or b"0")
+            await asyncio.sleep(0)
+            handle = await here.files.open(ino, os.O_RDWR)
+            await here.files.write(handle, 0, b"%d" % (count + 1))
+            inside -= 1
+            await here.files.locks.clear(ino, owner)
+            here.files.release(handle)
+
+    async with asyncio.timeout(30):
+        await asyncio.gather(*(work(here, owner) for here in mounts for owner in (ANNA, BERT)))
+    assert (most, turns) == (1, 18)
+    assert await mounts[1].read(mounts[1].files.lookup(ROOT, b"a").inode) == b"18"
+
+
+async def test_who_gets_a_lock_sees_what_was_written_under_it(where: Place) -> None:
+    one, ino, other, number = await two(where)
+    forgotten: list[int] = []
+    across = other.files.locks.across
+    assert across is not None
+    across.forget_content = forgotten.append
+    held = await other.files.open(number, os.O_RDONLY)
+    await one.files.locks.set(ino, Lock(ANNA))
+    handle = await one.files.open(ino, os.O_RDWR)
+    await one.files.write(handle, 0, b"newer")
+    await one.files.locks.clear(ino, ANNA)
+    await other.files.locks.set(number, Lock(BERT))
+    assert await other.files.read(held, 0, 10) == b"newer"
+    assert forgotten == [number]
+    one.files.release(handle)
+    other.files.release(held)
+
+
+async def test_a_dead_mount_loses_its_locks_after_a_lease_and_cannot_write_any_more(where: Place) -> None:
+    clock = Time()
+    one, ino, other, number = await two(where, clock)
+    handle = await one.files.open(ino, os.O_RDWR)
+    await one.files.locks.set(ino, Lock(ANNA))
+    assert await refused(other, number, Lock(BERT)) == errno.EAGAIN
+    clock.passed_s += LEASE_S - 1
+    await one.files.write(handle, 1, b"oo!")
+    assert await refused(other, number, Lock(BERT)) == errno.EAGAIN
+    clock.passed_s += 1
+    await other.files.locks.set(number, Lock(BERT))
+    with pytest.raises(FileRefused) as lost:
+        await one.files.write(handle, 0, b"too late")
+    assert errno_of(lost.value) == errno.EIO
+    assert await refused(one, ino, Lock(ANNA, 0, 1)) == errno.EIO
+    with pytest.raises(FileRefused):
+        await one.files.fsync(handle)
+    await one.files.locks.clear(ino, ANNA)
+    await one.files.write(handle, 0, b"n")
+    await one.files.flush(handle)
+    assert await other.read(number) == b"next", "what was not saved in time is dropped"
+    assert await refused(one, ino, Lock(ANNA)) == errno.EAGAIN
+    one.files.release(handle)
+
+
+async def test_a_mount_that_renews_keeps_its_locks(where: Place) -> None:
+    clock = Time()
+    one, ino, other, number = await two(where, clock)
+    await one.files.locks.set(ino, Lock(ANNA))
+    for _ in range(4):
+        assert await refused(other, number, Lock(BERT)) == errno.EAGAIN
+        clock.passed_s += LEASE_S - 1
+        await one.files.locks.renew()
+    one.files.locks.check(ino)
+
+
+async def test_a_machine_that_slept_trusts_its_locks_no_more(where: Place) -> None:
+    clock = Time()
+    one, ino, _, _ = await two(where, clock)
+    await one.files.locks.set(ino, Lock(ANNA))
+    clock.slept_s += LEASE_S
+    with pytest.raises(FileRefused):
+        one.files.locks.check(ino)
+
+
+async def test_a_mount_whose_lease_others_ended_learns_it_when_it_renews(where: Place) -> None:
+    clock, mine = Time(), Time()
+    one = await where.mount(OPTIONS, clock=mine)
+    ino = await one.make(b"a")
+    await one.files.locks.set(ino, Lock(ANNA))
+    other = await where.mount(OPTIONS, clock=clock)
+    number = other.files.lookup(ROOT, b"a").inode
+    assert await refused(other, number, Lock(BERT)) == errno.EAGAIN
+    clock.passed_s += LEASE_S  # one's clock stands still
+    await other.files.locks.set(number, Lock(BERT))
+    await one.files.locks.renew()
+    with pytest.raises(FileRefused):
+        one.files.locks.check(ino)
+
+
+async def test_a_lock_that_cannot_be_given_up_now_is_later(where: Place) -> None:
+    where.world.log = log = Cut(where.world.log)
+    one, ino, other, number = await two(where)
+    await one.files.locks.set(ino, Lock(ANNA))
+    log.is_cut = True
+    await one.files.locks.clear(ino, ANNA)
+    log.is_cut = False
+    assert await refused(other, number, Lock(BERT)) == errno.EAGAIN
+    await one.files.locks.renew()
+    await other.files.locks.set(number, Lock(BERT))
+
+
+class Cut(SwitchedLog):
+    """Takes nothing while it is cut off."""
+
+    is_cut = False
+
+    async def append(self, signed: Sequence[bytes]) -> list[Appended]:
+        if self.is_cut:
+            raise NodeUnreachable(node=b"log", reason="cut off")
+        return await super().append(signed)
+
+
+async def test_an_orderly_end_gives_up_everything_at_once(where: Place) -> None:
+    one, ino, other, number = await two(where)
+    await one.files.locks.set(ino, Lock(ANNA))
+    await one.files.aclose()
+    await other.files.locks.set(number, Lock(BERT))
+
+
+async def test_locks_change_no_time_and_no_program_sees_them(where: Place) -> None:
+    one, ino, other, number = await two(where)
+    await one.files.sync_all()
+    before, root = other.files.inode(number), other.files.inode(ROOT)
+    state = one.volume.view.size
+    await one.files.locks.set(ino, Lock(ANNA))
+    await other.names()
+    assert (other.files.inode(number), other.files.inode(ROOT)) == (before, root)
+    for ino_ in (number, ROOT):
+        assert any(name.startswith(OWN) for name in one.volume.view.reading().xattrs(ino_))
+        assert other.files.xattrs(ino_) == {}
+    assert not one.volume.view.changed_between(state - 1, one.volume.view.size - 1).inodes
+    assert other.invalidated[-1:] == [] or not other.invalidated[-1].inodes
+    assert one.volume.view.history(number)[-1].index < state
+    await one.files.locks.clear(ino, ANNA)
+    for ino_ in (number, ROOT):
+        assert one.volume.view.reading().xattrs(ino_) == {}
+
+
+async def test_a_file_without_a_name_is_locked_within_its_mount(where: Place) -> None:
+    one, ino, _, _ = await two(where)
+    handle = await one.files.open(ino, os.O_RDWR)
+    await one.files.unlink(ROOT, b"a")
+    size = one.volume.view.size
+    await one.files.locks.set(ino, Lock(ANNA))
+    assert await refused(one, ino, Lock(BERT)) == errno.EAGAIN
+    await one.files.locks.clear(ino, ANNA)
+    assert one.volume.view.size <= size + 1
+    one.files.release(handle)
+
+
+async def test_what_is_restored_or_copied_takes_no_locks_along(where: Place) -> None:
+    one, ino, _, number = await two(where)
+    await one.files.locks.set(ino, Lock(ANNA))
+    locked = one.volume.view.reading().xattrs(number)
+    assert len(locked) == 2
+    assert list(xattrs_set(locked, {b"user.a": b"1"}, number)) == [SetXattr(number, b"user.a", b"1")]
+    assert list(xattrs_set({}, locked, number)) == []
