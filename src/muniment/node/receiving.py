@@ -8,13 +8,16 @@ refused share is still read, since its header says where it ends; only a header 
 request.
 
 Shares are committed in groups, one flush of the store and one of the ledger each, store first: a crash in
-between leaves a share on disk that the next reconciliation adopts, never a promise without a share.
+between leaves a share on disk that the next reconciliation adopts, never a promise without a share.  Where
+only the ledger's medium fails, what the store has taken already is deleted again.
 """
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Final, Protocol
 
@@ -30,6 +33,8 @@ FRAME_BYTES: Final = ID_BYTES + FIXED_BYTES
 
 _GROUP_SHARES: Final = 128
 """Committed together at most: bounds open files, and what a broken connection loses."""
+
+_log = logging.getLogger(__name__)
 
 
 class PutBooks(Protocol):
@@ -49,6 +54,10 @@ class PutBooks(Protocol):
 
     def record(self, account: AccountId, stored: Sequence[StoredShare], held: Sequence[ShareKey]) -> None:
         """Durably note shares just stored, and a lease on these and on those held already."""
+        ...
+
+    def removing(self, keys: Sequence[ShareKey]) -> AbstractContextManager[list[ShareKey]]:
+        """Those of `keys` that no upload concerns, and none will meanwhile."""
         ...
 
 
@@ -220,11 +229,22 @@ class PutReceiver:
         except MunimentError as error:
             for share in group:
                 self._refuse(share, error)
+            self._delete_unrecorded([share.key for share in written])
         else:
             for share in group:
                 self._outcomes[share.index] = Held()
             self._give_back(group)
         self._group = []
+
+    def _delete_unrecorded(self, keys: Sequence[ShareKey]) -> None:
+        """Shares that nobody will ever ask for, since the books do not have them."""
+        try:
+            with self._books.removing(keys) as locked:
+                for key in locked:
+                    if not self._books.is_held(key):
+                        self._store.delete(key)
+        except MunimentError as error:
+            _log.warning("shares that were refused stay on disk until the next start: %s", error)
 
     def _throw_away(self) -> None:
         self._ended = True

@@ -281,6 +281,21 @@ def test_a_ledger_that_fails_after_the_store_does_not_answer_held(node: Bench) -
     assert node.service.info().reserved_bytes == 0
 
 
+def test_what_the_ledger_cannot_take_does_not_stay_on_disk(node: Bench) -> None:
+    blob = make_blob()
+    node.reserve(ALICE, blob, 0, 1)
+    node.reserve(BOB, blob, 1)
+    sqlite = node.ledger._writer._sqlite
+    sqlite.execute(
+        "CREATE TRIGGER fails BEFORE INSERT ON shares BEGIN SELECT RAISE(ABORT, 'no space left'); END"
+    )
+    assert reasons(node.put(ALICE, blob, 0, 1)) == ["store-failed", "store-failed"]
+    assert node.read(blob.key(0)) is None
+    sqlite.execute("DROP TRIGGER fails")
+    assert node.put(BOB, blob, 1) == [Held()]  # what another upload concerns was left alone
+    assert node.service.get(blob.key(1)) == blob.records[1]
+
+
 # --- get --------------------------------------------------------------------------------------
 
 
