@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import random
 import resource
 import shutil
 import signal
@@ -75,6 +76,54 @@ def test_two_at_once_keep_to_one_limit_and_see_each_others_blobs(opened: OpenCac
     assert those_here(one, 1, 2, 3, 4) == [1, 3, 4]
     keep(one, 5)
     assert those_here(other, 1, 3, 4, 5) == [3, 4, 5]
+
+
+def test_processes_that_read_and_keep_at_the_same_time_never_take_more_than_the_limit(
+    opened: OpenCache, top: Path
+) -> None:
+    limit, processes = 20, []
+    opened(limit)
+    for seed in range(3):
+        process = os.fork()
+        if process == 0:
+            work_by_chance(top, limit, seed)
+        processes.append(process)
+    running, most = set(processes), 0
+    while running:
+        most = max(most, blocks_taken(top))
+        ended = [os.waitpid(process, os.WNOHANG) for process in running]
+        running -= {process for process, _ in ended}
+        assert not any(code for _, code in ended)
+    assert 0 < most <= limit
+    cache = FolderBlobCache(top, limit * BLOCK_BYTES)
+    keep(cache, 100)
+    index = cache._index
+    assert index is not None
+    rows = index.rows("SELECT total(size_bytes), count(*) FROM blobs")
+    assert rows == [(blocks_taken(top) * BLOCK_BYTES, len(blob_files(top)))]
+    assert index.rows("SELECT size_bytes FROM head") == [(rows[0][0],)]
+    cache.close()
+
+
+def work_by_chance(top: Path, limit: int, seed: int) -> None:
+    """In a process of its own: whatever is there is right."""
+    code = 1
+    try:
+        chance, cache = random.Random(seed), FolderBlobCache(top, limit * BLOCK_BYTES)
+        for _ in range(100):
+            keep(cache, *(chance.randrange(30) for _ in range(3)), size_bytes=2 * BLOCK_BYTES)
+            assert found(cache, chance.randrange(30), 2 * BLOCK_BYTES) in (True, None)
+        code = 0
+    finally:
+        os._exit(code)
+
+
+def blocks_taken(top: Path) -> int:
+    taken = 0
+    for name in blob_files(top):
+        with contextlib.suppress(FileNotFoundError):
+            taken += -(-(top / name).stat().st_size // BLOCK_BYTES)
+    return taken
 
 
 def test_while_somebody_else_is_stopped_in_the_middle_nothing_is_kept(
