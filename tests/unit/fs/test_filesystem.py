@@ -54,6 +54,7 @@ async def test_pieces_over_chunks_truncation_and_holes(where: Place) -> None:
     await here.files.set_attributes(ino, size=2 * CHUNK)
     model[CHUNK + 3 :] = bytes(3 * CHUNK - 3)
     assert await here.read(ino) == bytes(model[: 2 * CHUNK])
+    await here.files.sync_all()
     elsewhere = await where.mount()
     assert await elsewhere.read(elsewhere.files.lookup(ROOT, b"a").inode) == bytes(model[: 2 * CHUNK])
 
