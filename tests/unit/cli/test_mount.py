@@ -31,13 +31,21 @@ def test_options_mean_what_they_say() -> None:
     assert asked("--at", "3").read_only
     assert asked("-o", "locks=volume").shared_locks
     assert not asked("-o", "locks=volume,locks=mount").shared_locks
-    many = asked("-o", "sync,lax", "-o", "lazy_close,dirty=8MiB,cache=1g,deadline=2.5,linger=0,writeback=1")
+    many = asked(
+        "-o",
+        "sync,lax",
+        "-o",
+        "lazy_close,dirty=8MiB,cache=1g,deadline=2.5,linger=0,writeback=1",
+        "-o",
+        "disk_cache=0",
+    )
     assert many == Options(
         sync=True,
         strict=False,
         durable_close=False,
         dirty_bytes=8 << 20,
         cache_bytes=1 << 30,
+        disk_cache_bytes=0,
         deadline_s=2.5,
         linger_s=0.0,
         writeback_s=1.0,
