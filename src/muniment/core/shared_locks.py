@@ -37,6 +37,10 @@ class LeaseGone(Exception):
     """Others have taken this mount for dead, and may have what it had locked."""
 
 
+class NothingToDo(Exception):
+    """It is so already."""
+
+
 @dataclass(frozen=True, slots=True)
 class Wanted:
     """What a mount wants to have from now on.
@@ -91,7 +95,7 @@ def in_the_way(wanted: Claims, others: Iterable[Claims]) -> Claim | None:
 def plan(state: TreeReading, wanted: Wanted) -> list[Operation]:
     """What makes it so; each plan is a transaction of its own, or part of one.
 
-    Raises: Held; LeaseGone.
+    Raises: Held; LeaseGone; NothingToDo.
     """
     alive = leases(state)
     mine = alive.pop(wanted.mount, None)
@@ -107,6 +111,8 @@ def plan(state: TreeReading, wanted: Wanted) -> list[Operation]:
     if wanted.stays:
         count = 0 if mine is None else mine[1] + 1
         operations.append(SetXattr(ROOT, lease_name(wanted.mount, count), b"", XattrMode.NEW))
+    if not operations:
+        raise NothingToDo
     return operations
 
 

@@ -50,7 +50,8 @@ class Locks:
         self._waits_for: dict[int, int] = {}  # owners
         self._turn = asyncio.Lock()  # held while claims change
         self._lost: set[int] = set()  # inodes whose locks others may have
-        self._unsure: set[int] = set()  # inodes of which others may be told too much
+        self._claimed: dict[int, int] = {}  # inodes, with their numbers in the volume
+        self._unsure: set[int] = set()  # those of them of which others may be told too much
         self._task: asyncio.Task[None] | None = None
         if across is not None:
             across.shared.lost = self._lose
@@ -107,20 +108,26 @@ class Locks:
         table = self._tables.get((ino, whole))
         if table is None or not table.copy().clear(owner, start, stop):
             return
-        if self.across is not None and ino not in self._lost:
-            try:
+        try:
+            if self.across is not None and ino not in self._lost:
                 await self.across.save(ino)
-            except MunimentError as error:
-                _log.warning("a lock is given up, and what it was for is not saved yet: %s", error)
-        table = self._tables.get((ino, whole), table)
+        except MunimentError as error:
+            _log.warning("a lock is given up, and what it was for is not saved yet: %s", error)
+        finally:
+            self._clear(ino, owner, start, stop, whole)
+        if self.across is not None and ino not in self._lost:
+            await self._give_up(self.across, ino)
+
+    def _clear(self, ino: int, owner: int, start: int, stop: int, whole: bool) -> None:
+        table = self._tables.get((ino, whole)) or LockRanges()
         table.clear(owner, start, stop)
         if not len(table):
             self._tables.pop((ino, whole), None)
         if not self._is_locked(ino):
             self._lost.discard(ino)
+        if ino in self._claimed:
+            self._unsure.add(ino)
         self._tell(ino)
-        if self.across is not None and ino not in self._lost:
-            await self._give_up(self.across, ino)
 
     def check(self, ino: int) -> None:
         """Raises: FileRefused: a lock of the file was lost while somebody here counted on it."""
@@ -211,6 +218,7 @@ class Locks:
         claims = self._claims(ino, lock, whole)
         if claims == across.shared.claims(number) and ino not in self._unsure:
             return None
+        self._claimed[ino] = number
         self._unsure.add(ino)  # until it is known what came of it
         blocker = await across.shared.set(number, claims)
         self._unsure.discard(ino)
@@ -221,13 +229,14 @@ class Locks:
 
     async def _give_up(self, across: Across, ino: int) -> None:
         """Claim no more than owners here have; what fails is tried again by the task."""
-        self._unsure.add(ino)
         try:
             async with self._turn:
-                number, claims = await across.number(ino), self._claims(ino)
-                if number and claims != across.shared.claims(number):
-                    await across.shared.set(number, claims)
-                self._unsure.discard(ino)
+                if ino in self._unsure:
+                    claims = self._claims(ino)
+                    await across.shared.set(self._claimed[ino], claims)
+                    self._unsure.discard(ino)
+                    if not claims:
+                        del self._claimed[ino]
         except MunimentError as error:
             _log.warning("other mounts cannot be told yet that a lock is given up: %s", error)
 

@@ -17,7 +17,16 @@ import secrets
 from collections.abc import Callable
 from typing import Final
 
-from muniment.core.shared_locks import Held, LeaseGone, Wanted, claims_on, in_the_way, leases, plan
+from muniment.core.shared_locks import (
+    Held,
+    LeaseGone,
+    NothingToDo,
+    Wanted,
+    claims_on,
+    in_the_way,
+    leases,
+    plan,
+)
 from muniment.errors import FileRefused, OperationRejected
 from muniment.fs.errnos import Because
 from muniment.fs.store import Store
@@ -50,6 +59,7 @@ class SharedLocks:
         self._claims: dict[int, Claims] = {}  # by the volume's numbers, as the log has them
         self._renewed_s: tuple[float, float] | None = None
         self._seen_s: dict[bytes, float] = {}  # leases of others, since when
+        self._leaves_traces = False  # the log may have a lease of this mount
         self._turn = asyncio.Lock()
 
     async def aclose(self) -> None:
@@ -109,12 +119,15 @@ class SharedLocks:
         async with self._turn:
             now = {**self._claims, **({inode: claims} if inode else {})}
             stays = any(now.values())
-            if not stays and self._renewed_s is None:
+            if not stays and not self._leaves_traces:
                 return
-            began_s, nonce = self._now_s(), secrets.token_bytes(NONCE_BYTES)
-            expired = self._expired()
-            wanted = Wanted(self._mount, self._renewed_s is not None, stays, inode, claims, expired, nonce)
-            await self._store.change(lambda state: plan(state, wanted), _MESSAGE)
+            began_s, is_alive = self._now_s(), self._renewed_s is not None
+            nonce = secrets.token_bytes(NONCE_BYTES)
+            wanted = Wanted(self._mount, is_alive, stays, inode, claims, self._expired(), nonce)
+            self._leaves_traces = True  # if no answer comes, too
+            with contextlib.suppress(NothingToDo):
+                await self._store.change(lambda state: plan(state, wanted), _MESSAGE)
+            self._leaves_traces = stays
             self._renewed_s = began_s if stays else None
             self._claims = {ino: held for ino, held in now.items() if held}
 
@@ -147,5 +160,6 @@ class SharedLocks:
             "the locks of this mount are lost: %s; what they were for fails until they are given up", reason
         )
         self._mount, self._renewed_s = secrets.token_bytes(MOUNT_BYTES), None
+        self._leaves_traces = False
         self._claims.clear()
         self.lost()

@@ -40,7 +40,8 @@ class Time:
 
 
 @pytest.fixture
-async def where() -> AsyncIterator[Place]:
+async def where(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Place]:
+    monkeypatch.setattr("muniment.engine.volume._PAUSE_S", 0.0)  # patience is counted in tries
     async with place() as made:
         yield made
 
@@ -199,6 +200,56 @@ async def test_a_mount_whose_lease_others_ended_learns_it_when_it_renews(where: 
         one.files.locks.check(ino)
 
 
+async def test_a_lock_whose_taking_failed_is_given_up_if_it_was_taken(where: Place) -> None:
+    where.world.log = log = Cut(where.world.log)
+    one, ino, other, number = await two(where)
+    log.is_late = True
+    with pytest.raises(MunimentError):
+        await one.files.locks.set(ino, Lock(ANNA))
+    log.is_late = False
+    assert await refused(other, number, Lock(BERT)) == errno.EAGAIN
+    await one.files.locks.renew()
+    await other.files.locks.set(number, Lock(BERT))
+
+
+async def test_a_lock_whose_taking_failed_leaves_nothing_if_it_was_not_taken(where: Place) -> None:
+    where.world.log = log = Cut(where.world.log)
+    one, ino, other, number = await two(where)
+    log.is_cut = True
+    with pytest.raises(MunimentError):
+        await one.files.locks.set(ino, Lock(ANNA))
+    log.is_cut = False
+    await one.files.locks.renew()
+    await other.files.locks.set(number, Lock(BERT))
+    assert len(other.volume.view.reading().xattrs(ROOT)) == 1
+
+
+async def test_who_gives_up_while_it_is_saved_has_given_up(where: Place) -> None:
+    one, ino, other, number = await two(where)
+    handle = await one.files.open(ino, os.O_RDWR)
+    await one.files.locks.set(ino, Lock(ANNA))
+    await one.files.write(handle, 0, b"next")
+    giving_up = asyncio.create_task(one.files.locks.clear(ino, ANNA))
+    await asyncio.sleep(0)
+    giving_up.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await giving_up
+    await one.files.locks.set(ino, Lock(BERT))
+    await one.files.locks.clear(ino, BERT)
+    await other.files.locks.set(number, Lock(BERT))
+    one.files.release(handle)
+
+
+async def test_a_file_that_is_removed_while_it_is_locked_keeps_no_lease(where: Place) -> None:
+    one, ino, other, _ = await two(where)
+    await one.files.locks.set(ino, Lock(ANNA))
+    await other.files.unlink(ROOT, b"a")
+    await other.files.sync_all()
+    await one.names()
+    await one.files.locks.clear(ino, ANNA)
+    assert one.volume.view.reading().xattrs(ROOT) == {}
+
+
 async def test_a_lock_that_cannot_be_given_up_now_is_later(where: Place) -> None:
     where.world.log = log = Cut(where.world.log)
     one, ino, other, number = await two(where)
@@ -212,14 +263,17 @@ async def test_a_lock_that_cannot_be_given_up_now_is_later(where: Place) -> None
 
 
 class Cut(SwitchedLog):
-    """Takes nothing while it is cut off."""
+    """Takes nothing while it is cut off, and answers nothing while it is late."""
 
-    is_cut = False
+    is_cut = is_late = False
 
     async def append(self, signed: Sequence[bytes]) -> list[Appended]:
         if self.is_cut:
             raise NodeUnreachable(node=b"log", reason="cut off")
-        return await super().append(signed)
+        done = await super().append(signed)
+        if self.is_late:
+            raise NodeUnreachable(node=b"log", reason="cut off")
+        return done
 
 
 async def test_an_orderly_end_gives_up_everything_at_once(where: Place) -> None:
