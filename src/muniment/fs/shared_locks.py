@@ -60,6 +60,7 @@ class SharedLocks:
         self._renewed_s: tuple[float, float] | None = None
         self._seen_s: dict[bytes, float] = {}  # leases of others, since when
         self._leaves_traces = False  # the log may have a lease of this mount
+        self._is_sure = True  # what came of the last change is known
         self._turn = asyncio.Lock()
 
     async def aclose(self) -> None:
@@ -121,13 +122,15 @@ class SharedLocks:
             stays = any(now.values())
             if not stays and not self._leaves_traces:
                 return
+            if not self._is_sure:
+                await self._store.follow()  # the last change may be in the log
             began_s, is_alive = self._now_s(), self._renewed_s is not None
             nonce = secrets.token_bytes(NONCE_BYTES)
             wanted = Wanted(self._mount, is_alive, stays, inode, claims, self._expired(), nonce)
-            self._leaves_traces = True  # if no answer comes, too
+            self._leaves_traces, self._is_sure = True, False
             with contextlib.suppress(NothingToDo):
                 await self._store.change(lambda state: plan(state, wanted), _MESSAGE)
-            self._leaves_traces = stays
+            self._leaves_traces, self._is_sure = stays, True
             self._renewed_s = began_s if stays else None
             self._claims = {ino: held for ino, held in now.items() if held}
 
