@@ -5,8 +5,9 @@
     disk          that disk itself
 
 Each figure is taken of the three in turn, so that they share whatever else the machine does.  "cold":
-mounted anew, and all pages and names dropped from the kernel, which needs root.  Processor time is that of
-the mount's process, and of nodes and log service, for each megabyte or file.
+mounted anew, nothing kept on the mount's disk of what was read, and all pages and names dropped from the
+kernel, which needs root.  Processor time is that of the mount's process, and of nodes and log service, for
+each megabyte or file.
 """
 
 from __future__ import annotations
@@ -42,6 +43,7 @@ class Target:
         folder: measured in.
         command: serves `folder` until it is unmounted; empty: it is a plain folder.
         behind: processes that work for it besides.
+        kept: what it keeps on disk of what was read.
     """
 
     name: str
@@ -49,6 +51,7 @@ class Target:
     command: tuple[str, ...] = ()
     environment: dict[str, str] = field(default_factory=dict)
     behind: tuple[int, ...] = ()
+    kept: Path | None = None
     process: subprocess.Popen[bytes] | None = None
 
     def start(self, *options: str) -> None:
@@ -72,9 +75,11 @@ class Target:
         self.process.stdout.close()
         self.process = None
 
-    def freshen(self, *options: str) -> None:
-        """Let nothing be known of it but what is on the disk."""
+    def freshen(self, *options: str, keep: bool = False) -> None:
+        """Let nothing be known of it but what is on the disk; what it has read only if `keep`."""
         self.stop()
+        if self.kept is not None and not keep:
+            shutil.rmtree(self.kept, ignore_errors=True)
         drop_caches()
         self.start(*options)
 
@@ -198,6 +203,9 @@ def _run(targets: tuple[Target, ...], chosen: argparse.Namespace) -> None:
     def cold(target: Target) -> None:
         target.freshen()
 
+    def kept(target: Target) -> None:
+        target.freshen(keep=True)
+
     def again(target: Target) -> None:
         read(target.folder)
 
@@ -213,6 +221,7 @@ def _run(targets: tuple[Target, ...], chosen: argparse.Namespace) -> None:
     for _ in range(chosen.times):
         table.line("write to fsync, MB/s", size_mb, lambda target: write(target.folder, size_mb))
         table.line("read cold, MB/s", size_mb, lambda target: read(target.folder), cold)
+        table.line("the same, kept on the mount's disk", size_mb, lambda target: read(target.folder), kept)
         table.line("read warm, MB/s", size_mb, lambda target: read(target.folder), again)
         table.line("the same, kernel's pages dropped", size_mb, lambda target: read(target.folder), dropped)
     table.line("create, one writer, files/s", files, lambda t: create(t.folder / "many", files, 1, 0))
@@ -303,7 +312,7 @@ def targets_in(work: Path) -> Iterator[tuple[Target, ...]]:
         behind = (*(process.pid for process in grid.processes), service.pid)
         passing = (sys.executable, "-m", "bench.passthrough", str(work / "behind"), str(work / "passed"))
         targets = (
-            Target("mount", work / "mounted", serve, own, behind),
+            Target("mount", work / "mounted", serve, own, behind, work / "home" / "cache"),
             Target("passthrough", work / "passed", passing),
             Target("disk", work / "disk"),
         )
