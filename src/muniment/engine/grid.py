@@ -24,7 +24,7 @@ from typing import Final, Self
 
 from muniment.core.capabilities import weaken
 from muniment.core.manifesting import content_row, nested_row
-from muniment.core.placement import Candidate
+from muniment.core.placement import Candidate, Slot
 from muniment.core.room import room_bytes
 from muniment.core.sealing import code_sealed
 from muniment.engine.blobs import BlobWriter
@@ -39,6 +39,7 @@ from muniment.engine.keeping.throttle import Throttle
 from muniment.engine.kernels import Kernels
 from muniment.engine.lane import Lane
 from muniment.engine.many import ManyUpload
+from muniment.engine.new_shares import NewShares
 from muniment.engine.nodes import Nodes
 from muniment.engine.policy import Limits, Policy
 from muniment.engine.results import (
@@ -76,6 +77,7 @@ from muniment.spec.cap import (
     TreeReadCap,
     cap_text,
 )
+from muniment.spec.limits import HAVE_BLOBS_MAX
 from muniment.spec.manifest import Row
 from muniment.spec.share import BlobShape
 
@@ -381,6 +383,34 @@ class Grid:
         with self._alone() as alone:
             if alone:
                 await self._sender.take_back(tally.fresh, only)
+
+    async def give_up(self, wanted: Callable[[], Collection[BlobId]]) -> Collection[BlobId]:
+        """Give up this account's leases on blobs that nothing refers to.
+
+        Nothing happens where another client of the account might count on them.  What nodes do not hear of in
+        `Limits.cleanup_s` stays until its lease ends.
+
+        Args:
+            wanted: which; asked a second time when the nodes have said what they hold.
+        Returns: those of which every node has said what it holds.
+        """
+        blobs, fresh = list(wanted()), NewShares()
+
+        async def ask(lane: Lane) -> bool:
+            try:
+                for at in range(0, len(blobs), HAVE_BLOBS_MAX):
+                    held = await lane.connection.have(blobs[at : at + HAVE_BLOBS_MAX])
+                    for blob, numbers in held.items():
+                        fresh.of(blob).extend(Slot(number, lane.node) for number in numbers)
+            except MunimentError:
+                return False
+            return True
+
+        answered = await asyncio.gather(*map(ask, self.lanes()))
+        with self._alone() as alone:
+            only = frozenset(blobs).intersection(wanted()) if alone else frozenset[BlobId]()
+            await self._sender.take_back(fresh, only)
+        return only if all(answered) else frozenset()
 
     @contextlib.asynccontextmanager
     async def _taking_back(self, tally: UploadTally) -> AsyncIterator[None]:

@@ -135,6 +135,7 @@ class BringingBack:
             except OperationRejected as error:
                 _log.info("%s is not possible any more: %s", _told(one), error)
                 continue
+            self._store.needs(change.blobs)
             if made:
                 self._places[change.made] = made
             if one is not operation:

@@ -42,6 +42,7 @@ from muniment.fs.options import Options
 from muniment.fs.past import Past
 from muniment.fs.present import Present
 from muniment.fs.saving import Saving
+from muniment.fs.sent import SentBlobs
 from muniment.fs.space import Space
 from muniment.fs.store import Store
 from muniment.fs.unsaved import Kept, Unsaved
@@ -74,6 +75,7 @@ class FileSystem:
         options: see there.
         at: show the state after this entry, and let nobody change it; None: the present.
         invalidate: hears of what others change.
+        sent: a file of this machine for what a mount that is killed would leave leased; None: there is none.
     """
 
     def __init__(
@@ -85,11 +87,12 @@ class FileSystem:
         *,
         at: int | None = None,
         invalidate: Invalidate = lambda _: None,
+        sent: Path | None = None,
     ) -> None:
         self.options = options
         self._ended = False
         self._numbers, self._handles = Numbers(), Handles()
-        self._store = Store(volume, grid, self._numbers)
+        self._store = Store(volume, grid, self._numbers, SentBlobs(sent))
         begin = self._store.newest if at is None else at
         state = self._store.state(begin) if at is None else self._store.past(at)
         held, opened = self._handles.is_held, self._handles.opened
@@ -177,11 +180,18 @@ class FileSystem:
             await self._committer.aclose()
             await self._dirty.aclose()
             await self._cache.aclose()
-        if failure is not None and (keep_in is None or self._committer.is_broken):
-            raise failure
-        kept = None if failure is None or keep_in is None else await self.unsaved.keep(keep_in)
-        await self.unsaved.forget()
+        try:
+            if failure is not None and (keep_in is None or self._committer.is_broken):
+                raise failure
+            kept = None if failure is None or keep_in is None else await self.unsaved.keep(keep_in)
+            await self.unsaved.forget()
+        finally:
+            await self._store.aclose(self._patience.left_s)
         return kept
+
+    def give_up_left(self) -> None:
+        """As `Store.give_up_left`, when all is brought back that earlier mounts have kept."""
+        self._store.give_up_left()
 
     async def sync_all(self) -> None:
         """Everything is durable.  Raises: what kept the first file from being stored."""

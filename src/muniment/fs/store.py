@@ -7,6 +7,7 @@ The only file of `fs/` that calls the engine.  Blobs are stored under the presen
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -25,12 +26,14 @@ from muniment.engine.volume import Attempt, Volume
 from muniment.errors import MunimentError
 from muniment.fs.changes import Change, NothingLeft, Planned, plan
 from muniment.fs.numbers import Numbers
-from muniment.ids import EntryHash
+from muniment.fs.sent import SentBlobs
+from muniment.ids import BlobId, EntryHash
 from muniment.spec.blob import BlobRef
 from muniment.spec.operation import Operation
 from muniment.spec.transaction import Transaction
 
 _NAMED_MAX: Final = 4096
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,10 +80,13 @@ class Store:
         volume: in step with its log.
         grid: started.
         numbers: of the file system; made here are known in it when an entry is ordered.
+        sent: what is sent and in no entry.
     """
 
-    def __init__(self, volume: Volume, grid: Grid, numbers: Numbers) -> None:
-        self._volume, self._grid, self._numbers = volume, grid, numbers
+    def __init__(self, volume: Volume, grid: Grid, numbers: Numbers, sent: SentBlobs) -> None:
+        self._volume, self._grid, self._numbers, self._sent = volume, grid, numbers, sent
+        self._may_give_up = False
+        self._giving_up: asyncio.Task[None] | None = None
         self._writer: EpochWriter | None = None
         self._beginning = asyncio.Lock()
         self._own: set[int] = set()  # entries that were committed here
@@ -158,7 +164,45 @@ class Store:
 
     async def put(self, plain: memoryview) -> BlobRef:
         """Store a chunk; durable on `happy` nodes on return.  Raises: NotHappy; NotMember, NotCapable."""
-        return await (await self._begun()).store(plain, len(plain))
+        return await (await self._begun()).store(plain, len(plain), sealed=self._sending_blob)
+
+    def _sending_blob(self, ref: BlobRef) -> None:
+        self._sent.sending(ref.name.blob)
+
+    def needs(self, refs: Iterable[BlobRef]) -> None:
+        """A change names these, which an earlier mount has sent."""
+        self._sent.needed(ref.name.blob for ref in refs)
+
+    def give_up_left(self) -> None:
+        """Give up, when this has made an entry, what earlier mounts have sent and nothing refers to.
+
+        Until then an entry of theirs may still be under way; behind one of ours none of them can come.
+        """
+        self._may_give_up = True
+
+    async def _give_up_left(self) -> None:
+        """Best effort: what is not given up now is by the next mount, or its leases end."""
+        view, left = self._volume.view, frozenset(self._sent.left)
+
+        def named() -> frozenset[BlobId]:
+            return left.intersection(ref.name.blob for ref in view.blobs())
+
+        try:
+            self._sent.named(await asyncio.to_thread(named))
+            given = await self._grid.give_up(lambda: self._sent.left)
+        except MunimentError as error:
+            _log.info("what an earlier mount has left leased stays so: %s", error)
+            return
+        self._sent.named(given)
+        _log.info("leases on %d blobs that an earlier mount had left were given up", len(given))
+
+    async def aclose(self, wait_s: float) -> None:
+        """End what is under way, after waiting for so long; the volume and the grid are their owners'."""
+        if self._giving_up is not None:
+            await asyncio.wait({self._giving_up}, timeout=wait_s)
+            self._giving_up.cancel()
+            await asyncio.wait({self._giving_up})
+        self._sent.close()
 
     async def get(self, ref: BlobRef) -> bytes:
         """A chunk's plaintext.  Raises: TooFewShares, BlobCorrupt."""
@@ -209,6 +253,11 @@ class Store:
         for count, here in enumerate(sending.planned.made):
             self._numbers.settle(here, first + count)
         self._own = {index for index in self._own if index > at} | {done.index}
+        left_out = {id(change) for change, _ in sending.planned.failed}
+        done_changes = (change for change in changes if id(change) not in left_out)
+        self._sent.named({ref.name.blob for change in done_changes for ref in change.blobs})
+        if self._may_give_up and self._sent.left and self._giving_up is None:
+            self._giving_up = asyncio.create_task(self._give_up_left(), name="give up")
         self._sending = None
         return Outcome(done.index, tuple(sending.planned.failed))
 

@@ -50,13 +50,22 @@ async def mount(
     with contextlib.closing(mounts.take_home(home, request.volume)) as place:
         async with mounts.open_mount(home, place, roster, passphrase, cache_bytes) as (opened, grid):
             at = await request.at(opened)
+            writes = at is None and not request.options.read_only
             files = FileSystem(
-                opened.volume, grid, SystemClock(), request.options, at=at, invalidate=invalidate
+                opened.volume,
+                grid,
+                SystemClock(),
+                request.options,
+                at=at,
+                invalidate=invalidate,
+                sent=await asyncio.to_thread(place.take_sent) if writes else None,
             )
             await files.start()
             try:
-                if not request.options.read_only and at is None:
+                if writes:
                     await _bring_back(files, place)
+                    if not place.has_unsaved():
+                        files.give_up_left()
                 shell = MountOperations(files, request.names_s)
 
                 def is_ready() -> None:

@@ -39,6 +39,7 @@ from muniment.node.volume_home import (
     holding,
 )
 from muniment.node.volume_home import volumes as all_volumes
+from muniment.private_file import make_private
 
 if TYPE_CHECKING:
     from muniment.engine.grid import Grid
@@ -47,6 +48,7 @@ if TYPE_CHECKING:
 MOUNTS_FOLDER: Final = "mounts"
 LOG_FILE: Final = "mount.log"
 UNSAVED: Final = "unsaved-*[0-9]"
+SENT_FILE: Final = "sent"
 _PLACE_FILE: Final = "mount.json"
 _MOUNTS_MAX: Final = 64
 _LOG_BYTES_MAX: Final = 4 << 20
@@ -98,6 +100,26 @@ class MountHome:
                 for path in folder.glob(UNSAVED):
                     path.rename(self.folder / path.name)
         return unsaved_in(self.folder)
+
+    def take_sent(self) -> Path:
+        """The list of what mounts of this volume have sent and nothing names, with that of all that are not
+        mounted now.
+        """
+        own = self.folder / SENT_FILE
+        for folder in sorted(self.folder.parent.iterdir()):
+            path = folder / SENT_FILE
+            if path == own or not path.exists():
+                continue
+            with contextlib.suppress(FolderBusy), contextlib.closing(FolderLock(folder)):
+                make_private(own)
+                with own.open("ab") as file:
+                    file.write(path.read_bytes())
+                path.unlink()
+        return own
+
+    def has_unsaved(self) -> bool:
+        """Whether anything is kept for this volume that is in no log yet."""
+        return any(self.folder.parent.glob(f"*/{UNSAVED}"))
 
     def close(self) -> None:
         """Let another mount have it."""

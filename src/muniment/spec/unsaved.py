@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from muniment.errors import MalformedRecord, UnknownVersion
+from muniment.ids import ID_BYTES, BlobId
 from muniment.spec import tags
 from muniment.spec.blob import BlobRef
 from muniment.spec.canonical import dump, load
@@ -155,6 +156,11 @@ def decode_record(plain: bytes) -> UnsavedRecord:
         case [4]:
             return None
     raise MalformedRecord(format=_FORMAT, reason="fields do not fit")
+
+
+def split_sent(data: bytes) -> list[BlobId]:
+    """The identifiers in a list of blobs that were sent (section 2), without the rest of a torn one."""
+    return [BlobId(data[at : at + ID_BYTES]) for at in range(0, len(data) - ID_BYTES + 1, ID_BYTES)]
 
 
 def _is_number(value: object) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from tests.unit.volume.support import Now, World, world
 
@@ -76,13 +77,17 @@ class Place:
     stack: contextlib.AsyncExitStack
 
     async def mount(
-        self, options: Options = OPTIONS, at: int | None = None, clock: Clock | None = None
+        self,
+        options: Options = OPTIONS,
+        at: int | None = None,
+        clock: Clock | None = None,
+        sent: Path | None = None,
     ) -> Mounted:
         """One more; closed with the place, unless it was before."""
         volume = await self.world.member("anna")
         grid = await self.stack.enter_async_context(self.fake.client())
         told: list[Difference] = []
-        files = FileSystem(volume, grid, clock or Now(), options, at=at, invalidate=told.append)
+        files = FileSystem(volume, grid, clock or Now(), options, at=at, invalidate=told.append, sent=sent)
         await files.start()
         self.stack.push_async_callback(files.aclose)
         return Mounted(files, volume, grid, told)
