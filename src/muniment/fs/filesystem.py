@@ -36,6 +36,7 @@ from muniment.fs.errnos import Because
 from muniment.fs.handles import Handle, Handles
 from muniment.fs.holes import Holes
 from muniment.fs.locks import Locks
+from muniment.fs.nameless import Nameless
 from muniment.fs.numbers import Numbers
 from muniment.fs.open_files import OpenFiles
 from muniment.fs.options import Options
@@ -137,6 +138,8 @@ class FileSystem:
         held_by = self.attributes = Attributes(self._tree)
         self.xattrs, self.xattr = held_by.all, held_by.get
         self.set_xattr, self.remove_xattr = held_by.set, held_by.remove
+        self._nameless = Nameless(self._tree, self._saving, self._numbers, self.attributes)
+        self.make_nameless = self._nameless.make
 
     async def start(self) -> None:
         """Begin to follow the log, and to commit."""
@@ -311,7 +314,10 @@ class FileSystem:
         """Another name for what is no folder."""
         _check_name(name)
         await self._tree.admit(ino, parent)
-        await self._tree.apply(Link(ino, parent, name))
+        if self._nameless.is_one(ino):
+            await self._nameless.link(ino, parent, name)
+        else:
+            await self._tree.apply(Link(ino, parent, name))
         return self.inode(ino)
 
     async def unlink(self, parent: int, name: bytes) -> None:

@@ -68,6 +68,10 @@ class Handles:
         """Whether any handle is of this inode."""
         return ino in self._inodes
 
+    def of(self, ino: int) -> list[Handle]:
+        """All handles of an inode.  Cost: O(open handles)."""
+        return [handle for handle in self._open.values() if handle.inode == ino]
+
     def opened(self) -> Iterable[int]:
         """The inodes that are open."""
         return list(self._inodes)

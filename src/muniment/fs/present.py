@@ -112,10 +112,21 @@ class Present:
         if made:
             self.tree.next_inode = made
         Fold(self.tree, blobs, self.at + 1, time_ns).run(operation)
+        if made in self._orphans:
+            self._named(made)
         self._count += 1
         change = Change(self._count, operation, tuple(blobs), time_ns, made, local)
         self._queue.append(change)
         return change
+
+    def add_nameless(self, orphan: Orphan) -> None:
+        """Show a file that has no name yet, and may get one by a `Make` of its number."""
+        self._orphans[orphan.row.inode] = orphan
+
+    def _named(self, ino: int) -> None:
+        """What was nameless is made now, as it is by then."""
+        del self._orphans[ino]
+        self._queue = deque(one for one in self._queue if not (one.local and ino in one.inodes))
 
     def _is_nameless(self, operation: Operation) -> bool:
         """Whether it is about a file that only handles know, and no entry can tell of.
