@@ -1,7 +1,9 @@
 """A mounted volume beside a plain passthrough and the bare disk, in one run: `python -m bench.mount`.
 
     mount         `muni mount` over six real nodes on loopback, 4-of-6, and a log service
-    passthrough   a folder of the same disk through the plainest pyfuse3 file system (bench/passthrough.py)
+    passthrough   a folder of the same disk through the plainest pyfuse3 file system (bench/passthrough.py);
+                  only this needs pyfuse3: apt-get install fuse3 libfuse3-dev pkg-config gcc python3-dev
+                  and pip install pyfuse3
     disk          that disk itself
 
 Each figure is taken of the three in turn, so that they share whatever else the machine does.  "cold":
@@ -14,6 +16,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import importlib.util
 import os
 import shutil
 import subprocess
@@ -193,7 +196,8 @@ class Table:
             if target is self._targets[0]:
                 own, behind = (now - then for now, then in zip(target.cpu_s(), (own, behind), strict=True))
                 costs = f"{own * 1000 / amount:.2f} + {behind * 1000 / amount:.2f}"
-        ratio = f"{rates[0] / rates[1]:.0%}" if len(rates) > 1 else ""
+        compared = len(rates) > 1 and self._targets[1].name == "passthrough"
+        ratio = f"{rates[0] / rates[1]:.0%}" if compared else ""
         print(f"{what:<34}{''.join(f'{rate:14,.0f}' for rate in rates)}   {ratio:<14}   {costs}", flush=True)
 
 
@@ -313,9 +317,15 @@ def targets_in(work: Path) -> Iterator[tuple[Target, ...]]:
         passing = (sys.executable, "-m", "bench.passthrough", str(work / "behind"), str(work / "passed"))
         targets = (
             Target("mount", work / "mounted", serve, own, behind, work / "home" / "cache"),
-            Target("passthrough", work / "passed", passing),
+            *(
+                [Target("passthrough", work / "passed", passing)]
+                if importlib.util.find_spec("pyfuse3")
+                else []
+            ),
             Target("disk", work / "disk"),
         )
+        if len(targets) < 3:
+            print("pyfuse3 is not installed, so there is no passthrough to compare with: see --help")
         try:
             yield targets
             for target in targets:

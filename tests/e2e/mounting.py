@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import signal
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -61,6 +62,18 @@ class Library:
             finally:
                 process.kill()
                 process.wait()
+
+
+@contextlib.contextmanager
+def silent(processes: list[Running]) -> Iterator[None]:
+    """Nodes that take connections and say nothing."""
+    for one in processes:
+        one.process.send_signal(signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        for one in processes:
+            one.process.send_signal(signal.SIGCONT)
 
 
 @contextlib.contextmanager

@@ -9,7 +9,6 @@ import json
 import mmap
 import os
 import random
-import signal
 import sqlite3
 import subprocess
 import sys
@@ -20,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from tests.e2e.mounting import Library, library, needs_mounts
+from tests.e2e.mounting import Library, library, needs_mounts, silent
 from tests.e2e.muni_command import ROOT
 from tests.e2e.node_processes import Running, eventually, running
 
@@ -90,17 +89,6 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
             books.typed("muni put old books:/old")
             yield Scene(books, log, folder / "log", relay)
         relay.kill()
-
-
-@contextlib.contextmanager
-def silent(processes: list[Running]) -> Iterator[None]:
-    for one in processes:
-        one.process.send_signal(signal.SIGSTOP)
-    try:
-        yield
-    finally:
-        for one in processes:
-            one.process.send_signal(signal.SIGCONT)
 
 
 def refused(call: Callable[[], object]) -> str:
@@ -218,9 +206,9 @@ def test_what_an_unmount_cannot_save_is_in_the_volume_after_the_next_mount(scene
     scene.books.typed(f"muni mount -o deadline={_DEADLINE_S} books {folder}")
     with silent([scene.log, *scene.books.nodes[:3]]):
         with written(folder / "unsaved", NEW):
-            (folder / "made").mkdir()
-            (folder / "old").rename(folder / "made" / "older")
-        with (folder / "made" / "mapped").open("w+b") as file:
+            (folder / "shelf").mkdir()
+            (folder / "old").rename(folder / "shelf" / "older")
+        with (folder / "shelf" / "mapped").open("w+b") as file:
             file.truncate(len(OLD))
             with mmap.mmap(file.fileno(), len(OLD)) as memory:
                 memory[:] = OLD
@@ -236,10 +224,10 @@ def test_what_an_unmount_cannot_save_is_in_the_volume_after_the_next_mount(scene
     assert "is brought into the volume" in again.err
     assert user.muni("umount", folder).err == ""
     assert cat(scene, "unsaved") == NEW
-    assert cat(scene, "made/older") == OLD
-    assert cat(scene, "made/mapped") == OLD
+    assert cat(scene, "shelf/older") == OLD
+    assert cat(scene, "shelf/mapped") == OLD
     assert not list(user.home.rglob("unsaved-*"))
-    scene.books.typed("muni mv books:/made/older books:/old")
+    scene.books.typed("muni mv books:/shelf/older books:/old")
 
 
 def test_when_too_few_nodes_are_left_programs_are_told(scene: Scene) -> None:
@@ -248,6 +236,6 @@ def test_when_too_few_nodes_are_left_programs_are_told(scene: Scene) -> None:
         node.kill()
     with scene.books.served("-o", f"deadline={_DEADLINE_S + 20},disk_cache=0"):
         assert refused((scene.books.mounted / "old").read_bytes) == "EIO"
-        with written(scene.books.mounted / "unsaved", NEW) as file:
+        with written(scene.books.mounted / "too-late", NEW) as file:
             assert refused(lambda: os.fsync(file)) == "ENOSPC"
             assert os.pread(file, len(NEW), 0) == NEW

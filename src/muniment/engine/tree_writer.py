@@ -9,7 +9,6 @@ whoever gives you a capability, which names none, does not get to plant such fil
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import errno
 import itertools
 import os
@@ -19,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from muniment.durable_file import flush
+from muniment.durable_file import flush, flush_all
 from muniment.engine.file_facts import LeftOut, Settler
 from muniment.engine.results import Skipped
 from muniment.engine.target import local_error
@@ -175,7 +174,7 @@ class TreeWriter:
                 self._settler.settle(self._path(folder), folder)
             if self._top is not None:
                 self._settler.settle(self._root, self._top)
-            _sync_all(self._folder.parent)
+            flush_all(self._folder.parent)
             old = _move_aside(self._folder)
             self._new.rename(self._folder)
             self._new = None
@@ -288,15 +287,3 @@ def _move_aside(folder: Path) -> Path | None:
         folder.rename(aside)  # over an empty folder
         return aside
     return None
-
-
-def _sync_all(folder: Path) -> None:
-    """Flush the file system that holds the folder: one call instead of one for each of its files."""
-    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        if ctypes.CDLL(None, use_errno=True).syncfs(fd) != 0:
-            os.sync()
-    except AttributeError:  # a C library without it
-        os.sync()
-    finally:
-        os.close(fd)

@@ -23,6 +23,7 @@ class Because(enum.StrEnum):
     NOT_ALLOWED = "not-allowed"
     VALUE_TOO_LARGE = "value-too-large"
     BEHIND_THE_END = "behind-the-end"
+    SMALL_BUFFER = "small-buffer"
     BAD_RANGE = "bad-range"
     BAD_VALUE = "bad-value"
     NO_SPACE = "no-space"
@@ -52,6 +53,7 @@ _REFUSED: Final[dict[str, int]] = {
     Because.NOT_ALLOWED: errno.EPERM,
     Because.VALUE_TOO_LARGE: errno.E2BIG,
     Because.BEHIND_THE_END: errno.ENXIO,
+    Because.SMALL_BUFFER: errno.ERANGE,
     Because.BAD_RANGE: errno.EINVAL,
     Because.BAD_VALUE: errno.EINVAL,
     Because.NO_SPACE: errno.ENOSPC,

@@ -13,6 +13,7 @@ from muniment.core.history import Difference
 from muniment.errors import InvalidRequest, MunimentError
 from muniment.fs.filesystem import FileSystem
 from muniment.gateways.mount import places
+from muniment.gateways.mount.device import detach
 from muniment.gateways.mount.machine import check_machine
 from muniment.node import mounts
 from muniment.node.clock import SystemClock
@@ -96,7 +97,7 @@ async def unmount(home: Path, folder: Path, *, lazy: bool) -> None:
     before = {path for own in serving for path in mounts.unsaved_in(own)}
     if places.find_mounted(wanted) is None:
         raise InvalidRequest(reason=f"no volume is mounted at {folder}")
-    await places.detach(wanted, lazy=lazy)
+    await detach(wanted, lazy=lazy)
     for own in serving:
         await mounts.wait_ended(own)
         for path in mounts.unsaved_in(own):

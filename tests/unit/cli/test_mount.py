@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import importlib.util
+import os
 import shutil
 from pathlib import Path
 
@@ -66,13 +66,13 @@ def test_an_option_that_cannot_be_meant_is_refused(option: str) -> None:
 
 
 def test_what_is_missing_is_named_with_what_to_type(monkeypatch: pytest.MonkeyPatch) -> None:
-    # Patched: a test cannot take the helper or the module from the machine.
+    # Patched: a test cannot take the helper or the device from the machine.
     monkeypatch.setattr(shutil, "which", lambda _: None)
-    monkeypatch.setattr(importlib.util, "find_spec", lambda _: object())
     with pytest.raises(ConfigInvalid, match="apt-get install fuse3"):
         check_machine()
-    monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
-    with pytest.raises(ConfigInvalid, match=r"muniment\[mount\]"):
+    monkeypatch.setattr(shutil, "which", lambda _: "/bin/fusermount3")
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    with pytest.raises(ConfigInvalid, match="modprobe fuse"):
         check_machine()
 
 

@@ -15,7 +15,8 @@ from tests.unit.engine.support import CHUNK, PLAIN, THREE, content, names, our_t
 
 from muniment.core.manifesting import content_row, nested_row
 from muniment.core.sealing import BlobBuffers, Sealer
-from muniment.engine import tree_reader, tree_writer
+from muniment.durable_file import flush_all
+from muniment.engine import tree_reader
 from muniment.engine.results import Progress
 from muniment.engine.tree_reader import Chunk, FileEnd, Leaf, NeedBuffer, TreeReader
 from muniment.errors import BlobCorrupt, DiskFull, FileFailed, InvalidRequest, MalformedRecord, TooFewShares
@@ -388,7 +389,7 @@ def test_without_syncfs_everything_is_flushed(tmp_path: Path, monkeypatch: pytes
     called: list[str] = []
     monkeypatch.setattr(ctypes, "CDLL", lambda *_, **__: object())
     monkeypatch.setattr(os, "sync", lambda: called.append("sync"))
-    tree_writer._sync_all(tmp_path)
+    flush_all(tmp_path)
     assert called == ["sync"]
 
 

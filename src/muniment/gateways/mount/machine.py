@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import importlib.util
 import os
 import shutil
 from pathlib import Path
@@ -16,13 +15,7 @@ _READ_AHEAD_KIB: Final = 1024
 
 
 def check_machine() -> None:
-    """Raises: ConfigInvalid: pyfuse3, its helper or the kernel's device is missing."""
-    if importlib.util.find_spec("pyfuse3") is None:
-        reason = (
-            "mounting needs it; type: apt-get install fuse3 libfuse3-dev pkg-config gcc python3-dev && "
-            "pip install 'muniment[mount]'"
-        )
-        raise ConfigInvalid(where="pyfuse3", reason=reason)
+    """Raises: ConfigInvalid: FUSE's helper or the kernel's device is missing."""
     if shutil.which("fusermount3") is None:
         raise ConfigInvalid(where="fusermount3", reason="mounting needs it; type: apt-get install fuse3")
     if not os.access("/dev/fuse", os.R_OK | os.W_OK):

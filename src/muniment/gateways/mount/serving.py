@@ -1,7 +1,7 @@
 """Mounting a volume and serving it until somebody unmounts it or a signal comes.
 
 However it ends in order, written pages come out of the kernel first, then all is saved and committed, then
-the mount goes; no dead mount stays behind.  One mount in a process: pyfuse3 has one session.
+the mount goes; no dead mount stays behind.
 """
 
 from __future__ import annotations
@@ -15,16 +15,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-import pyfuse3
-import pyfuse3.asyncio
-
-from muniment.errors import ConfigInvalid, InvalidRequest, MunimentError
+from muniment.durable_file import flush_all
+from muniment.errors import InvalidRequest, MunimentError
 from muniment.fs.filesystem import FileSystem
+from muniment.gateways.mount.device import attach, detach
 from muniment.gateways.mount.machine import read_far_ahead
-from muniment.gateways.mount.operations import MountOperations
-from muniment.gateways.mount.places import detach, find_mounted
+from muniment.gateways.mount.operations import WANTED, MountOperations
+from muniment.gateways.mount.places import find_mounted
+from muniment.gateways.mount.session import Session
 
-_TASKS: Final = 64
 _DRAIN_S: Final = 5.0
 _log = logging.getLogger(__name__)
 
@@ -50,26 +49,21 @@ async def serve(
         the last changes from being saved.
     """
     await _prepare(folder)
-    options = {"default_permissions", f"fsname={source}", "subtype=muniment"}
+    options = ["default_permissions", f"fsname={source}", "subtype=muniment"]
     wanted = {"allow_other": allow_other, "ro": read_only}
     if os.geteuid() == 0:  # the kernel lets nobody else have these
         wanted |= {"dev": True, "suid": True}
-    options |= {name for name, is_wanted in wanted.items() if is_wanted}
-    pyfuse3.asyncio.enable()
+    options += [name for name, is_wanted in wanted.items() if is_wanted]
+    device = await attach(folder, options)
+    session = Session(device, operations.at_once, operations.in_task, WANTED, operations.agree)
     try:
-        pyfuse3.init(operations, str(folder), options)
-    except RuntimeError as error:
-        reason = (
-            f"the kernel does not mount it at {folder}: see whether /dev/fuse is there, and user_allow_other"
-        )
-        raise ConfigInvalid(where="FUSE", reason=f"{reason} in /etc/fuse.conf") from error
-    main = asyncio.create_task(pyfuse3.main(min_tasks=4, max_tasks=_TASKS), name="fuse")
-    try:
+        await session.start()
+        operations.notices.begin(device)
         await asyncio.to_thread(read_far_ahead, folder)
         ready()
-        await asyncio.wait({main})
+        await asyncio.wait({session.ended})
     finally:
-        await _end(files, folder, main)
+        await _end(files, folder, operations, session)
 
 
 async def _prepare(folder: Path) -> None:
@@ -93,34 +87,29 @@ def _is_folder(folder: Path) -> bool:
     return False
 
 
-async def _end(files: FileSystem, folder: Path, main: asyncio.Task[None]) -> None:
+async def _end(files: FileSystem, folder: Path, operations: MountOperations, session: Session) -> None:
     files.ending()
     try:
-        if not main.done():
+        if not session.ended.done():
             try:
-                await asyncio.to_thread(pyfuse3.syncfs, str(folder))
+                await asyncio.to_thread(flush_all, folder)
             except OSError as error:
                 _log.warning("written pages did not all come out of the kernel: %s", error)
             with contextlib.suppress(MunimentError):  # it is told, or kept, when the file system ends
                 await files.sync_all()
     finally:
-        if not main.done():
-            try:
-                await detach(folder, lazy=True)
-            except MunimentError as error:
-                _log.warning("%s", error)
-            await asyncio.wait({main}, timeout=_DRAIN_S)
-        if not main.done():
-            pyfuse3.terminate()
-            await asyncio.wait({main}, timeout=_DRAIN_S)
-        pyfuse3.close(unmount=not main.done())
-        failure = main.exception() if main.done() and not main.cancelled() else None
+        await operations.notices.aclose()
+        if not session.ended.done():
+            await _detach(folder)
+            await asyncio.wait({session.ended}, timeout=_DRAIN_S)  # for as long, who has it open is served
+        failure = session.ended.exception() if session.ended.done() else None
+        await session.aclose()
         if failure is not None:
             _log.error("serving the kernel has failed", exc_info=failure)
-            await _detach_quietly(folder)
+            await _detach(folder)
 
 
-async def _detach_quietly(folder: Path) -> None:
+async def _detach(folder: Path) -> None:
     """Take a mount away if there is one."""
     try:
         if find_mounted(folder) is not None:

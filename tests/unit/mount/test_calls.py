@@ -1,0 +1,273 @@
+"""Requests in, answers out: the mount's calls over a file system with a real volume behind it."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import os
+import stat
+from collections.abc import AsyncIterator
+
+import pytest
+from tests.unit.fs.support import Mounted, place
+from tests.unit.mount.wire import request
+
+from muniment.errors import MunimentError
+from muniment.fs.errnos import errno_of
+from muniment.gateways.mount import protocol
+from muniment.gateways.mount.operations import WANTED, MountOperations
+from muniment.gateways.mount.protocol import InitFlag, Opcode, SetAttribute
+from muniment.spec.operation import Kind
+
+NODE, MODE, SIZE, UID = 6, 15, 7, 17
+"""Fields of a taken apart ENTRY."""
+
+
+class Caller:
+    """The kernel's side of the calls.
+
+    Attributes:
+        mounted: what is called.
+    """
+
+    def __init__(self, mounted: Mounted, agreed: InitFlag) -> None:
+        self.mounted = mounted
+        self._calls = MountOperations(mounted.files, 1.5)
+        self._calls.agree(agreed)
+
+    async def __call__(self, opcode: int, body: bytes = b"", *, node: int = 1) -> bytes:
+        asked = request(opcode, body, node=node)
+        if opcode in self._calls.at_once:
+            return b"".join(self._calls.at_once[opcode](asked))
+        return b"".join(await self._calls.in_task[opcode](asked))
+
+    async def refused(self, opcode: int, body: bytes = b"", *, node: int = 1) -> int:
+        """The number with which a call is refused."""
+        with pytest.raises(MunimentError) as told:
+            await self(opcode, body, node=node)
+        return errno_of(told.value)
+
+    async def created(self, name: bytes, mode: int = 0o100644, umask: int = 0) -> tuple[int, int]:
+        """Number and handle of a new file."""
+        head = protocol.CREATE.pack(os.O_RDWR, mode, umask, 0)
+        answer = await self(Opcode.CREATE, head + name + b"\0")
+        handle, flags = protocol.OPEN_OUT.unpack(answer[128:])
+        assert flags == protocol.OPEN_KEEP_CACHE
+        return entry(answer[:128])[NODE], handle
+
+    async def write(self, node: int, handle: int, data: bytes, offset: int = 0) -> int:
+        head = protocol.WRITE.pack(handle, offset, len(data), 0, 0, 0)
+        (written,) = protocol.WRITE_OUT.unpack(await self(Opcode.WRITE, head + data, node=node))
+        return int(written)
+
+
+def entry(answer: bytes) -> tuple[int, ...]:
+    return protocol.ENTRY.unpack(answer)
+
+
+@contextlib.asynccontextmanager
+async def caller(agreed: InitFlag = WANTED) -> AsyncIterator[Caller]:
+    async with place() as made:
+        yield Caller(await made.mount(), agreed)
+
+
+async def test_a_file_is_made_written_read_and_found() -> None:
+    async with caller() as call:
+        node, handle = await call.created(b"file", 0o100640)
+        assert await call.write(node, handle, b"content", 3) == 7
+        read = protocol.READ.pack(handle, 1, 100, 0, 0, 0)
+        assert await call(Opcode.READ, read, node=node) == b"\0\0content"
+        found = entry(await call(Opcode.LOOKUP, b"file\0"))
+        assert (found[NODE], found[SIZE], found[MODE]) == (node, 10, stat.S_IFREG | 0o640)
+        assert found[UID : UID + 2] == (1000, 100)
+        assert found[:6] == (node, 0, 1, 1, 500_000_000, 500_000_000)
+        attributes = protocol.ATTRIBUTES.unpack(await call(Opcode.GETATTR, bytes(16), node=node))
+        assert attributes[3:] == found[6:]
+        await call(Opcode.FLUSH, protocol.FLUSH.pack(handle, 0), node=node)
+        await call(Opcode.RELEASE, protocol.RELEASE.pack(handle, 0, 0, 0), node=node)
+        assert await call.refused(Opcode.READ, read, node=node) == errno.EBADF
+        assert await call.refused(Opcode.LOOKUP, b"other\0") == errno.ENOENT
+
+
+async def test_the_umask_counts() -> None:
+    async with caller() as call:
+        node, _ = await call.created(b"file", 0o100666, 0o027)
+        mode = protocol.ATTRIBUTES.unpack(await call(Opcode.GETATTR, bytes(16), node=node))[12]
+        assert mode == 0o100640
+        made = entry(await call(Opcode.MKDIR, protocol.MKDIR.pack(0o777, 0o077) + b"folder\0"))
+        assert made[MODE] == stat.S_IFDIR | 0o700
+        made = entry(await call(Opcode.MKNOD, protocol.MKNOD.pack(0o010666, 0, 0o022) + b"pipe\0"))
+        assert made[MODE] == stat.S_IFIFO | 0o644
+
+
+async def test_names_move_as_they_are_asked_to() -> None:
+    async with caller() as call:
+        one, _ = await call.created(b"one")
+        two, _ = await call.created(b"two")
+
+        def rename(flags: int, old: bytes, new: bytes) -> bytes:
+            return protocol.RENAME2.pack(1, flags) + old + b"\0" + new + b"\0"
+
+        refused = await call.refused(Opcode.RENAME2, rename(protocol.RENAME_NOREPLACE, b"one", b"two"))
+        assert refused == errno.EEXIST
+        assert await call.refused(Opcode.RENAME2, rename(4, b"one", b"three")) == errno.EINVAL
+        await call(Opcode.RENAME2, rename(protocol.RENAME_EXCHANGE, b"one", b"two"))
+        assert entry(await call(Opcode.LOOKUP, b"one\0"))[NODE] == two
+        await call(Opcode.RENAME, protocol.RENAME.pack(1) + b"one\0two\0")
+        assert entry(await call(Opcode.LOOKUP, b"two\0"))[NODE] == two
+        assert await call.refused(Opcode.LOOKUP, b"one\0") == errno.ENOENT
+        linked = entry(await call(Opcode.LINK, protocol.LINK.pack(two) + b"again\0"))
+        assert linked[NODE] == two
+        await call(Opcode.UNLINK, b"again\0")
+        made = entry(await call(Opcode.SYMLINK, b"link\0to/there\0"))
+        assert await call(Opcode.READLINK, node=made[NODE]) == b"to/there"
+        assert one != two
+
+
+async def test_a_folder_is_listed_in_parts_each_of_which_fits() -> None:
+    async with caller() as call:
+        names = [b"%03d" % number + b"x" * number for number in range(60)]
+        for name in names:
+            await call.mounted.make(name)
+        await call.mounted.make(b"zfolder", kind=Kind.FOLDER)
+        for opcode, skipped in ((Opcode.READDIR, 0), (Opcode.READDIRPLUS, 128)):
+            (handle, _) = protocol.OPEN_OUT.unpack(await call(Opcode.OPENDIR, bytes(8)))
+            found, start, room = [], 0, 1000
+            while part := await call(opcode, protocol.READ.pack(handle, start, room, 0, 0, 0)):
+                assert len(part) <= room
+                while part:
+                    node, start, length, kind = protocol.DIRENT.unpack_from(part, skipped)
+                    name = part[skipped + 24 : skipped + 24 + length]
+                    if skipped and name not in (b".", b".."):
+                        assert entry(part[:128])[NODE] == node
+                    found.append((name, kind))
+                    part = part[skipped + 24 + -(-length // 8) * 8 :]
+            files = [(name, stat.S_IFREG >> 12) for name in names]
+            folder = stat.S_IFDIR >> 12
+            assert found == [(b".", folder), (b"..", folder), *files, (b"zfolder", folder)]
+            await call(Opcode.RELEASEDIR, protocol.RELEASE.pack(handle, 0, 0, 0))
+
+
+async def test_what_the_kernel_was_told_is_known_until_it_forgets_it() -> None:
+    async with caller() as call:
+        node, handle = await call.created(b"file")
+        await call(Opcode.LOOKUP, b"file\0")
+        await call(Opcode.RELEASE, protocol.RELEASE.pack(handle, 0, 0, 0), node=node)
+        known = call.mounted.files._handles.numbers
+        await call(Opcode.FORGET, protocol.FORGET.pack(1), node=node)
+        assert node in known()
+        many = protocol.BATCH_FORGET.pack(1, 0) + protocol.FORGET_ONE.pack(node, 1)
+        await call(Opcode.BATCH_FORGET, many, node=0)
+        assert node not in known()
+        short = protocol.BATCH_FORGET.pack(2, 0) + protocol.FORGET_ONE.pack(node, 1)
+        assert await call.refused(Opcode.BATCH_FORGET, short, node=0) == errno.EINVAL
+
+
+async def test_attributes_change_as_far_as_they_are_asked_to() -> None:
+    async with caller() as call:
+        node, _ = await call.created(b"file")
+
+        async def set_(
+            valid: int, *, size: int = 0, mode: int = 0, mtime: tuple[int, int] = (0, 0)
+        ) -> list[int]:
+            body = protocol.SETATTR.pack(valid, 0, size, 0, 0, mtime[0], 0, 0, mtime[1], 0, mode, 7, 8)
+            return list(protocol.ATTRIBUTES.unpack(await call(Opcode.SETATTR, body, node=node)))
+
+        got = await set_(SetAttribute.MODE | SetAttribute.SIZE, size=70, mode=0o104711)
+        assert (got[4], got[12], got[14], got[15]) == (70, 0o104711, 1000, 100)
+        got = await set_(SetAttribute.UID | SetAttribute.GID)
+        assert (got[4], got[14], got[15]) == (70, 7, 8)
+        got = await set_(SetAttribute.MTIME, mtime=(-5, 123))
+        assert (got[7], got[10]) == (-5, 123)
+        got = await set_(SetAttribute.MTIME | SetAttribute.MTIME_NOW, mtime=(-5, 123))
+        assert got[7] > 1_600_000_000
+
+
+def setting(name: bytes, value: bytes, flags: int = 0) -> bytes:
+    return protocol.SETXATTR_EXT.pack(len(value), flags, 0) + name + b"\0" + value
+
+
+async def test_extended_attributes_have_room_or_not() -> None:
+    async with caller() as call:
+        node, _ = await call.created(b"file")
+        assert await call(Opcode.SETXATTR, setting(b"user.a", b"val\0ue", os.XATTR_CREATE), node=node) == b""
+        await call(Opcode.SETXATTR, setting(b"user.b", b""), node=node)
+        again = setting(b"user.a", b"new", os.XATTR_CREATE)
+        assert await call.refused(Opcode.SETXATTR, again, node=node) == errno.EEXIST
+        missing = setting(b"user.c", b"new", os.XATTR_REPLACE)
+        assert await call.refused(Opcode.SETXATTR, missing, node=node) == errno.ENODATA
+        assert await call.refused(Opcode.SETXATTR, setting(b"user.c", b"", 4), node=node) == errno.EINVAL
+
+        async def get(room: int) -> bytes:
+            return await call(Opcode.GETXATTR, protocol.GETXATTR.pack(room) + b"user.a\0", node=node)
+
+        assert await get(0) == protocol.GETXATTR_OUT.pack(6)
+        assert await get(6) == b"val\0ue"
+        short = protocol.GETXATTR.pack(5) + b"user.a\0"
+        assert await call.refused(Opcode.GETXATTR, short, node=node) == errno.ERANGE
+        listed = await call(Opcode.LISTXATTR, protocol.GETXATTR.pack(100), node=node)
+        assert sorted(listed.split(b"\0")) == [b"", b"user.a", b"user.b"]
+        await call(Opcode.REMOVEXATTR, b"user.a\0", node=node)
+        assert await call.refused(Opcode.REMOVEXATTR, b"user.a\0", node=node) == errno.ENODATA
+
+
+async def test_a_kernel_without_the_longer_layout_sets_attributes_too() -> None:
+    async with caller(WANTED & ~InitFlag.SETXATTR_EXT) as call:
+        body = protocol.SETXATTR.pack(5, 0) + b"user.a\0value"
+        await call(Opcode.SETXATTR, body)
+        assert await call(Opcode.GETXATTR, protocol.GETXATTR.pack(9) + b"user.a\0") == b"value"
+
+
+async def test_room_and_holes_are_made_and_found() -> None:
+    async with caller() as call:
+        node, handle = await call.created(b"file")
+        await call.write(node, handle, b"x" * 300)
+        punch = protocol.FALLOCATE.pack(handle, 100, 100, 0x03)
+        await call(Opcode.FALLOCATE, punch, node=node)
+        for offset, whence, found in (
+            (0, os.SEEK_HOLE, 100),
+            (100, os.SEEK_DATA, 200),
+            (250, os.SEEK_HOLE, 300),
+        ):
+            body = protocol.LSEEK.pack(handle, offset, whence)
+            assert await call(Opcode.LSEEK, body, node=node) == protocol.LSEEK_OUT.pack(found)
+        body = protocol.LSEEK.pack(handle, 300, os.SEEK_DATA)
+        assert await call.refused(Opcode.LSEEK, body, node=node) == errno.ENXIO
+
+
+def locking(owner: int, kind: int, start: int = 0, end: int = (1 << 63) - 1, flags: int = 0) -> bytes:
+    return protocol.LOCK.pack(5, owner, start, end, kind, 40 + owner, flags)
+
+
+async def test_locks_keep_others_out_until_they_are_given_up_or_the_file_is_closed() -> None:
+    async with caller() as call:
+        node, handle = await call.created(b"file")
+        whole = protocol.LOCK_FLOCK
+        await call(Opcode.SETLK, locking(1, fcntl.F_WRLCK, 10, 19), node=node)
+        await call(Opcode.SETLK, locking(3, fcntl.F_RDLCK, flags=whole), node=node)
+        found = protocol.LOCK_OUT.unpack(await call(Opcode.GETLK, locking(2, fcntl.F_RDLCK), node=node))
+        assert found == (10, 19, fcntl.F_WRLCK, 41)
+        assert await call.refused(Opcode.SETLK, locking(2, fcntl.F_RDLCK), node=node) == errno.EAGAIN
+        assert (
+            await call.refused(Opcode.SETLK, locking(4, fcntl.F_WRLCK, flags=whole), node=node)
+            == errno.EAGAIN
+        )
+        await call(Opcode.SETLK, locking(1, fcntl.F_UNLCK, 10, 14), node=node)
+        await call(Opcode.SETLK, locking(2, fcntl.F_RDLCK, 0, 14), node=node)
+        await call(Opcode.FLUSH, protocol.FLUSH.pack(handle, 1), node=node)
+        found = protocol.LOCK_OUT.unpack(await call(Opcode.GETLK, locking(2, fcntl.F_WRLCK), node=node))
+        assert found[2] == fcntl.F_UNLCK
+        last = protocol.RELEASE.pack(handle, 0, protocol.RELEASE_FLOCK_UNLOCK, 3)
+        await call(Opcode.RELEASE, last, node=node)
+        await call(Opcode.SETLK, locking(4, fcntl.F_WRLCK, flags=whole), node=node)
+        assert await call.refused(Opcode.SETLK, locking(2, 77), node=node) == errno.EINVAL
+
+
+async def test_room_is_told_in_blocks() -> None:
+    async with caller() as call:
+        whole, free, available, *_, block, names, fragment = protocol.STATFS_OUT.unpack(
+            await call(Opcode.STATFS)
+        )
+        assert whole >= free == available
+        assert (block, names, fragment) == (4096, 255, 4096)
