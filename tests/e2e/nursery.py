@@ -102,7 +102,7 @@ def become_a_child(address: str) -> None:
     import muniment
 
     for module in pkgutil.walk_packages(muniment.__path__, "muniment."):
-        if not module.name.startswith(("muniment.testing", "muniment.gateways.mount")):
+        if not module.name.startswith("muniment.testing"):
             importlib.import_module(module.name)
     gc.freeze()
     with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as server:

@@ -86,6 +86,29 @@ def test_holes_are_punched_and_found(folder: Path) -> None:
             os.lseek(file.fileno(), 300_000, os.SEEK_DATA)
 
 
+def link(file: int, path: Path) -> None:
+    """linkat(2) with AT_SYMLINK_FOLLOW, which Python calls only if a folder is given."""
+    os.link(f"/proc/self/fd/{file}", path, src_dir_fd=file, follow_symlinks=True)
+
+
+def test_a_file_without_a_name_gets_one_by_a_link(folder: Path) -> None:
+    file = os.open(folder, os.O_TMPFILE | os.O_RDWR, 0o640)
+    try:
+        os.write(file, b"x" * 200_000)
+        assert os.fstat(file).st_nlink == 0
+        assert "named" not in os.listdir(folder)  # noqa: PTH208 - the plain call
+        link(file, folder / "named")
+        assert os.fstat(file).st_nlink == 1
+    finally:
+        os.close(file)
+    assert (folder / "named").read_bytes() == b"x" * 200_000
+    assert (folder / "named").stat().st_mode & 0o777 == 0o640
+    forever = os.open(folder, os.O_TMPFILE | os.O_EXCL | os.O_RDWR)
+    with pytest.raises(FileNotFoundError):
+        link(forever, folder / "never")
+    os.close(forever)
+
+
 def test_an_attribute_is_created_once(folder: Path) -> None:
     path = folder / "attributes"
     path.touch()

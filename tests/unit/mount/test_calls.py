@@ -20,7 +20,7 @@ from muniment.gateways.mount.operations import WANTED, MountOperations
 from muniment.gateways.mount.protocol import InitFlag, Opcode, SetAttribute
 from muniment.spec.operation import Kind
 
-NODE, MODE, SIZE, UID = 6, 15, 7, 17
+NODE, SIZE, MODE, LINKS, UID = 6, 7, 15, 16, 17
 """Fields of a taken apart ENTRY."""
 
 
@@ -88,6 +88,20 @@ async def test_a_file_is_made_written_read_and_found() -> None:
         await call(Opcode.RELEASE, protocol.RELEASE.pack(handle, 0, 0, 0), node=node)
         assert await call.refused(Opcode.READ, read, node=node) == errno.EBADF
         assert await call.refused(Opcode.LOOKUP, b"other\0") == errno.ENOENT
+
+
+async def test_a_file_begins_without_a_name_and_gets_one() -> None:
+    async with caller() as call:
+        head = protocol.CREATE.pack(os.O_RDWR, 0o100666, 0o022, 0)
+        answer = await call(Opcode.TMPFILE, head + b"/\0")
+        found, (handle, _) = entry(answer[:128]), protocol.OPEN_OUT.unpack(answer[128:])
+        assert (found[MODE], found[LINKS]) == (0o100644, 0)
+        node = found[NODE]
+        await call.write(node, handle, b"content")
+        await call(Opcode.LINK, protocol.LINK.pack(node) + b"name\0")
+        assert entry(await call(Opcode.LOOKUP, b"name\0"))[LINKS] == 1
+        await call(Opcode.FLUSH, protocol.FLUSH.pack(handle, 0), node=node)
+        assert await call.mounted.read(node) == b"content"
 
 
 async def test_the_umask_counts() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from typing import Final
 
+from muniment.core.tree_state import Inode
 from muniment.engine.file_facts import FORMATS
 from muniment.fs.filesystem import FileSystem
 from muniment.gateways.mount import protocol
@@ -49,6 +50,7 @@ class FileCalls:
         return {
             Opcode.OPEN: self._open,
             Opcode.CREATE: self._create,
+            Opcode.TMPFILE: self._make_nameless,
             Opcode.READ: self._read,
             Opcode.WRITE: self._write,
             Opcode.FLUSH: self._flush,
@@ -77,6 +79,17 @@ class FileCalls:
         handle, row = await self._files.create(
             request.node, name, mode & 0o7777, request.uid, request.gid, flags | os.O_CREAT, umask=umask
         )
+        return self._opened(handle, row)
+
+    async def _make_nameless(self, request: Request) -> Answer:
+        flags, mode, umask, _ = request.fields(protocol.CREATE)
+        handle, row = await self._files.make_nameless(
+            request.node, mode & 0o7777, request.uid, request.gid, flags, umask=umask
+        )
+        return self._opened(handle, row)
+
+    def _opened(self, handle: int, row: Inode) -> Answer:
+        """A new file, which the kernel keeps until it forgets it."""
         self._files.know(row.inode)
         return (self._shown.entry(row), protocol.OPEN_OUT.pack(handle, protocol.OPEN_KEEP_CACHE))
 
