@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import os
 import random
@@ -20,6 +21,7 @@ from muniment.caches import folder as driver
 from muniment.caches.folder import FolderBlobCache
 from muniment.errors import DiskFull, StoreFailed, UnknownVersion
 from muniment.ids import id_text
+from muniment.stores.disk import KernelDisk
 from muniment.testing.contracts.blob_cache import (
     BLOCK_BYTES,
     BlobCacheContract,
@@ -58,6 +60,28 @@ def blob_files(top: Path) -> list[str]:
 
 class TestFolder(BlobCacheContract):
     """In a folder."""
+
+
+def test_what_somebody_left_half_written_is_in_nobodys_way(opened: OpenCache, top: Path) -> None:
+    cache = opened(5)
+    keep(cache, 1)
+    (top / f"{id_text(blob_at(2))}.new").write_bytes(b"half, and longer than what comes" * 1000)
+    keep(cache, 2)
+    assert found(cache, 2)
+    assert blob_files(top) == sorted(id_text(blob_at(at)) for at in (1, 2))
+
+
+def test_what_cannot_go_past_the_page_cache_goes_through_it(
+    opened: OpenCache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(*_: object) -> int:
+        raise OSError(errno.EINVAL, "not on this file system")
+
+    monkeypatch.setattr(KernelDisk, "write_uncached", refused)
+    monkeypatch.setattr(KernelDisk, "read_uncached", refused)
+    cache = opened(2000)
+    keep(cache, 1, size_bytes=5_000_001)
+    assert found(cache, 1, 5_000_001)
 
 
 def test_nobody_else_can_look_into_it(opened: OpenCache, top: Path) -> None:
@@ -247,7 +271,7 @@ def test_what_is_no_file_is_not_followed_and_does_not_hang(opened: OpenCache, to
     os.mkfifo(top / id_text(blob_at(3)))
     with pytest.raises(StoreFailed):
         found(cache, 1)
-    assert not found(cache, 2)
+    assert not found(cache, 2, 5000)
     assert not found(cache, 3)
     with pytest.raises(StoreFailed):
         cache.drop(blob_at(2))

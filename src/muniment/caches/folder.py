@@ -6,7 +6,8 @@
 
 Several caches, of any processes, may use one folder.  Who changes it holds the folder's lock.  A blob stands
 in the index before its file is made, and until the file is gone: so the sum there is never less than what the
-disk has, whenever a process is killed.  Reading takes neither lock nor index.
+disk has, whenever a process is killed.  Reading takes neither lock nor index.  Larger files pass
+by the kernel's page cache, as those of `stores.posix` do: fresh pages there cost more than all else.
 """
 
 from __future__ import annotations
@@ -24,6 +25,10 @@ from muniment.durable_file import failed
 from muniment.errors import StoreFailed
 from muniment.ids import BlobId, id_text
 from muniment.sqlite_file import FileKind, SqliteFile
+from muniment.stores.disk import KernelDisk
+from muniment.stores.pages import PAGES_BYTES, Pages
+from muniment.stores.posix_gather import Gatherer
+from muniment.stores.posix_record import UNCACHED_BYTES, RecordReader
 
 _INDEX: Final = "index.sqlite"
 _INDEX_FILES: Final = (_INDEX, f"{_INDEX}-wal", f"{_INDEX}-shm")
@@ -77,6 +82,7 @@ class FolderBlobCache:
         self._index: SqliteFile | None = None
         self._inode = 0
         self._used: dict[BlobId, None] = {}  # read since the index was written, in order
+        self._disk, self._pages = KernelDisk(), Pages()
         self._used_lock, self._keeping = threading.Lock(), threading.Lock()
         try:
             folder.mkdir(mode=0o700, exist_ok=True)
@@ -91,23 +97,34 @@ class FolderBlobCache:
         return os.access(id_text(blob), os.F_OK, dir_fd=self._folder)
 
     def read_into(self, blob: BlobId, parts: Sequence[memoryview]) -> int | None:
+        where = self._path / id_text(blob)
         try:
-            flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
-            file = os.open(id_text(blob), flags, dir_fd=self._folder)
-            try:
-                size_bytes = os.fstat(file).st_size
-                if size_bytes == sum(len(part) for part in parts):
-                    size_bytes = os.preadv(file, parts, 0)
-            finally:
-                os.close(file)
+            file = self._disk.open_file(id_text(blob), self._folder)
+            size_bytes = os.fstat(file).st_size
         except FileNotFoundError:
             return None
         except OSError as error:
-            raise failed(self._path / id_text(blob), error) from error
+            raise failed(where, error) from error
+        with contextlib.closing(RecordReader(self._disk, str(where), file, size_bytes)) as record:
+            if size_bytes == sum(len(part) for part in parts):
+                size_bytes = self._read(record, parts)
         with self._used_lock:
             self._used.pop(blob, None)
             self._used[blob] = None
         return size_bytes
+
+    def _read(self, record: RecordReader, parts: Sequence[memoryview]) -> int:
+        if record.size_bytes < UNCACHED_BYTES:
+            offset = 0
+            for part in parts:
+                offset += record.read_into(offset, part)
+            return offset
+        left, offset = list(parts), 0
+        with self._pages.borrow(PAGES_BYTES) as pages:
+            while left and (count := record.read_into(offset, pages)):
+                offset += count
+                _deal_out(pages[:count], left)
+        return offset
 
     # --- changing -----------------------------------------------------------------------------
 
@@ -183,20 +200,38 @@ class FolderBlobCache:
         return list(coming)
 
     def _write(self, name: str, parts: Sequence[bytes | memoryview]) -> None:
-        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW
+        self._unlink(name + _NEW)  # of somebody who was killed
         try:
-            with os.fdopen(os.open(name + _NEW, flags, 0o600, dir_fd=self._folder), "wb") as file:
-                for part in parts:
-                    file.write(part)
-            os.rename(name + _NEW, name, src_dir_fd=self._folder, dst_dir_fd=self._folder)
+            file = self._disk.create_file(name + _NEW, self._folder)
+            try:
+                self._fill(file, parts)
+            finally:
+                os.close(file)
+            self._disk.rename(name + _NEW, self._folder, name, self._folder)
         except OSError:
             self._unlink(name + _NEW)
             raise
 
+    def _fill(self, file: int, parts: Sequence[bytes | memoryview]) -> None:
+        size_bytes = sum(len(part) for part in parts)
+        if size_bytes < UNCACHED_BYTES:
+            left = memoryview(b"".join(parts))
+            while left:
+                left = left[self._disk.write(file, left) :]
+            return
+        pages = self._pages.take()
+        assert pages is not None  # as many as are asked for
+        gatherer = Gatherer(self._disk, self._pages, pages, file, size_bytes)
+        try:
+            for part in parts:
+                gatherer.write(memoryview(part))
+        finally:
+            gatherer.end()
+
     def _unlink(self, *names: str) -> None:
         for name in names:
             with contextlib.suppress(FileNotFoundError):
-                os.unlink(name, dir_fd=self._folder)
+                self._disk.unlink(name, self._folder)
 
     # --- index --------------------------------------------------------------------------------
 
@@ -239,6 +274,16 @@ class FolderBlobCache:
         with index.transaction() as sqlite:
             sqlite.executemany("DELETE FROM blobs WHERE blob = ?", missing)
             sqlite.execute("UPDATE head SET size_bytes = (SELECT total(size_bytes) FROM blobs)")
+
+
+def _deal_out(data: memoryview, left: list[memoryview]) -> None:
+    """Copy bytes to where there is room left, as far as there is."""
+    while data and left:
+        count = min(len(data), len(left[0]))
+        left[0][:count] = data[:count]
+        data, left[0] = data[count:], left[0][count:]
+        if not left[0]:
+            del left[0]
 
 
 def _blocks(size_bytes: int) -> int:

@@ -9,6 +9,7 @@ import pytest
 
 from muniment.ids import BlobId
 from muniment.ports import BlobCache
+from muniment.spec.limits import KIB, MIB
 
 OpenCache = Callable[[int], BlobCache]
 """Opens the same cache again each time it is called, with a limit of so many blocks."""
@@ -130,7 +131,8 @@ class BlobCacheContract:
         assert those_here(smaller, 1, 2, 3, 4) == [3, 4]
 
     @pytest.mark.parametrize("size_bytes", [1, 215, 216, 217, BLOCK_BYTES - 1, 3 * BLOCK_BYTES])
-    def test_any_size(self, opened: OpenCache, size_bytes: int) -> None:
-        cache = opened(10)
+    @pytest.mark.parametrize("much_bytes", [0, 64 * KIB, 2 * MIB, 4 * MIB])
+    def test_any_size(self, opened: OpenCache, size_bytes: int, much_bytes: int) -> None:
+        cache, size_bytes = opened(2000), size_bytes + much_bytes
         keep(cache, 7, size_bytes=size_bytes)
         assert found(cache, 7, size_bytes)
