@@ -380,7 +380,11 @@ async def open_grid(
 
 @contextlib.contextmanager
 def open_sync_grid(
-    home: Path | None = None, roster: str | None = None, policy: Policy | None = None
+    home: Path | None = None,
+    roster: str | None = None,
+    policy: Policy | None = None,
+    *,
+    cache_bytes: int = 0,
 ) -> Iterator[SyncGrid]:
     """As `open_grid`, for programs without an event loop."""
     from muniment.engine.sync import SyncGrid
@@ -388,7 +392,7 @@ def open_sync_grid(
     connectors: list[contextlib.ExitStack] = []
 
     def make() -> Grid:
-        grid, connector = _client(home, roster, policy, None)
+        grid, connector = _client(home, roster, policy, None, cache_bytes)
         connectors.append(connector)
         return grid
 
