@@ -9,6 +9,7 @@ import json
 import mmap
 import os
 import random
+import signal
 import sqlite3
 import subprocess
 import sys
@@ -127,6 +128,12 @@ def saved_at_last(file: int) -> None:
     eventually(synced, 60)
 
 
+def trashed(scene: Scene) -> int:
+    """Bytes of which the user's account has given up its leases."""
+    usage = json.loads(scene.books.typed("muni usage --json"))
+    return sum(account["total"]["trashed_bytes"] for account in usage["accounts"])
+
+
 def cat(scene: Scene, name: str) -> bytes:
     return scene.books.user.muni("cat", f"books:/{name}").out
 
@@ -228,6 +235,23 @@ def test_what_an_unmount_cannot_save_is_in_the_volume_after_the_next_mount(scene
     assert cat(scene, "shelf/mapped") == OLD
     assert not list(user.home.rglob("unsaved-*"))
     scene.books.typed("muni mv books:/shelf/older books:/old")
+
+
+def test_what_a_killed_mount_had_sent_for_nothing_is_given_up_by_the_next(scene: Scene) -> None:
+    user, folder = scene.books.user, scene.books.mounted
+    before = trashed(scene)
+    with scene.books.served("-o", f"deadline={_DEADLINE_S}") as process:
+        scene.turn("cut")
+        with written(folder / "lost", NEW[::-1]) as file:
+            assert refused(lambda: os.fsync(file)) == "ETIMEDOUT"
+            os.kill(process, signal.SIGKILL)
+    scene.turn("open")
+    assert trashed(scene) == before
+    scene.books.typed(f"muni mount books {folder}")
+    (folder / "after").write_bytes(NEW[1:])
+    assert user.muni("umount", folder).err == ""
+    assert trashed(scene) > before
+    assert cat(scene, "after") == NEW[1:]
 
 
 def test_when_too_few_nodes_are_left_programs_are_told(scene: Scene) -> None:

@@ -147,6 +147,10 @@ class Grid:
         self._started = True
         return self
 
+    def hurry(self, wait_s: float) -> None:
+        """What is broken off or closed from now on waits no longer than this for nodes."""
+        self._sender.hurry(wait_s)
+
     async def aclose(self) -> None:
         """Let background uploads finish (`Limits.linger_s`), then end everything; no task or thread is left.
 

@@ -12,7 +12,7 @@ import logging
 import weakref
 from collections import defaultdict
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 from muniment.core.happiness import happiness
@@ -186,6 +186,12 @@ class Sender:
                 "node %s: %d shares of an upload that failed stay until their leases end: %s",
                 id_text(node)[:12], len(keys) - at, error,
             )  # fmt: skip
+
+    def hurry(self, wait_s: float) -> None:
+        """From now on wait no longer than this until nodes have heard that something ends."""
+        limits = self._limits
+        cleanup_s, linger_s = min(limits.cleanup_s, wait_s), min(limits.linger_s, wait_s)
+        self._limits = replace(limits, cleanup_s=cleanup_s, linger_s=linger_s)
 
     async def aclose(self) -> None:
         """Let the background finish for `linger_s`, then release everything; nothing is left after it."""

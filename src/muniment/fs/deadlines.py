@@ -23,9 +23,14 @@ class Patience:
         self._end_s: float | None = None
 
     def end(self) -> None:
-        """The end begins, if it has not yet."""
+        """The end begins, if it has not yet; calls are over some time before it is."""
         if self._end_s is None:
-            self._end_s = self._clock.monotonic_s() + self.deadline_s
+            self._end_s = self._clock.monotonic_s() + self.deadline_s - self.breaking_off_s
+
+    @property
+    def breaking_off_s(self) -> float:
+        """So long at the end it may take to break off what is under way: nodes want to hear of it."""
+        return self.deadline_s / 10
 
     @property
     def is_ending(self) -> bool:

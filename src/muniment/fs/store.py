@@ -196,6 +196,10 @@ class Store:
         self._sent.named(given)
         _log.info("leases on %d blobs that an earlier mount had left were given up", len(given))
 
+    def hurry(self, wait_s: float) -> None:
+        """As `Grid.hurry`."""
+        self._grid.hurry(wait_s)
+
     async def aclose(self, wait_s: float) -> None:
         """End what is under way, after waiting for so long; the volume and the grid are their owners'."""
         if self._giving_up is not None:

@@ -246,6 +246,22 @@ async def test_while_nodes_are_still_away_it_waits_and_is_kept_again(where: Plac
     assert not held(tmp_path)
 
 
+async def test_nodes_that_hang_hold_up_no_end(where: Place, tmp_path: Path) -> None:
+    here = await without_log(where)
+    gate = asyncio.Event()
+    for node in where.fake.nodes:
+        node.faults.gate = gate
+    await put(here, await here.make(b"large"), LARGE)
+    began = asyncio.get_running_loop().time()
+    kept = await ended(here, tmp_path)
+    await here.grid.aclose()
+    assert asyncio.get_running_loop().time() - began < 2  # and not also what lingering and releasing may take
+    assert kept.size_bytes == len(LARGE)
+    gate.set()
+    await brought(where, kept)
+    assert await content(where, b"large") == LARGE
+
+
 async def test_a_damaged_file_is_told_and_left_alone(where: Place, tmp_path: Path) -> None:
     here = await without_log(where)
     await here.make(b"a")
