@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
+from muniment.fs.deadlines import Patience, within
 from muniment.fs.numbers import PAST_FIRST, Numbers
 from muniment.fs.saving import Saving
 from muniment.fs.shared_locks import SharedLocks
@@ -23,14 +24,17 @@ class Across:
 
     Attributes:
         shared: what this mount has claimed.
+        patience: how long any call waits.
         forget_content: called with an inode that others may have written since it was read here; a gateway
             whose kernel keeps pages lets it forget them.
     """
 
-    def __init__(self, tree: WorkingTree, saving: Saving, numbers: Numbers, clock: Clock) -> None:
-        self._tree, self._saving, self._numbers = tree, saving, numbers
+    def __init__(
+        self, tree: WorkingTree, saving: Saving, numbers: Numbers, clock: Clock, patience: Patience
+    ) -> None:
+        self._tree, self._saving, self._numbers, self.patience = tree, saving, numbers, patience
         self.shared = SharedLocks(tree.store, clock)
-        self.forget_content: Callable[[int], None] = lambda _: None
+        self.forget_content: Callable[[int], Awaitable[None]] = _nothing
 
     async def number(self, ino: int) -> int:
         """An inode's number in the volume, into which it is brought; 0: nobody else can know it."""
@@ -43,14 +47,19 @@ class Across:
 
     async def save(self, ino: int) -> None:
         """Let the log have what was written to a file.  Raises: what keeps it."""
-        await self._saving.save_on(ino)
+        async with within("sync", self.patience):
+            await self._saving.save_on(ino)
         await self._tree.committer.durable(self._tree.present.newest)
 
     async def enter(self, ino: int) -> None:
         """Let callers see what others saved before they gave up their locks."""
         await self._tree.committer.caught_up(self._tree.store.newest)
-        self.forget_content(ino)
+        await self.forget_content(ino)
 
     def drop(self, ino: int) -> None:
         """What was written and is not saved must not come after what others write now."""
         self._tree.dirty.cut(ino, 0, SIZE_MAX)
+
+
+async def _nothing(ino: int) -> None:
+    """Nobody keeps pages."""

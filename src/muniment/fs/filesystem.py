@@ -130,7 +130,7 @@ class FileSystem:
         self._space = Space(self._store, clock)
         holes = Holes(self._tree, self._space)
         self.allocate, self.seek = holes.allocate, holes.seek
-        across = Across(self._tree, self._saving, self._numbers, clock)
+        across = Across(self._tree, self._saving, self._numbers, clock, patience)
         is_shared = options.shared_locks and self._watching is not None and not options.read_only
         self.locks = Locks(across if is_shared else None)
         self._tree.check_lock = self.locks.check
@@ -154,7 +154,6 @@ class FileSystem:
         is held up no more.
         """
         self._patience.end()
-        self._store.hurry(self._patience.breaking_off_s)
         self._dirty.ending()
 
     async def aclose(self, keep_in: Path | None = None) -> Kept | None:
@@ -177,8 +176,7 @@ class FileSystem:
         except MunimentError as error:
             failure = error
         finally:
-            self._store.hurry(self._patience.left_s)
-            await self.locks.aclose(self._patience)
+            await self.locks.aclose()
             await self._saving.aclose()
             if self._watching is not None:
                 await self._watching.aclose()

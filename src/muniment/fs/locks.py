@@ -19,7 +19,7 @@ from typing import Final
 from muniment.core.lock_ranges import TO_END, Lock, LockRanges
 from muniment.errors import FileRefused, MunimentError
 from muniment.fs.across import Across
-from muniment.fs.deadlines import Patience, within
+from muniment.fs.deadlines import within
 from muniment.fs.errnos import Because
 from muniment.fs.shared_locks import LEASE_S
 from muniment.spec.lock_attributes import Claim, Claims
@@ -155,7 +155,8 @@ class Locks:
                 raise FileRefused(why=Because.TOO_MANY_LOCKS, reason="the file has too many locks")
             if self.across is not None:
                 self.check(ino)
-                blocker = await self._claim(self.across, ino, lock, whole)
+                async with within("lock", self.across.patience):
+                    blocker = await self._claim(self.across, ino, lock, whole)
                 if blocker is not None:
                     return blocker
                 table = self._tables.get((ino, whole)) or LockRanges()  # others gave up locks meanwhile
@@ -185,14 +186,14 @@ class Locks:
         if self.across is not None:
             self._task = asyncio.create_task(self._keep(self.across), name="renew locks")
 
-    async def aclose(self, patience: Patience) -> None:
+    async def aclose(self) -> None:
         """Let other mounts have everything; if they cannot be told in time, the lease's end tells them."""
         if self._task is not None:
             self._task.cancel()
             await asyncio.wait({self._task})
         if self.across is not None:
             try:
-                async with within("unlock", patience):
+                async with within("unlock", self.across.patience):
                     await self.across.shared.aclose()
             except MunimentError as error:
                 _log.warning("other mounts have this one's locks when its lease ends: %s", error)
@@ -230,7 +231,7 @@ class Locks:
     async def _give_up(self, across: Across, ino: int) -> None:
         """Claim no more than owners here have; what fails is tried again by the task."""
         try:
-            async with self._turn:
+            async with self._turn, within("unlock", across.patience):
                 if ino in self._unsure:
                     claims = self._claims(ino)
                     await across.shared.set(self._claimed[ino], claims)

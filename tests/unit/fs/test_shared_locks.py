@@ -127,7 +127,11 @@ async def test_who_gets_a_lock_sees_what_was_written_under_it(where: Place) -> N
     forgotten: list[int] = []
     across = other.files.locks.across
     assert across is not None
-    across.forget_content = forgotten.append
+
+    async def forget(ino: int) -> None:
+        forgotten.append(ino)
+
+    across.forget_content = forget
     held = await other.files.open(number, os.O_RDONLY)
     await one.files.locks.set(ino, Lock(ANNA))
     handle = await one.files.open(ino, os.O_RDWR)

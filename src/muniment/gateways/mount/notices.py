@@ -45,6 +45,16 @@ class Notices:
                 protocol.INVAL_INODE.pack(node, _ATTRIBUTES_ONLY, 0),
             )
 
+    async def content_changed(self, node: int) -> None:
+        """Let the kernel read a file anew; it has forgotten its pages when this returns.
+
+        In a thread: it may wait for pages that this loop is about to bring.
+        """
+        if self._device is not None:
+            body = protocol.INVAL_INODE.pack(node, 0, 0)
+            loop = asyncio.get_running_loop()
+            await loop.run_in_executor(self._thread, _tell, self._device, protocol.NOTIFY_INVAL_INODE, body)
+
     def names_changed(self, names: Iterable[tuple[int, bytes]]) -> None:
         """Let the kernel forget what these names in these folders lead to.
 

@@ -58,6 +58,8 @@ class MountOperations:
         shown = Shown(timeout_s)
         self._named = named = NameCalls(files, shown, self._stale)
         opened, locked = FileCalls(files, shown, self._stale, self.notices), LockCalls(files)
+        if files.locks.across is not None:
+            files.locks.across.forget_content = self.notices.content_changed
         self.at_once: dict[int, AtOnce] = named.at_once() | opened.at_once()
         self.in_task: dict[int, InTask] = named.in_task() | opened.in_task() | locked.in_task()
 
