@@ -86,8 +86,9 @@ class Shape:
 
     @property
     def patience_s(self) -> float:
-        """So long a keeper waits for a node before it rebuilds its shares elsewhere: most, not all, are back by
-        then, since each that is not costs as many repairs as it has shares.
+        """So long a keeper waits for a node before it rebuilds its shares elsewhere.
+
+        Most are back by then, as each that is not costs as many repairs as it has shares.
         """
         return 2.0 if self.short else min(60.0, self.hold_s[1] * 2 / 3)
 
