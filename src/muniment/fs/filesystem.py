@@ -154,6 +154,7 @@ class FileSystem:
         is held up no more.
         """
         self._patience.end()
+        self._store.hurry(self._patience.breaking_off_s)
         self._dirty.ending()
 
     async def aclose(self, keep_in: Path | None = None) -> Kept | None:
@@ -176,6 +177,7 @@ class FileSystem:
         except MunimentError as error:
             failure = error
         finally:
+            self._store.hurry(self._patience.left_s)
             await self.locks.aclose()
             await self._saving.aclose()
             if self._watching is not None:
