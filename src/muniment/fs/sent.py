@@ -40,9 +40,12 @@ class SentBlobs:
         if path is not None:
             try:
                 self._open(path)
-                data = path.read_bytes()
-                self.left.update(split_sent(data))
-                self._size_bytes = len(data)
+                found = split_sent(path.read_bytes())
+                self.left.update(found)
+                self._size_bytes = len(found) * ID_BYTES
+                os.ftruncate(
+                    self._descriptor, self._size_bytes
+                )  # the rest of a torn one would shift all behind
             except OSError as error:
                 self._failed(error)
 

@@ -39,7 +39,7 @@ from muniment.node.volume_home import (
     holding,
 )
 from muniment.node.volume_home import volumes as all_volumes
-from muniment.private_file import make_private
+from muniment.spec.unsaved import split_sent
 
 if TYPE_CHECKING:
     from muniment.engine.grid import Grid
@@ -93,6 +93,8 @@ class MountHome:
         """What mounts of this volume could not save when they ended, the oldest first; it is in this folder
         then.  Raises: StoreFailed.
         """
+        for unfinished in self.folder.glob("unsaved-*.new"):  # its mount died while it wrote this
+            unfinished.unlink()
         for folder in sorted(self.folder.parent.iterdir()):
             if folder == self.folder or not any(folder.glob(UNSAVED)):
                 continue
@@ -111,9 +113,8 @@ class MountHome:
             if path == own or not path.exists():
                 continue
             with contextlib.suppress(FolderBusy), contextlib.closing(FolderLock(folder)):
-                make_private(own)
-                with own.open("ab") as file:
-                    file.write(path.read_bytes())
+                found = split_sent(own.read_bytes() if own.exists() else b"")
+                write_whole(own, (*found, *split_sent(path.read_bytes())), mode=0o600)
                 path.unlink()
         return own
 

@@ -149,6 +149,7 @@ def test_the_list_stays_short(tmp_path: Path) -> None:
         file.write(b"torn")
     again = SentBlobs(path)
     assert lasting in again.left
+    assert path.stat().st_size % ID_BYTES == 0
     again.named(tuple(again.left))
     assert path.stat().st_size == 0
     assert path.stat().st_mode & 0o077 == 0

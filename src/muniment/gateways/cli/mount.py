@@ -76,7 +76,8 @@ def mount(
     """Have a volume as a folder of this machine.
 
     All programs can use it then.  It is served by a process in the background until 'muni umount FOLDER', or
-    until that process is ended; either way all that was written is saved before.
+    until that process is ended; either way all that was written is saved before, or, while nodes or the log
+    service are away, kept on this machine for the next mount.
     """
     chosen, names_s, others = _parsed(options)
     if read_only or when is not None:
