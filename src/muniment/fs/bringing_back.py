@@ -138,7 +138,7 @@ class BringingBack:
             self._store.needs(change.blobs)
             if made:
                 self._places[change.made] = made
-            if one is not operation:
+            if _name_of(one) != _name_of(operation):
                 self._tell_beside(one)
             return
         self._brought.changes -= 1
@@ -150,8 +150,9 @@ class BringingBack:
             case Rename(), Rename():
                 if not then.replaced or not self._is_changed(then.replaced):
                     yield operation
-                name = self._beside(operation.new_parent, operation.new_name)
-                yield replace(operation, new_name=name, replaced=0, exchange=False)
+                alone = replace(operation, replaced=0, exchange=False)
+                yield alone
+                yield replace(alone, new_name=self._beside(operation.new_parent, operation.new_name))
             case Unlink(), _:
                 if not self._is_changed(then.inode):
                     yield operation
@@ -243,10 +244,20 @@ class BringingBack:
         raise AssertionError
 
     def _tell_beside(self, operation: Operation) -> None:
-        name = operation.new_name if isinstance(operation, Rename) else b""
-        name = operation.name if isinstance(operation, Make | Link) else name
+        name = _name_of(operation)
         _log.warning("what others have made impossible stands beside it: %s", name.decode(errors="replace"))
         self._brought.beside.append(name)
+
+
+def _name_of(operation: Operation) -> bytes:
+    """Where something stands by it."""
+    match operation:
+        case Rename():
+            return operation.new_name
+        case Make() | Link():
+            return operation.name
+        case _:
+            return b""
 
 
 def _named(state: TreeReading, wanted: int) -> Name | None:

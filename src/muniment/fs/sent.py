@@ -67,8 +67,9 @@ class SentBlobs:
         for blob in blobs:
             self._unnamed.discard(blob)
             self.left.discard(blob)
-        kept = len(self.left) + len(self._unnamed)
-        if self._size_bytes > 2 * kept * ID_BYTES + (_SLACK_BYTES if kept else 0):
+        if not self.left and not self._unnamed:
+            self._empty()
+        elif self._size_bytes > 2 * (len(self.left) + len(self._unnamed)) * ID_BYTES + _SLACK_BYTES:
             self._rewrite()
 
     def close(self) -> None:
@@ -86,6 +87,15 @@ class SentBlobs:
             return
         try:
             self._size_bytes += os.write(self._descriptor, data)
+        except OSError as error:
+            self._failed(error)
+
+    def _empty(self) -> None:
+        if self._descriptor < 0 or not self._size_bytes:
+            return
+        try:
+            os.ftruncate(self._descriptor, 0)
+            self._size_bytes = 0
         except OSError as error:
             self._failed(error)
 

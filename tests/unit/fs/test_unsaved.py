@@ -173,7 +173,7 @@ async def test_what_others_have_made_impossible_goes_beside_and_theirs_stays(
     where: Place, tmp_path: Path
 ) -> None:
     first = await where.mount()
-    for name in (b"changed", b"removed", b"target", b"same"):
+    for name in (b"changed", b"removed", b"target", b"same", b"vanished"):
         await first.write(await first.make(name), LARGE)
     here = await without_log(where)
     nodes_are(where, "no power")
@@ -182,6 +182,8 @@ async def test_what_others_have_made_impossible_goes_beside_and_theirs_stays(
     await put(here, await here.make(b"new"), b"my new one")
     await put(here, await here.make(b"draft"), b"my target")
     await here.files.rename(ROOT, b"draft", ROOT, b"target")
+    await put(here, await here.make(b"other draft"), b"mine at last")
+    await here.files.rename(ROOT, b"other draft", ROOT, b"vanished")
     await here.files.unlink(ROOT, b"same")
     await here.make(b"folder", kind=Kind.FOLDER)
     kept = await ended(here, tmp_path)
@@ -191,6 +193,7 @@ async def test_what_others_have_made_impossible_goes_beside_and_theirs_stays(
     await first.write(lookup(ROOT, b"changed").inode, b"theirs")
     await first.write(lookup(ROOT, b"target").inode, b"theirs")
     await first.files.unlink(ROOT, b"removed")
+    await first.files.unlink(ROOT, b"vanished")
     await first.write(await first.make(b"new"), b"theirs")
     await first.make(b"folder", kind=Kind.FOLDER)
     await first.files.sync_all()
@@ -208,6 +211,7 @@ async def test_what_others_have_made_impossible_goes_beside_and_theirs_stays(
     assert await content(where, beside[b"removed"]) == mine
     assert await content(where, beside[b"new"]) == b"my new one"
     assert await content(where, beside[b"target"]) == b"my target"
+    assert await content(where, b"vanished") == b"mine at last"
     assert await content(where, b"new") == b"theirs"
     assert (await content(where, b"changed"))[:6] == b"theirs"
     assert (await content(where, b"target"))[:6] == b"theirs"
@@ -244,6 +248,28 @@ async def test_while_nodes_are_still_away_it_waits_and_is_kept_again(where: Plac
     await brought(where, once_more)
     assert await content(where, b"large") == LARGE
     assert not held(tmp_path)
+
+
+async def test_one_that_is_killed_while_it_brings_back_loses_nothing(where: Place, tmp_path: Path) -> None:
+    first = await where.mount()
+    await first.write(await first.make(b"old"), LARGE)
+    here = await without_log(where)
+    nodes_are(where, "no power")
+    await put(here, await here.make(b"new"), LARGE[::-1])
+    await put(here, here.files.lookup(ROOT, b"old").inode, b"mine")
+    kept = await ended(here, tmp_path)
+    nodes_are(where, None)
+    data = kept.path.read_bytes()
+    await brought(where, kept)
+    kept.path.write_bytes(data)  # killed before it could remove it
+    _, back = await brought(where, kept)
+    beside = {name.split(b".")[0]: name for name in back.beside}
+    mine = b"mine" + LARGE[4:]
+    for name in (b"old", beside[b"old"]):
+        assert await content(where, name) == mine
+    for name in (b"new", beside[b"new"]):
+        assert await content(where, name) == LARGE[::-1]
+    assert not back.refused
 
 
 async def test_nodes_that_hang_hold_up_no_end(where: Place, tmp_path: Path) -> None:
