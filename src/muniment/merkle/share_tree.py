@@ -104,6 +104,8 @@ def check_whole(name: BlobName, head: memoryview, data: memoryview) -> ShareHead
         raise _corrupt(name.share(0), "it is another blob")
     check_header(header, name.blob)
     size = shape.share_bytes
+    if len(head) != FIXED_BYTES + shape.roots_bytes or len(data) != shape.k * size:
+        raise _corrupt(name.share(0), "wrong length")
     for number in range(shape.k):
         share = data[number * size : (number + 1) * size]
         if tree_root(leaf_hashes(share)) != ShareHeader(shape, ShareNumber(number), header.roots).root:

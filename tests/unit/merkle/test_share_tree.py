@@ -11,7 +11,15 @@ from hypothesis import strategies as st
 from muniment.core.sealing import BlobBuffers, SealedBlob, Sealer
 from muniment.erasure.codec import Coding
 from muniment.errors import MalformedRecord, ShareCorrupt
-from muniment.merkle.share_tree import ShareReceiver, check_proof, check_share, leaf_hash, leaf_hashes
+from muniment.ids import ShareNumber
+from muniment.merkle.share_tree import (
+    ShareReceiver,
+    check_proof,
+    check_share,
+    check_whole,
+    leaf_hash,
+    leaf_hashes,
+)
 from muniment.merkle.tree import root_from_path, tree_path, tree_root
 from muniment.spec.limits import LEAF_BYTES
 from muniment.spec.share import ShareHeader, decode_header
@@ -57,6 +65,58 @@ def test_every_share_of_a_blob_passes(size: int, coding: str) -> None:
         receiver = ShareReceiver(blob.ref.name.share(number), len(record))
         receiver.feed(record)
         assert receiver.finish() == decode_header(bytes(record))
+
+
+def whole(blob: SealedBlob) -> tuple[bytes, bytes]:
+    """Head and data of a whole blob."""
+    shape = blob.name.shape
+    head = ShareHeader(shape, ShareNumber(0), blob.roots).encode()
+    return head, b"".join(bytes(share) for share in blob.shares[: shape.k])
+
+
+def check_parts(head: bytes, data: bytes) -> ShareHeader:
+    return check_whole(NAME, memoryview(bytearray(head)), memoryview(bytearray(data)))
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("coding", ["4/6", "1/1", "rep-3"])
+def test_a_whole_blob_passes(size: int, coding: str) -> None:
+    blob = sealed(size, coding)
+    head, data = whole(blob)
+    assert check_whole(blob.name, memoryview(head), memoryview(data)).roots == blob.roots
+
+
+@given(st.integers(0, 8 * sum(map(len, whole(BLOB))) - 1))
+def test_one_flipped_bit_anywhere_in_a_whole_blob_is_refused(bit: int) -> None:
+    head, data = whole(BLOB)
+    wrong = bytearray(head + data)
+    wrong[bit // 8] ^= 1 << (bit % 8)
+    with pytest.raises(ShareCorrupt):
+        check_parts(bytes(wrong[: len(head)]), bytes(wrong[len(head) :]))
+
+
+def test_a_whole_blob_that_is_shorter_longer_or_another_is_refused() -> None:
+    head, data = whole(BLOB)
+    other = whole(sealed(300_001))
+    for wrong in (
+        (head, data[:-1]),
+        (head, data + b"\0"),
+        (head, b""),
+        (head[:-1], data),
+        (head + b"\0", data),
+        (b"", b""),
+        other,
+    ):
+        with pytest.raises(ShareCorrupt):
+            check_parts(*wrong)
+
+
+@given(st.binary(max_size=400), st.binary(max_size=100))
+def test_any_bytes_for_a_whole_blob_are_refused_in_one_way(head: bytes, data: bytes) -> None:
+    with pytest.raises(ShareCorrupt):
+        check_parts(head, data)
+    with pytest.raises(ShareCorrupt):
+        check_parts(whole(BLOB)[0], data)
 
 
 @given(st.lists(st.integers(0, 40_000), max_size=12))
