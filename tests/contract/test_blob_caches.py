@@ -71,6 +71,28 @@ def test_what_somebody_left_half_written_is_in_nobodys_way(opened: OpenCache, to
     assert blob_files(top) == sorted(id_text(blob_at(at)) for at in (1, 2))
 
 
+def test_what_somebody_left_half_written_goes_when_its_turn_has_come(opened: OpenCache, top: Path) -> None:
+    cache = opened(3)
+    keep(cache, 1, 2)
+    name = id_text(blob_at(1))
+    (top / name).rename(top / f"{name}.new")  # he was killed before he could give it its name
+    keep(cache, 3, 4)
+    assert blob_files(top) == sorted(id_text(blob_at(at)) for at in (2, 3, 4))
+
+
+def test_an_index_that_does_not_add_up_is_given_up_and_made_anew(opened: OpenCache, top: Path) -> None:
+    cache = opened(3)
+    keep(cache, 1)
+    with contextlib.closing(sqlite3.connect(top / _INDEX)) as broken:
+        broken.execute("UPDATE head SET size_bytes = 1 << 40")
+        broken.commit()
+    with pytest.raises(StoreFailed):
+        keep(cache, 2)
+    again = opened(3)
+    keep(again, 3)
+    assert blob_files(top) == [id_text(blob_at(3))]
+
+
 def test_what_cannot_go_past_the_page_cache_goes_through_it(
     opened: OpenCache, monkeypatch: pytest.MonkeyPatch
 ) -> None:

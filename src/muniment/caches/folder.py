@@ -186,10 +186,13 @@ class FolderBlobCache:
                         sqlite.execute("INSERT INTO blobs VALUES (?, ?, ?)", (blob, sizes[blob], turn))
                         size_bytes += sizes[blob]
                 while size_bytes > self._limit_bytes:
-                    blob, freed_bytes = sqlite.execute(
+                    oldest = sqlite.execute(
                         "SELECT blob, size_bytes FROM blobs ORDER BY used LIMIT 1"
                     ).fetchone()
-                    self._unlink(id_text(blob))
+                    if oldest is None:
+                        raise StoreFailed(where=str(self._path), reason="the index adds up to too much")
+                    blob, freed_bytes = oldest
+                    self._unlink(id_text(blob), id_text(blob) + _NEW)
                     sqlite.execute("DELETE FROM blobs WHERE blob = ?", (blob,))
                     size_bytes -= freed_bytes
                     coming.pop(blob, None)
