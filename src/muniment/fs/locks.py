@@ -61,7 +61,8 @@ class Locks:
         table = self._tables.get((ino, whole))
         blocker = None if table is None else table.conflict(wanted)
         if blocker is None and self.across is not None and (number := await self.across.number(ino)):
-            claim = self.across.shared.blocker(number, (_claim(wanted, whole),))
+            async with within("lock", self.across.patience):
+                claim = await self.across.shared.find(number, (_claim(wanted, whole),))
             return None if claim is None else _elsewhere(claim)
         return blocker
 

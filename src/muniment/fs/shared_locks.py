@@ -75,8 +75,12 @@ class SharedLocks:
         """What this mount has of a file, by its number in the volume, as far as others know."""
         return self._claims.get(inode, ())
 
-    def blocker(self, inode: int, wanted: Claims) -> Claim | None:
-        """What another mount has, as far as is known here, because of which these cannot be had."""
+    async def find(self, inode: int, wanted: Claims) -> Claim | None:
+        """What another mount has because of which these cannot be had now.  Raises: as `LogClient`."""
+        await self._store.follow()
+        return self._blocker(inode, wanted)
+
+    def _blocker(self, inode: int, wanted: Claims) -> Claim | None:
         self.look()
         state = self._store.state(self._store.newest)
         expired = self._expired()
@@ -92,10 +96,8 @@ class SharedLocks:
         """
         if len(claims) > _CLAIMS_MAX:
             raise FileRefused(why=Because.TOO_MANY_LOCKS, reason="this mount has too many locks of the file")
-        self.look()
-        blocker = self.blocker(inode, claims)
-        if blocker is not None:
-            await self._store.follow()
+        if self._blocker(inode, claims) is not None:
+            await self._store.follow()  # which may have gone since
             self.look()
         try:
             await self._change(inode, claims)

@@ -8,9 +8,13 @@ import os
 from collections.abc import AsyncIterator, Sequence
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tests.thoroughness import times
 from tests.unit.fs.support import Mounted, Place, place
+from tests.unit.fs.test_lock_ranges import BYTES, RANGES, Oracle
 
-from muniment.core.lock_ranges import Lock
+from muniment.core.lock_ranges import TO_END, Lock
 from muniment.engine.volume_plans import xattrs_set
 from muniment.errors import FileRefused, MunimentError, NodeUnreachable
 from muniment.fs.errnos import errno_of
@@ -325,3 +329,46 @@ async def test_what_is_restored_or_copied_takes_no_locks_along(where: Place) -> 
     assert len(locked) == 2
     assert list(xattrs_set(locked, {b"user.a": b"1"}, number)) == [SetXattr(number, b"user.a", b"1")]
     assert list(xattrs_set({}, locked, number)) == []
+
+
+STEPS = st.tuples(
+    st.integers(1, 4), RANGES, st.booleans(), st.sampled_from(["read", "write", "write", "unlock"])
+)
+
+
+async def _run(steps: Sequence[tuple[int, tuple[int, int], bool, str]]) -> None:
+    async with place() as where:
+        one, ino, other, number = await two(where)
+        oracles = {False: Oracle(), True: Oracle()}
+        for owner, (start, stop), whole, what in steps:
+            here, at = (one, ino) if owner % 2 else (other, number)
+            start, stop = (0, BYTES) if whole else (start, stop)
+            end, oracle = TO_END if stop == BYTES else stop, oracles[whole]
+            if what == "unlock":
+                await here.files.locks.clear(at, owner, start, end, whole=whole)
+                oracle.clear(owner, start, stop)
+                continue
+            wanted = Lock(owner, start, end, what == "write")
+            if whole and any(owner in byte and byte[owner] != wanted.exclusive for byte in oracle.bytes):
+                oracle.clear(owner, 0, BYTES)
+            expected = oracle.conflicts(owner, start, stop, wanted.exclusive)
+            try:
+                await here.files.locks.set(at, wanted, whole=whole)
+            except FileRefused as refused:
+                assert (expected, errno_of(refused)) == (True, errno.EAGAIN)  # noqa: PT017
+            else:
+                assert not expected
+                oracle.set(owner, start, stop, wanted.exclusive)
+        for owner in range(1, 5):
+            here, at = (other, number) if owner % 2 else (one, ino)
+            for whole, oracle in oracles.items():
+                found = await here.files.locks.find(at, Lock(99), whole=whole)
+                assert (found is not None) == any(oracle.bytes)
+
+
+@settings(max_examples=times(8), deadline=None)
+@given(st.lists(STEPS, max_size=15))
+def test_who_has_what_is_the_same_in_all_mounts_as_in_one_table(
+    steps: list[tuple[int, tuple[int, int], bool, str]],
+) -> None:
+    asyncio.run(_run(steps))
