@@ -142,6 +142,16 @@ async def test_errors_are_numbers_and_bugs_are_told(caplog: pytest.LogCaptureFix
         assert "ZeroDivisionError" in caplog.text
 
 
+async def test_who_waits_for_an_answer_that_cannot_be_given_is_told(caplog: pytest.LogCaptureFixture) -> None:
+    def now(request: Request) -> Answer:
+        return (bytes(64 << 20),)  # more than the socket takes
+
+    async with serving({Opcode.LOOKUP: now}) as kernel:
+        kernel.ask(Opcode.LOOKUP, unique=2)
+        assert await kernel.heard() == (2, errno.EIO, b"")
+        assert "does not take an answer" in caplog.text
+
+
 async def test_a_request_that_makes_no_sense_is_told_and_the_next_one_served(
     caplog: pytest.LogCaptureFixture,
 ) -> None:

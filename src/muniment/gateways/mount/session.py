@@ -232,8 +232,11 @@ class Session:
         try:
             os.writev(self._device, (header, *answer))
         except OSError as error:
-            if error.errno not in (errno.ENOENT, *_GONE):  # those wait no more
-                _log.error("the kernel does not take an answer: %s", error)
+            if error.errno in (errno.ENOENT, *_GONE):  # nobody waits for it any more
+                return
+            _log.error("bug: the kernel does not take an answer of %d pieces: %s", len(answer), error)
+            if not number:  # whoever waits must not wait forever
+                self._answer(unique, errno.EIO, ())
 
 
 def _number(request: Request, error: Exception) -> int:
