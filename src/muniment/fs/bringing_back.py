@@ -34,6 +34,7 @@ from muniment.spec.operation import (
     Make,
     Operation,
     Rename,
+    SetAttributes,
     Truncate,
     Unlink,
     Write,
@@ -136,6 +137,8 @@ class BringingBack:
                 _log.info("%s is not possible any more: %s", _told(one), error)
                 continue
             self._store.needs(change.blobs)
+            if isinstance(one, Truncate):
+                self._present.apply(SetAttributes(one.inode, mtime_ns=change.time_ns), change.time_ns)
             if made:
                 self._places[change.made] = made
             if _name_of(one) != _name_of(operation):
