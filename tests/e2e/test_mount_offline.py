@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import random
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -37,18 +38,22 @@ def books(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Library]:
         yield made
 
 
-def mount(books: Library, *options: str) -> None:
-    done = books.user.muni("mount", *options, "books", books.mounted)
+def mount(books: Library, *options: str, at: Path | None = None) -> None:
+    done = books.user.muni("mount", *options, "books", at or books.mounted)
     assert done.code == 0, done.err
 
 
-def umount(books: Library) -> None:
-    done = books.user.muni("umount", books.mounted)
+def umount(books: Library, *, at: Path | None = None) -> None:
+    done = books.user.muni("umount", at or books.mounted)
     assert done.code == 0, done.err
 
 
-def read(books: Library) -> dict[str, bytes]:
-    return {name: (books.mounted / name).read_bytes() for name in TREE}
+def read(books: Library, *, at: Path | None = None) -> dict[str, bytes]:
+    return {name: ((at or books.mounted) / name).read_bytes() for name in TREE}
+
+
+def kept_bytes(books: Library) -> int:
+    return sum(-(-path.stat().st_size // 4096) * 4096 for path in blobs(books))
 
 
 def refused(path: Path) -> str:
@@ -80,7 +85,20 @@ def test_the_limit_holds_for_what_a_mount_reads(books: Library) -> None:
     mount(books, "-o", "disk_cache=5MiB")
     assert read(books) == TREE
     umount(books)
-    assert 1 << 20 < sum(-(-path.stat().st_size // 4096) * 4096 for path in blobs(books)) <= 5 << 20
+    assert 1 << 20 < kept_bytes(books) <= 5 << 20
+
+
+def test_two_mounts_that_read_at_the_same_time_share_one_cache_and_one_limit(books: Library) -> None:
+    other = books.user.home / "other"
+    other.mkdir()
+    mount(books, "-o", "disk_cache=9MiB,cache=0")
+    mount(books, "-o", "disk_cache=9MiB,cache=0", at=other)
+    with ThreadPoolExecutor(2) as threads:
+        both = list(threads.map(lambda at: read(books, at=at), [books.mounted, other]))
+    umount(books)
+    umount(books, at=other)
+    assert both == [TREE, TREE]
+    assert 1 << 20 < kept_bytes(books) <= 9 << 20
 
 
 def test_what_was_read_once_is_right_though_it_rots_and_there_with_no_node(books: Library) -> None:
