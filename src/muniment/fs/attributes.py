@@ -51,12 +51,15 @@ class Attributes:
         return {name: value for name, value in found.items() if self._is_known(name)}
 
     def get(self, ino: int, name: bytes) -> bytes:
-        """One of them.  Raises: OperationRejected: it is not there; FileRefused: it cannot be."""
+        """One of them.  Raises: OperationRejected: it is not there; FileRefused: it cannot be.
+
+        Listings ask for several of each file, which mostly has none: what is gone has none either.
+        """
         self._check(name)
-        try:
-            return self.all(ino)[name]
-        except KeyError:
-            raise rejected(Why.NO_SUCH_ATTRIBUTE, "it has no such attribute") from None
+        value = self._tree.present.tree.attributes(ino).get(name)
+        if value is None:
+            raise rejected(Why.NO_SUCH_ATTRIBUTE, "it has no such attribute")
+        return value
 
     async def set(
         self,
