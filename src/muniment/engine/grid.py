@@ -557,6 +557,7 @@ class Grid:
         Args:
             seed: of the challenges, for PROVEN.
             fit: whether a blob's shares are of one content is looked at too.
+            silent: nodes that are not asked, and count as offline.
         """
         placement = self._policy.placement
         return Check(
@@ -571,7 +572,6 @@ class Grid:
 
     async def store_sealed(self, sealed: bytes, policy: Policy) -> BlobName:
         """Store bytes that are encrypted already, as a blob that describes itself.
-            silent: nodes that are not asked, and count as offline.
 
         Args:
             sealed: 1 to SEALED_BYTES_MAX bytes.

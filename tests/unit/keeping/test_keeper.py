@@ -226,7 +226,7 @@ def test_a_node_that_hangs_holds_repairs_up_once_and_not_each_of_them() -> None:
             await w.worker.flush()
             took_s = asyncio.get_running_loop().time() - began_s
             assert w.keeper.repaired.rebuilt == count > 30
-            assert took_s < 3 * 15  # one of the scan, one of the repairs at most; nothing else takes time here
+            assert took_s < 3 * 15  # one of the scan, one of the repairs at most
 
     run_virtual(main())
 
