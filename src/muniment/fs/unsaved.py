@@ -158,6 +158,7 @@ class Unsaved:
                 break
             else:
                 await asyncio.to_thread(_remove, paths)
+                _log.info("all that was brought back is in the log")
                 self._brought = [path for path in self._brought if path not in paths]
         self._task = None
 
