@@ -26,7 +26,7 @@ import uvloop
 from bench.processes import BenchGrid, running_grid
 from muniment.engine.grid import Grid
 from muniment.engine.results import DownloadTally
-from muniment.fs.chunk_cache import ChunkCache
+from muniment.fs.content.chunk_cache import ChunkCache
 from muniment.node import compose
 from muniment.spec.blob import BlobRef
 from muniment.spec.cap import BlobFile

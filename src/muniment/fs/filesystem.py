@@ -26,28 +26,28 @@ from muniment.core.tree_state import Inode, Name
 from muniment.engine.grid import Grid
 from muniment.engine.volume import Volume
 from muniment.errors import FileRefused, MunimentError
-from muniment.fs.across import Across
-from muniment.fs.attributes import Attributes
-from muniment.fs.chunk_cache import ChunkCache
-from muniment.fs.committer import Committer
+from muniment.fs.committing.committer import Committer
+from muniment.fs.committing.watching import Watching
+from muniment.fs.content.chunk_cache import ChunkCache
+from muniment.fs.content.dirty import Dirty
+from muniment.fs.content.holes import Holes
+from muniment.fs.content.saving import Saving
 from muniment.fs.deadlines import Patience, within
-from muniment.fs.dirty import Dirty
 from muniment.fs.errnos import Because
 from muniment.fs.handles import Handle, Handles
-from muniment.fs.holes import Holes
-from muniment.fs.locks import Locks
-from muniment.fs.nameless import Nameless
-from muniment.fs.numbers import Numbers
+from muniment.fs.locking.across import Across
+from muniment.fs.locking.locks import Locks
+from muniment.fs.names.attributes import Attributes
+from muniment.fs.names.nameless import Nameless
+from muniment.fs.names.numbers import Numbers
+from muniment.fs.names.past import Past
+from muniment.fs.names.present import Present
 from muniment.fs.open_files import OpenFiles
 from muniment.fs.options import Options
-from muniment.fs.past import Past
-from muniment.fs.present import Present
-from muniment.fs.saving import Saving
-from muniment.fs.sent import SentBlobs
 from muniment.fs.space import Space
 from muniment.fs.store import Store
-from muniment.fs.unsaved import Kept, Unsaved
-from muniment.fs.watching import Watching
+from muniment.fs.unsaved.keeping import Kept, Unsaved
+from muniment.fs.unsaved.sent import SentBlobs
 from muniment.fs.working_tree import WorkingTree, rejected
 from muniment.ports import Clock
 from muniment.spec.operation import (

@@ -8,13 +8,13 @@ from typing import Final
 
 from muniment.core.fold import Why
 from muniment.errors import FileRefused
-from muniment.fs.chunk_cache import ChunkCache
-from muniment.fs.content import gathered, places, read_ahead
+from muniment.fs.content.chunk_cache import ChunkCache
+from muniment.fs.content.places import gathered, places, read_ahead
+from muniment.fs.content.saving import Saving
 from muniment.fs.deadlines import Patience, within
 from muniment.fs.errnos import Because
 from muniment.fs.handles import Handle
 from muniment.fs.options import Options
-from muniment.fs.saving import Saving
 from muniment.fs.working_tree import WorkingTree, rejected
 from muniment.spec.operation import SIZE_MAX, Kind, SetAttributes, Truncate
 

@@ -24,9 +24,9 @@ from muniment.engine.pruning import past_reading
 from muniment.engine.results import DownloadTally, UploadTally
 from muniment.engine.volume import Attempt, Volume
 from muniment.errors import MunimentError
-from muniment.fs.changes import Change, NothingLeft, Planned, plan
-from muniment.fs.numbers import Numbers
-from muniment.fs.sent import SentBlobs
+from muniment.fs.committing.changes import Change, NothingLeft, Planned, plan
+from muniment.fs.names.numbers import Numbers
+from muniment.fs.unsaved.sent import SentBlobs
 from muniment.ids import BlobId, EntryHash
 from muniment.spec.blob import BlobRef
 from muniment.spec.operation import Operation

@@ -7,14 +7,14 @@ from collections.abc import Callable, Sequence
 from muniment.core.fold import Why
 from muniment.core.tree_state import Inode
 from muniment.errors import FileRefused, OperationRejected
-from muniment.fs.committer import Committer
-from muniment.fs.dirty import Dirty
+from muniment.fs.committing.committer import Committer
+from muniment.fs.committing.watching import Watching
+from muniment.fs.content.dirty import Dirty
 from muniment.fs.errnos import Because
 from muniment.fs.handles import Handles
-from muniment.fs.numbers import PAST_FIRST
-from muniment.fs.present import Present
+from muniment.fs.names.numbers import PAST_FIRST
+from muniment.fs.names.present import Present
 from muniment.fs.store import Store
-from muniment.fs.watching import Watching
 from muniment.spec.blob import BlobRef
 from muniment.spec.operation import Kind, Operation
 

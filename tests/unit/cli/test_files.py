@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from tests.unit.cli.support import Done, FakeComposition, muni
 
-from muniment.fs.when import time_ns
+from muniment.fs.names.when import time_ns
 from muniment.gateways.cli.vol_paths import VolPath, parse_vol_path
 
 BIG = os.urandom(200_000)

@@ -22,7 +22,7 @@ from muniment.testing.lying_log import SwitchedLog
 async def where(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Place]:
     # Patience is counted in tries: these tests need not wait between them.
     monkeypatch.setattr("muniment.engine.volume._PAUSE_S", 0.0)
-    monkeypatch.setattr("muniment.fs.committer._PAUSES_S", (0.01,))
+    monkeypatch.setattr("muniment.fs.committing.committer._PAUSES_S", (0.01,))
     async with place() as made:
         yield made
 

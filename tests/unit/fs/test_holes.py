@@ -14,8 +14,8 @@ from tests.thoroughness import times
 from tests.unit.fs.support import CHUNK, Mounted, Place, place
 
 from muniment.errors import FileRefused, MunimentError
+from muniment.fs.content.holes import Allocate
 from muniment.fs.errnos import errno_of
-from muniment.fs.holes import Allocate
 from muniment.fs.options import Options
 from muniment.spec.blob import BlobRef
 from muniment.spec.operation import ROOT, SIZE_MAX

@@ -10,7 +10,7 @@ import pytest
 from muniment.core.lock_ranges import Lock
 from muniment.errors import FileRefused
 from muniment.fs.errnos import errno_of
-from muniment.fs.locks import Locks
+from muniment.fs.locking.locks import Locks
 
 FILE, OTHER = 7, 8
 ANNA, BERT, CARL = 101, 102, 103
@@ -129,7 +129,7 @@ async def test_two_readers_of_a_whole_file_who_both_want_to_write_do_so_one_afte
 async def test_a_range_of_nothing_is_refused_and_so_are_locks_without_end(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("muniment.fs.locks._LOCKS_MAX", 3)
+    monkeypatch.setattr("muniment.fs.locking.locks._LOCKS_MAX", 3)
     locks = Locks()
     assert await refused(locks, Lock(ANNA, 5, 5)) == errno.EINVAL
     for at in range(3):

@@ -9,8 +9,8 @@ import pytest
 from tests.unit.fs.support import CHUNK, Mounted, Place, place
 
 from muniment.errors import FileRefused, MunimentError, OperationRejected
-from muniment.fs import past
 from muniment.fs.errnos import errno_of
+from muniment.fs.names import past
 from muniment.spec.operation import ROOT, Kind
 
 

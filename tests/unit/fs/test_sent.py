@@ -12,7 +12,7 @@ from tests.unit.fs.test_faults import Silent
 
 from muniment.errors import DeadlineExceeded
 from muniment.fs.options import Options
-from muniment.fs.sent import SentBlobs
+from muniment.fs.unsaved.sent import SentBlobs
 from muniment.ids import ID_BYTES, BlobId
 from muniment.spec.operation import ROOT
 
@@ -23,7 +23,7 @@ KEPT, LOST = os.urandom(3 * CHUNK), os.urandom(3 * CHUNK)
 @pytest.fixture
 async def where(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Place]:
     monkeypatch.setattr("muniment.engine.volume._PAUSE_S", 0.0)
-    monkeypatch.setattr("muniment.fs.committer._PAUSES_S", (0.01,))
+    monkeypatch.setattr("muniment.fs.committing.committer._PAUSES_S", (0.01,))
     async with place() as made:
         yield made
 

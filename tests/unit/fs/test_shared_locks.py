@@ -18,8 +18,8 @@ from muniment.core.lock_ranges import TO_END, Lock
 from muniment.engine.volume_plans import xattrs_set
 from muniment.errors import FileRefused, MunimentError, NodeUnreachable
 from muniment.fs.errnos import errno_of
+from muniment.fs.locking.shared_locks import LEASE_S
 from muniment.fs.options import Options
-from muniment.fs.shared_locks import LEASE_S
 from muniment.ports import Appended
 from muniment.spec.lock_attributes import OWN
 from muniment.spec.operation import ROOT, SetXattr

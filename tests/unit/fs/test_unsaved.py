@@ -13,9 +13,9 @@ from tests.unit.fs.support import CHUNK, Mounted, Place, place
 from tests.unit.fs.test_faults import Silent
 
 from muniment.errors import MalformedRecord, MunimentError, NotHappy
-from muniment.fs.bringing_back import Brought
 from muniment.fs.options import Options
-from muniment.fs.unsaved import Kept
+from muniment.fs.unsaved.bringing_back import Brought
+from muniment.fs.unsaved.keeping import Kept
 from muniment.ports import Appended, LogClient
 from muniment.spec.operation import ROOT, Kind
 from muniment.testing.lying_log import SwitchedLog
@@ -42,8 +42,8 @@ SMALL, LARGE = b"a few words", os.urandom(3 * CHUNK + 100)
 @pytest.fixture
 async def where(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Place]:
     monkeypatch.setattr("muniment.engine.volume._PAUSE_S", 0.0)
-    monkeypatch.setattr("muniment.fs.committer._PAUSES_S", (0.01,))
-    monkeypatch.setattr("muniment.fs.unsaved._PATIENCE_S", 0.5)
+    monkeypatch.setattr("muniment.fs.committing.committer._PAUSES_S", (0.01,))
+    monkeypatch.setattr("muniment.fs.unsaved.keeping._PATIENCE_S", 0.5)
     async with place() as made:
         yield made
 

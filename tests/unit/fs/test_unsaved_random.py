@@ -25,7 +25,7 @@ Tree = dict[bytes, tuple[object, ...]]
 @pytest.fixture
 async def where(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Place]:
     monkeypatch.setattr("muniment.engine.volume._PAUSE_S", 0.0)
-    monkeypatch.setattr("muniment.fs.committer._PAUSES_S", (0.01,))
+    monkeypatch.setattr("muniment.fs.committing.committer._PAUSES_S", (0.01,))
     async with place() as made:
         yield made
 

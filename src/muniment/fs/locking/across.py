@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 
+from muniment.fs.content.saving import Saving
 from muniment.fs.deadlines import Patience, within
-from muniment.fs.numbers import PAST_FIRST, Numbers
-from muniment.fs.saving import Saving
-from muniment.fs.shared_locks import SharedLocks
+from muniment.fs.locking.shared_locks import SharedLocks
+from muniment.fs.names.numbers import PAST_FIRST, Numbers
 from muniment.fs.working_tree import WorkingTree
 from muniment.ports import Clock
 from muniment.spec.operation import SIZE_MAX

@@ -16,9 +16,9 @@ from collections.abc import Callable, Coroutine, Iterator
 from dataclasses import dataclass, field
 from typing import Final
 
-from muniment.fs.buffer import Buffer, Memory
+from muniment.fs.content.buffer import Buffer, Memory
+from muniment.fs.content.pieces import Piece, Pieces
 from muniment.fs.deadlines import Patience, within
-from muniment.fs.pieces import Piece, Pieces
 from muniment.fs.store import Store
 from muniment.spec.blob import BlobRef
 from muniment.spec.limits import KIB

@@ -20,8 +20,8 @@ from typing import Final
 from muniment.core.tree_state import Inode, Name, StoredExtent, TreeReading
 from muniment.errors import FileRefused, HistoryMissing
 from muniment.fs.errnos import Because
+from muniment.fs.names.when import time_ns
 from muniment.fs.store import Store
-from muniment.fs.when import time_ns
 from muniment.ports import Clock
 from muniment.spec.operation import INODE_MAX, ROOT, Kind
 

@@ -17,14 +17,14 @@ from pathlib import Path
 from typing import Final
 
 from muniment.errors import MunimentError, UnavailableError
-from muniment.fs.bringing_back import BringingBack, Brought
-from muniment.fs.changes import Change, renumbered
-from muniment.fs.dirty import Dirty, Saved
-from muniment.fs.numbers import LOCAL_FIRST, Numbers
-from muniment.fs.pieces import Piece
-from muniment.fs.present import Present
+from muniment.fs.committing.changes import Change, renumbered
+from muniment.fs.content.dirty import Dirty, Saved
+from muniment.fs.content.pieces import Piece
+from muniment.fs.names.numbers import LOCAL_FIRST, Numbers
+from muniment.fs.names.present import Present
 from muniment.fs.store import Store
-from muniment.fs.unsaved_file import read_unsaved, write_unsaved
+from muniment.fs.unsaved.bringing_back import BringingBack, Brought
+from muniment.fs.unsaved.file import read_unsaved, write_unsaved
 from muniment.spec.operation import Kind, SetAttributes, Write, inodes_of
 from muniment.spec.unsaved import UnsavedChange, UnsavedFile, UnsavedHead, UnsavedPiece, UnsavedRecord
 

@@ -7,9 +7,9 @@ import logging
 from collections.abc import Coroutine
 
 from muniment.errors import MunimentError
-from muniment.fs.committer import Committer
-from muniment.fs.dirty import Dirty
-from muniment.fs.present import Present
+from muniment.fs.committing.committer import Committer
+from muniment.fs.content.dirty import Dirty
+from muniment.fs.names.present import Present
 from muniment.ports import Clock
 from muniment.spec.operation import SetAttributes, Write
 

@@ -9,11 +9,11 @@ import os
 import stat
 
 from muniment.core.tree_state import Inode
-from muniment.fs.attributes import Attributes
+from muniment.fs.content.saving import Saving
 from muniment.fs.handles import Handle
-from muniment.fs.numbers import Numbers
-from muniment.fs.reading import Orphan
-from muniment.fs.saving import Saving
+from muniment.fs.names.attributes import Attributes
+from muniment.fs.names.numbers import Numbers
+from muniment.fs.names.reading import Orphan
 from muniment.fs.working_tree import WorkingTree
 from muniment.spec.operation import Kind, Make
 

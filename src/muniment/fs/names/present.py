@@ -17,11 +17,11 @@ from typing import Final
 from muniment.core.fold import Fold, Why
 from muniment.core.tree_state import TreeReading
 from muniment.errors import MunimentError, OperationRejected
-from muniment.fs.changes import Change
-from muniment.fs.numbers import PAST_FIRST, Numbers
-from muniment.fs.past import Past
-from muniment.fs.reading import HereReading, Orphan, Times
-from muniment.fs.tree import HereTree
+from muniment.fs.committing.changes import Change
+from muniment.fs.names.numbers import PAST_FIRST, Numbers
+from muniment.fs.names.past import Past
+from muniment.fs.names.reading import HereReading, Orphan, Times
+from muniment.fs.names.tree import HereTree
 from muniment.spec.blob import BlobRef
 from muniment.spec.limits import MIB
 from muniment.spec.manifest import ROWS_MAX

@@ -23,9 +23,9 @@ from collections.abc import Callable, Iterable
 from typing import Final
 
 from muniment.errors import DeadlineExceeded, MunimentError, Overtaken, Retry, UnavailableError
-from muniment.fs.changes import Change
+from muniment.fs.committing.changes import Change
 from muniment.fs.deadlines import Patience
-from muniment.fs.present import Present
+from muniment.fs.names.present import Present
 from muniment.fs.store import Outcome, Store
 
 Changed = Callable[[int, int], None]

@@ -18,10 +18,10 @@ from typing import Final
 
 from muniment.core.lock_ranges import TO_END, Lock, LockRanges
 from muniment.errors import FileRefused, MunimentError
-from muniment.fs.across import Across
 from muniment.fs.deadlines import within
 from muniment.fs.errnos import Because
-from muniment.fs.shared_locks import LEASE_S
+from muniment.fs.locking.across import Across
+from muniment.fs.locking.shared_locks import LEASE_S
 from muniment.spec.lock_attributes import Claim, Claims
 
 _LOCKS_MAX: Final = 16_384

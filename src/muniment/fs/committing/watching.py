@@ -7,7 +7,7 @@ import logging
 from typing import Final
 
 from muniment.errors import MunimentError
-from muniment.fs.committer import Committer
+from muniment.fs.committing.committer import Committer
 from muniment.fs.store import Store
 from muniment.ports import Clock
 

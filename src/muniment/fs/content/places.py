@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from typing import Final
 
 from muniment.core.tree_state import StoredExtent
-from muniment.fs.chunk_cache import ChunkCache
-from muniment.fs.pieces import Piece
+from muniment.fs.content.chunk_cache import ChunkCache
+from muniment.fs.content.pieces import Piece
 from muniment.spec.blob import BlobRef
 
 _AHEAD_CHUNKS: Final = 4

@@ -18,10 +18,10 @@ from typing import Final
 
 from muniment.core.tree_state import Inode, Name, StoredExtent, TreeReading
 from muniment.errors import ContentPruned, HistoryMissing, OperationRejected
-from muniment.fs.changes import renumbered
-from muniment.fs.dirty import Dirty
-from muniment.fs.numbers import LOCAL_FIRST, Numbers
-from muniment.fs.present import Present
+from muniment.fs.committing.changes import renumbered
+from muniment.fs.content.dirty import Dirty
+from muniment.fs.names.numbers import LOCAL_FIRST, Numbers
+from muniment.fs.names.present import Present
 from muniment.fs.store import Store
 from muniment.spec.blob import BlobRef
 from muniment.spec.operation import (

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from muniment.core.tree_state import Inode, Name, StoredExtent, TreeReading
-from muniment.fs.numbers import PAST_FIRST, Numbers
+from muniment.fs.names.numbers import PAST_FIRST, Numbers
 from muniment.spec.operation import INODE_MAX, ROOT
 
 if TYPE_CHECKING:  # it stands on the store, which plans entries on readings
-    from muniment.fs.past import Past
+    from muniment.fs.names.past import Past
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,8 +14,8 @@ from muniment.core.fold import Fold, Why
 from muniment.core.overlay import Overlay
 from muniment.core.tree_state import TreeReading
 from muniment.errors import MunimentError, OperationRejected
-from muniment.fs.numbers import Numbers
-from muniment.fs.reading import HereReading
+from muniment.fs.names.numbers import Numbers
+from muniment.fs.names.reading import HereReading
 from muniment.spec.blob import BlobRef
 from muniment.spec.operation import (
     Content,

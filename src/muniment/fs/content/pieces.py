@@ -6,7 +6,7 @@ from bisect import bisect_left, bisect_right, insort
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-from muniment.fs.buffer import Buffer
+from muniment.fs.content.buffer import Buffer
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from typing import Final
 
 from muniment.core.overlay import Node, Overlay
 from muniment.core.tree_state import Inode, Name, StoredExtent, TreeReading
-from muniment.fs.reading import Orphan
+from muniment.fs.names.reading import Orphan
 from muniment.spec.operation import SIZE_MAX
 
 _PAGE: Final = 4096

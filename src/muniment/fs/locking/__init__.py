@@ -1,0 +1,1 @@
+"""Locks of files, in this file system and across all mounts of a volume."""

@@ -1,0 +1,1 @@
+"""Names and attributes: the newest state, every change since, and the past."""
