@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
-from muniment.fs.when import time_ns
+from muniment.fs.names.when import time_ns
 from muniment.gateways.cli.context import Refusal
 
 if TYPE_CHECKING:
