@@ -358,6 +358,24 @@ class Follower:
         behind = self.view.size < self.frontier.size - len(entries)
         self._fold(self._kept(self.view.size) if behind else iter(entries))
 
+    def take_own(self, signed: bytes, index: int, note: bytes) -> bool:
+        """Take an entry that was sent from here, as `take`, if it is all that the service has beyond the
+        replica: its checkpoint shows that this entry and no other stands there, so none need be fetched.
+
+        Args:
+            index: where it has put the entry.
+            note: its newest checkpoint.
+        Returns: whether that is so; if not, nothing was taken.
+        Raises: as `follows`, `take`.
+        """
+        follows = self.follows(note)
+        if (follows.start, follows.stop) != (index, index + 1):
+            return False
+        if self.frontier.append(entry_hash(signed))[0].root() != follows.checkpoint.root:
+            return False  # whoever fetches what it has put there sees why
+        self.take([signed], note, follows.checkpoint, ())
+        return True
+
     def root(self, size: int) -> bytes:
         """The root of the replica's first `size` entries."""
         root = self._roots.get(size)

@@ -19,6 +19,7 @@ from collections.abc import AsyncGenerator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
 from dataclasses import dataclass
+from functools import partial
 from typing import Final, TypeVar
 
 from muniment.core.entries import Place, seal_statement, seal_transaction
@@ -334,7 +335,7 @@ class Volume:
             async with self._turn:
                 done = await self._append(make, attempt)
             self._check_folded(done.index + 1)
-            (folded,) = await self.run(lambda at=done.index: self.view.entries(at, at + 1))  # type: ignore[misc]
+            (folded,) = self.view.entries(done.index, done.index + 1)  # a hop would cost more than this look
             why = folded.rejection
             if why is None:
                 return done
@@ -393,8 +394,9 @@ class Volume:
                     raise
                 faster = refused
                 continue
-            await self._follow(done.checkpoint)
-            await self._check_kept(signed, done.index)
+            if not await self._judge(partial(self._follower.take_own, signed, done.index, done.checkpoint)):
+                await self._follow(done.checkpoint)
+                await self._check_kept(signed, done.index)
             attempt.unanswered = b""
             return Committed(done.index, done.checkpoint)
         raise Overtaken(tries=_TRIES, reason=str(faster)) from faster

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import os
 import threading
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from dataclasses import replace
 
 import pytest
@@ -35,7 +35,7 @@ from muniment.merkle.log_tree import Frontier
 from muniment.ports import Appended, LogClient, ViewBatch
 from muniment.spec.act import Act, Leave, Role, Rotate
 from muniment.spec.canonical import dump
-from muniment.spec.checkpoint import Checkpoint, origin_of
+from muniment.spec.checkpoint import Checkpoint, decode_checkpoint, decode_note, origin_of
 from muniment.spec.operation import INLINE_BYTES_MAX, ROOT, Extent, Kind, Make, Unlink
 from muniment.spec.transaction import Transaction
 from muniment.testing.lying_log import SwitchedLog
@@ -318,6 +318,55 @@ class LyingLog(SwitchedLog):
             entry[len(entry) // 2] ^= 1
             found[self.damage - start] = bytes(entry)
         return found
+
+
+class Counting(SwitchedLog):
+    """Counts what is fetched."""
+
+    fetched = 0
+
+    async def entries(self, start: int, stop: int) -> list[bytes]:
+        self.fetched += stop - start
+        return await super().entries(start, stop)
+
+
+async def test_who_commits_alone_fetches_nothing_back(grid: World) -> None:
+    log = Counting(grid.log)
+    anna, other = await grid.member("anna", log=log), await grid.member("anna")
+    known = log.fetched
+    for name in (b"a", b"b"):
+        await make(anna, name)
+    assert log.fetched == known
+    await other.sync()
+    await make(other, b"c")
+    await make(anna, b"d")  # refused once, since its author has made another entry
+    assert log.fetched == known + 1
+    await other.sync()
+    assert names(anna) == names(other) == [b"a", b"b", b"c", b"d"]
+    assert anna.follower.replica.read(0, 5, bytes_max=1 << 20) == grid.entries()
+    assert anna.follower.frontier.root() == other.follower.frontier.root()
+
+
+class Replacing(SwitchedLog):
+    """Says that it has ordered what it was given, and has ordered something else."""
+
+    def __init__(self, inner: LogClient, put: Callable[[], Awaitable[object]]) -> None:
+        super().__init__(inner)
+        self._put = put
+
+    async def append(self, signed: Sequence[bytes]) -> list[Appended]:
+        await self._put()
+        note = await self.inner.checkpoint()
+        return [Appended(decode_checkpoint(decode_note(note).text).size - 1, note)]
+
+
+async def test_an_entry_that_another_took_the_place_of_is_not_taken_for_kept(grid: World) -> None:
+    anna = await grid.member("anna")
+    bert = await grid.join("bert", Role.WRITER, anna)
+    victim = await grid.member("anna", log=Replacing(grid.log, lambda: make(bert, b"other")))
+    with pytest.raises(LogForked, match="acknowledged a change as entry"):
+        await make(victim, b"mine")
+    assert names(victim) == [b"other"]
 
 
 class Gone(SwitchedLog):
