@@ -2,7 +2,7 @@
 
     files = FileSystem(volume, grid, clock, Options())
     await files.start()
-    row = await files.lookup(ROOT, b"books")
+    row = files.lookup(ROOT, b"books")
     ...
     await files.aclose()
 

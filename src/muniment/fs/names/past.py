@@ -1,7 +1,7 @@
 """The past, to be looked at in place: a folder at the root that no listing shows, and that nobody can change.
 
     .muniment/at/WHEN/...              the whole tree as it was: WHEN is the index of an entry, the name of a
-                                       snapshot or a time (`fs.when`); listed are the snapshots
+                                       snapshot or a time (`names.when`); listed are the snapshots
     .muniment/versions/PATH/INDEX      what the file that is at PATH now was after each entry that changed it
 
 If the volume has a `.muniment` of its own, that is what callers see.

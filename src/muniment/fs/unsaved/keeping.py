@@ -1,6 +1,6 @@
 """What a mount could not save when it ended: kept on this machine, and brought into the volume by the next.
 
-Kept are changes that are in no entry, and written bytes that no entry names (`unsaved_file`).  The next mount
+Kept are changes that are in no entry, and written bytes that no entry names (`file`).  The next mount
 makes the changes again on the newest state, in their order; what that forbids goes beside (`bringing_back`).
 The file goes when all of it is in the log.  A mount that is killed in between leaves it, and the one after it
 begins anew: what was in the log already may then stand beside itself.

@@ -196,9 +196,8 @@ class Session:
         major, minor, ahead, flags = request.fields(protocol.INIT_IN)
         if (major, minor) < (protocol.MAJOR, protocol.MINOR_MIN):
             self._answer(request.unique, errno.EPROTO, ())
-            self._end(
-                ConfigInvalid(where="FUSE", reason=f"this kernel speaks {major}.{minor}, 7.31 is needed")
-            )
+            reason = f"mounts need Linux 5.4 or later (FUSE 7.31); this kernel speaks {major}.{minor}"
+            self._end(ConfigInvalid(where="FUSE", reason=reason))
             return
         agreed = InitFlag(flags) & self._wanted
         if not self._ready.done() and major == protocol.MAJOR:  # to another one this is a proposal
