@@ -547,7 +547,10 @@ class View(Protocol):
         ...
 
     def batch(self) -> AbstractContextManager[ViewBatch]:
-        """Record entries; durable together when the context ends, and none of them if it ends by an error."""
+        """Record entries: all together when the context ends, none of them if it ends by an error.
+
+        Power loss may take the last batches, but no others: the caller can record them again.
+        """
         ...
 
     def reading(self, at: int | None = None) -> TreeReading:

@@ -28,7 +28,7 @@ from muniment.spec.operation import (
     Write,
 )
 from muniment.testing.contracts.view import ViewContract, file, fold, fold_random, folder, names, recomputed
-from muniment.testing.sample_volume import blob_ref, entry_meta, fold_into, tree_of
+from muniment.testing.sample_volume import blob_ref, entry_meta, entry_time_ns, fold_into, tree_of
 from muniment.views import sqlite_schema
 from muniment.views.memory import MemoryView
 from muniment.views.sqlite import SqliteView
@@ -224,6 +224,24 @@ def test_every_row_is_written_once_and_in_order(view: SqliteView) -> None:
     assert view._reader.row("SELECT count(*) FROM inlines") == view._reader.row(
         "SELECT count(*) FROM extents WHERE inline > 0"
     )
+
+
+# --- what is flushed ------------------------------------------------------------------------------
+
+
+def test_a_beginning_is_flushed_and_a_batch_is_not(view: SqliteView, path: Path) -> None:
+    """Entries can be folded again; a state that came from elsewhere can not."""
+    full = MemoryView()
+    fold_random(full, 1, 5, 4)
+    done: list[str] = []
+    view._writer._sqlite.set_trace_callback(done.append)
+    view.begin(5, entry_time_ns(4), full.state_rows(), full.state_hash().digest())
+    fold(view, file(b"a"))
+    order = [one for one in done if one.startswith(("PRAGMA", "BEGIN", "COMMIT"))]
+    transaction = ["BEGIN IMMEDIATE", "COMMIT"]
+    settings = "PRAGMA synchronous = FULL", "PRAGMA synchronous = NORMAL"
+    assert order == [settings[0], *transaction, settings[1], *transaction]
+    assert view._writer.row("PRAGMA synchronous") == (1,)
 
 
 # --- several at once ------------------------------------------------------------------------------

@@ -1,8 +1,9 @@
 """A view in a SQLite file: the temporal tables of `sqlite_schema`, written in batches.
 
 In WAL mode, on two connections: a batch holds the writing one, readers share the other and never wait for a
-batch.  A batch is one SQLite transaction, flushed before it ends; after a crash the last one is there whole
-or not at all, and folding goes on at `size`.  Several processes may have the file open: what a batch
+batch.  A batch is one SQLite transaction, which is not flushed: whoever folds has the entries on disk already.
+After a crash whole batches are there, of which power loss may take the last ones, and folding goes on at
+`size`.  Several processes may have the file open: what a batch
 continues is read when it begins.
 """
 
@@ -85,8 +86,12 @@ class SqliteView:
         return state_rows(self._reader)
 
     def begin(self, size: int, time_ns: int, rows: Iterator[bytes], digest: bytes) -> None:
-        with self._writer.transaction():
-            begin(self._writer, size, time_ns, rows, digest)
+        self._writer.run("PRAGMA synchronous = FULL")  # there are no entries to fold it again from
+        try:
+            with self._writer.transaction():
+                begin(self._writer, size, time_ns, rows, digest)
+        finally:
+            self._writer.run("PRAGMA synchronous = NORMAL")
 
     def reading(self, at: int | None = None) -> TreeReading:
         if at is None:

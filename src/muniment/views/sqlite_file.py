@@ -31,6 +31,7 @@ VIEW: Final = FileKind(
         "journal_size_limit = 67108864",  # a burst must not keep the disk
         "wal_autocheckpoint = 8192",  # pages; more than SQLite's 1000, as batches are large
         "cache_size = -32768",  # KiB
+        "synchronous = NORMAL",  # whole batches, but power loss may take the last: they are folded again
     ),
     fill=_fill,
 )
