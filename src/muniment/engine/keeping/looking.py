@@ -16,24 +16,19 @@ from muniment.core.keeping.repair import Plan
 from muniment.core.placement import Slot
 from muniment.engine.check import Check, Depth
 from muniment.engine.grid import Grid
+from muniment.engine.groups import task_group
 from muniment.engine.health import ShareState
 from muniment.engine.keeping.duties import Duties, KeeperTally
 from muniment.engine.keeping.repair import Repairer
-from muniment.errors import (
-    CallerError,
-    LocalError,
-    NodeUnreachable,
-    PeerError,
-    ShareUnknown,
-    UnavailableError,
-)
+from muniment.errors import MunimentError, NodeUnreachable, ShareUnknown
 from muniment.ids import BlobId, NodeId, ShareKey, id_text
 from muniment.ports import BlobBook, Clock, NodeAccount, Sighting
 from muniment.spec.blob import BlobName
 from muniment.spec.limits import BATCH_SHARES_MAX
 
 _SILENT_S: Final = 60.0
-"""So long no repair asks a node that has not answered, unless a scan hears it before."""
+"""So long no repair asks a node that has not answered, unless a scan hears it before; never longer than its
+shares count as live without an answer, or it would lose them unheard."""
 
 _log = logging.getLogger(__name__)
 
@@ -102,10 +97,11 @@ class Looking:
         """
         if not names:
             return []
-        silent_before = check.offline
+        silent_before, lanes = check.offline, set(self._grid.lanes())
         found = await check.blobs(names)
         now_s = self._clock.now_s()
-        answered = {lane.node for lane in self._grid.lanes()} - check.offline - silent
+        # Who came, or came back, while others were asked was not asked for all of it, and has lost nothing.
+        answered = {lane.node for lane in lanes.intersection(self._grid.lanes())} - check.offline - silent
         held = {
             (health.name.blob, Slot(share.number, node))
             for health in found
@@ -134,10 +130,11 @@ class Looking:
         return plans
 
     def _note_silence(self, newly: Set[NodeId], answered: Set[NodeId]) -> None:
-        until_s = self._clock.monotonic_s() + _SILENT_S
-        self._silent_until_s.update(dict.fromkeys(newly, until_s))
-        for node in answered:
-            self._silent_until_s.pop(node, None)
+        now_s = self._clock.monotonic_s()
+        until_s = now_s + min(_SILENT_S, self._duties.offline_s)
+        known = {node: end_s for node, end_s in self._silent_until_s.items() if end_s > now_s}
+        known |= dict.fromkeys(newly, until_s)
+        self._silent_until_s = {node: end_s for node, end_s in known.items() if node not in answered}
 
     def _is_waited_for(self, one: Sighting, answers: Mapping[NodeId, float], now_s: float) -> bool:
         """Whether a share counts as live though its node does not answer.
@@ -225,7 +222,10 @@ class Looking:
         slots: Sequence[tuple[BlobId, Slot]],
         ask: Callable[[NodeAccount, Sequence[tuple[BlobId, Slot]]], Awaitable[None]],
     ) -> None:
-        """Ask each node for its own of these, in batches; one that fails is left to the next scan."""
+        """Ask each node for its own of these, in batches; one that fails is left to the next scan.
+
+        Whatever it says: the scan that stops for the word of one node renews no lease at any other.
+        """
         by_node: defaultdict[NodeId, list[tuple[BlobId, Slot]]] = defaultdict(list)
         for blob, slot in slots:
             by_node[slot.node].append((blob, slot))
@@ -236,12 +236,14 @@ class Looking:
                     if (lane := self._grid.lane(node)) is None:
                         raise NodeUnreachable(node=node, reason="it left the roster")
                     await ask(lane.connection, own[at : at + BATCH_SHARES_MAX])
-                except (CallerError, LocalError, PeerError, UnavailableError) as error:
+                except MunimentError as error:
                     _log.warning("node %s: leases stay as they are: %s", id_text(node)[:12], error)
                     self._tally.unpaid[error.code] += len(own) - at
                     return
 
-        await asyncio.gather(*(one(node, own) for node, own in by_node.items()))
+        async with task_group() as group:
+            for node, own in by_node.items():
+                group.create_task(one(node, own))
 
 
 def _keys(slots: Iterable[tuple[BlobId, Slot]]) -> list[ShareKey]:
