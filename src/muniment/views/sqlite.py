@@ -1,10 +1,9 @@
 """A view in a SQLite file: the temporal tables of `sqlite_schema`, written in batches.
 
 In WAL mode, on two connections: a batch holds the writing one, readers share the other and never wait for a
-batch.  A batch is one SQLite transaction, which is not flushed: whoever folds has the entries on disk already.
+batch.  A batch is one SQLite transaction, and not flushed: whoever folds has the entries on disk already.
 After a crash whole batches are there, of which power loss may take the last ones, and folding goes on at
-`size`.  Several processes may have the file open: what a batch
-continues is read when it begins.
+`size`.  Several processes may have the file open: what a batch continues is read when it begins.
 """
 
 from __future__ import annotations
