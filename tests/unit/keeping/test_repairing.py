@@ -10,8 +10,8 @@ from tests.unit.engine.support import CHUNK, PLAIN, content
 
 from muniment.core.capabilities import weaken
 from muniment.core.keeping.repair import Condition
-from muniment.errors import UnavailableError
-from muniment.ids import ShareKey
+from muniment.errors import AccountRefused, MalformedRecord, MunimentError, StoreFailed, UnavailableError
+from muniment.ids import ShareKey, ShareNumber
 from muniment.spec.cap import ManifestFile
 from muniment.testing.fake_grid import FakeGrid
 from muniment.testing.virtual_time import run_virtual
@@ -163,5 +163,59 @@ def test_a_copy_too_many_is_given_up_where_it_is_not_wanted() -> None:
             await client.repair(cap, seed=SEED, move=True)
             assert sum(node.calls["trash"] for node in grid.nodes) == 1
             assert spread(grid) == {(6, 7)}  # given up is not deleted: that is the node's, after its grace
+
+    run_virtual(main())
+
+
+SAID = [
+    AccountRefused(account=b"a" * 32, reason="not invited"),
+    MalformedRecord(format="share", reason="no"),
+    StoreFailed(where="its store", reason="its disk is broken"),
+]
+
+
+@pytest.mark.parametrize("said", SAID, ids=lambda error: error.code)
+def test_whatever_a_node_says_instead_of_its_share_the_share_is_moved_from_it(said: MunimentError) -> None:
+    async def main() -> None:
+        grid = FakeGrid(9)
+        roster = grid.roster()
+        async with grid.client(PLAIN, roster=roster) as client:
+            cap = (await client.put(content(CHUNK))).cap
+            leaving = next(node for node in grid.nodes if node.shares)
+            leaving.draining = True
+            roster.add(leaving.record)
+            await asyncio.sleep(0)  # the client hears of it
+            leaving.faults.fail["get"] = [said] * 9
+            result = await client.repair(cap, seed=SEED, move=True)
+            assert (result.moved, result.failed) == (1, 0)
+            assert all(lease.trashed for leases in leaving.leases.values() for lease in leases.values())
+
+    run_virtual(main())
+
+
+@pytest.mark.parametrize("call", ["lease", "trash"])
+@pytest.mark.parametrize("said", SAID, ids=lambda error: error.code)
+def test_whatever_a_node_says_of_a_second_copy_the_others_are_given_up(
+    said: MunimentError, call: str
+) -> None:
+    async def main() -> None:
+        grid = FakeGrid(9)
+        async with grid.client(PLAIN) as client:
+            cap = (await client.put(content(3 * CHUNK))).cap
+            copies = 0
+            for blob, holders in grid.holders().items():
+                key = ShareKey(blob, ShareNumber(0))
+                other = next(node for node in grid.nodes if not any(one.blob == blob for one in node.shares))
+                other.shares[key] = holders[key.number][0].shares[key]
+                copies += 1
+            for node in grid.nodes:
+                node.faults.fail[call] = [said]
+            result = await client.repair(cap, seed=SEED, move=True)
+            assert (result.blobs, result.failed) == (copies, 0)
+            for node in grid.nodes:
+                node.faults.fail.clear()
+            before = grid.calls()["trash"]
+            await client.repair(cap, seed=SEED, move=True)
+            assert grid.calls()["trash"] - before == copies  # fakes list what was given up as held
 
     run_virtual(main())

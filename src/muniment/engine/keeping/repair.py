@@ -28,7 +28,7 @@ from muniment.engine.nodes import Nodes
 from muniment.engine.results import DownloadTally
 from muniment.engine.sender import Sender
 from muniment.engine.sending import Sent
-from muniment.errors import CallerError, IntegrityError, PeerError, ShareUnknown, UnavailableError
+from muniment.errors import IntegrityError, MunimentError, PeerError, UnavailableError
 from muniment.ids import BlobId, NodeId, id_text
 from muniment.merkle.share_tree import check_share
 from muniment.spec.blob import BlobName
@@ -293,7 +293,7 @@ class Repairer:
         try:
             await lane.connection.get(name.share(source.share), head, data)
             header, _ = await self._kernels.run(check_share, name, source.share, head, data)
-        except (UnavailableError, PeerError, IntegrityError, ShareUnknown) as error:
+        except MunimentError as error:  # whatever it says: others have the blob too
             _log.warning("node %s does not give its share: %s", id_text(source.node)[:12], error)
             return await self._rebuilt(name, [source.share], target)
         self.result.read_bytes += name.shape.record_bytes
@@ -316,5 +316,5 @@ class Repairer:
             try:
                 if all(await kept.connection.lease(key, _LEASE_S)):
                     await left.connection.trash(key)
-            except (CallerError, UnavailableError, PeerError) as error:
+            except MunimentError as error:
                 _log.warning("node %s keeps a copy: %s", id_text(slot.node)[:12], error)
