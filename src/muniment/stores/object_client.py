@@ -33,7 +33,7 @@ def load_obstore() -> ModuleType:
         import obstore.store
     except ImportError as error:
         raise ConfigInvalid(
-            where="store", reason="object stores need the package obstore: pip install 'muniment[object]'"
+            where="store", reason="object stores need the package obstore; type: pip install obstore"
         ) from error
     return obstore
 
