@@ -9,7 +9,8 @@ request.
 
 Shares are committed in groups, one flush of the store and one of the ledger each, store first: a crash in
 between leaves a share on disk that the next reconciliation adopts, never a promise without a share.  Where
-only the ledger's medium fails, what the store has taken already is deleted again.
+only the ledger's medium fails, what the store has taken already is deleted again, but not before the two were
+compared since the start: until then it may have been here before, for others (a ledger that is made anew).
 """
 
 from __future__ import annotations
@@ -94,10 +95,19 @@ class PutReceiver:
 
     Args:
         count: shares that the body is to hold.
+        is_reconciled: whether the books know all that the store has.
     """
 
-    def __init__(self, books: PutBooks, store: ShareStore, account: AccountId, count: int) -> None:
+    def __init__(
+        self,
+        books: PutBooks,
+        store: ShareStore,
+        account: AccountId,
+        count: int,
+        is_reconciled: Callable[[], bool],
+    ) -> None:
         self._books, self._store, self._account = books, store, account
+        self._is_reconciled = is_reconciled
         self._outcomes: list[PutOutcome | None] = [None] * count
         self._begun = 0
         self._frame = bytearray()
@@ -238,6 +248,8 @@ class PutReceiver:
 
     def _delete_unrecorded(self, keys: Sequence[ShareKey]) -> None:
         """Shares that nobody will ever ask for, since the books do not have them."""
+        if not self._is_reconciled():
+            return
         try:
             with self._books.removing(keys) as locked:
                 for key in locked:

@@ -96,7 +96,7 @@ class NodeService:
 
     def begin_put(self, account: AccountId, count: int) -> PutReceiver:
         """Receive the body of one put with `count` shares; the caller must `finish` or `abort` it."""
-        return PutReceiver(self.books, self._store, account, count)
+        return PutReceiver(self.books, self._store, account, count, lambda: self.reconciled)
 
     # --- reading ------------------------------------------------------------------------------
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -9,7 +10,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from tests.unit.node.support import ALICE, BOB, Bench, framed, make_bench, make_blob, reasons
+from tests.unit.node.support import ALICE, BOB, Bench, framed, make_bench, make_blob, on_disk, reasons
 
 from muniment.errors import (
     DiskFull,
@@ -281,19 +282,36 @@ def test_a_ledger_that_fails_after_the_store_does_not_answer_held(node: Bench) -
     assert node.service.info().reserved_bytes == 0
 
 
-def test_what_the_ledger_cannot_take_does_not_stay_on_disk(node: Bench) -> None:
-    blob = make_blob()
-    node.reserve(ALICE, blob, 0, 1)
-    node.reserve(BOB, blob, 1)
-    sqlite = node.ledger._writer._sqlite
+def ledger_takes_nothing(node: Bench) -> sqlite3.Connection:
+    sqlite: sqlite3.Connection = node.ledger._writer._sqlite
     sqlite.execute(
         "CREATE TRIGGER fails BEFORE INSERT ON shares BEGIN SELECT RAISE(ABORT, 'no space left'); END"
     )
+    return sqlite
+
+
+def test_what_the_ledger_cannot_take_does_not_stay_on_disk(node: Bench) -> None:
+    blob = make_blob()
+    node.service.reconciled = True
+    node.reserve(ALICE, blob, 0, 1)
+    node.reserve(BOB, blob, 1)
+    sqlite = ledger_takes_nothing(node)
     assert reasons(node.put(ALICE, blob, 0, 1)) == ["store-failed", "store-failed"]
     assert node.read(blob.key(0)) is None
     sqlite.execute("DROP TRIGGER fails")
     assert node.put(BOB, blob, 1) == [Held()]  # what another upload concerns was left alone
     assert node.service.get(blob.key(1)) == blob.records[1]
+
+
+def test_what_others_have_stays_though_a_ledger_that_is_made_anew_does_not_know_it_yet(node: Bench) -> None:
+    blob = make_blob()
+    node.write(blob.key(0), blob.records[0])  # held for others until the ledger was lost
+    node.reserve(ALICE, blob, 0)
+    sqlite = ledger_takes_nothing(node)
+    assert reasons(node.put(ALICE, blob, 0)) == ["store-failed"]
+    assert node.read(blob.key(0)) == blob.records[0]
+    sqlite.execute("DROP TRIGGER fails")
+    assert node.service.adopt(on_disk(blob, 0))  # as the comparison does that is under way
 
 
 # --- get --------------------------------------------------------------------------------------
