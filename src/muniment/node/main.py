@@ -326,6 +326,11 @@ class Root:
 
         await mount(home, roster, request, passphrase, ready)
 
+    def check_mounts(self) -> None:
+        from muniment.gateways.mount.machine import check_machine
+
+        check_machine()
+
     async def unmount(self, home: Path, folder: Path, *, lazy: bool) -> None:
         from muniment.node.mounting import unmount
 

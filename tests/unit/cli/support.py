@@ -127,6 +127,9 @@ class FakeComposition(Root):
         self.mounts.append(request)
         ready(home / "mount.log")
 
+    def check_mounts(self) -> None:
+        pass
+
     async def unmount(self, home: Path, folder: Path, *, lazy: bool) -> None:
         pass
 

@@ -362,6 +362,10 @@ class Composition(Protocol):
         """
         ...
 
+    def check_mounts(self) -> None:
+        """Raises: ConfigInvalid: this machine cannot mount; says what to type."""
+        ...
+
     async def unmount(self, home: Path, folder: Path, *, lazy: bool) -> None:
         """Take a mount away, and wait until all of it is saved.
 

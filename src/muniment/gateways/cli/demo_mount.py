@@ -17,7 +17,6 @@ from muniment.gateways.cli.context import Context
 from muniment.gateways.cli.demo_grid import DemoGrid, DemoProcess
 from muniment.gateways.cli.demo_volume import NAME, Story, unlocked
 from muniment.gateways.cli.show import count_text
-from muniment.gateways.mount.machine import check_machine
 
 _MOUNTED: Final = re.compile(r"^(.+) is mounted at ", re.MULTILINE)
 _END_S: Final = 30.0
@@ -30,7 +29,7 @@ async def play_mount(context: Context, grid: DemoGrid, place: Path, story: Story
     Raises: InternalError: something is not as it must be.
     """
     try:
-        check_machine()
+        context.composition.check_mounts()
     except ConfigInvalid as error:
         story.tell("mounted", f"not on this machine: {error}", mounted=False)
         return
