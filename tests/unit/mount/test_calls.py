@@ -87,7 +87,16 @@ async def test_a_file_is_made_written_read_and_found() -> None:
         await call(Opcode.FLUSH, protocol.FLUSH.pack(handle, 0), node=node)
         await call(Opcode.RELEASE, protocol.RELEASE.pack(handle, 0, 0, 0), node=node)
         assert await call.refused(Opcode.READ, read, node=node) == errno.EBADF
-        assert await call.refused(Opcode.LOOKUP, b"other\0") == errno.ENOENT
+        assert await call.refused(Opcode.LOOKUP, b"x" * 256 + b"\0") == errno.ENAMETOOLONG
+        assert await call.refused(Opcode.LOOKUP, b"other\0", node=node) == errno.ENOTDIR
+
+
+async def test_a_name_that_is_not_there_is_kept_as_long_as_one_that_is() -> None:
+    async with caller() as call:
+        nothing = entry(await call(Opcode.LOOKUP, b"other\0"))
+        assert nothing[:6] == (0, 0, 1, 0, 500_000_000, 0)
+        await call.created(b"other")
+        assert entry(await call(Opcode.LOOKUP, b"other\0"))[0] != 0
 
 
 async def test_a_file_begins_without_a_name_and_gets_one() -> None:
@@ -130,7 +139,7 @@ async def test_names_move_as_they_are_asked_to() -> None:
         assert entry(await call(Opcode.LOOKUP, b"one\0"))[NODE] == two
         await call(Opcode.RENAME, protocol.RENAME.pack(1) + b"one\0two\0")
         assert entry(await call(Opcode.LOOKUP, b"two\0"))[NODE] == two
-        assert await call.refused(Opcode.LOOKUP, b"one\0") == errno.ENOENT
+        assert entry(await call(Opcode.LOOKUP, b"one\0"))[0] == 0
         linked = entry(await call(Opcode.LINK, protocol.LINK.pack(two) + b"again\0"))
         assert linked[NODE] == two
         await call(Opcode.UNLINK, b"again\0")

@@ -17,6 +17,9 @@ _SECOND: Final = 1_000_000_000
 _DEVICES: Final = 0xFFFF_FFFF
 """The kernel's numbers of devices here have 32 bits."""
 
+_FACTS: Final = 16
+"""Fields of fuse_attr."""
+
 
 def kind_of(mode: int) -> Kind:
     """What a mode with its file type says: a plain file if it has none."""
@@ -28,10 +31,15 @@ class Shown:
 
     Args:
         timeout_s: so long the kernel need not ask again for a name or attributes.
+
+    Attributes:
+        nothing: the entry of a name that is not there; what is made under it elsewhere the kernel is told.
     """
 
     def __init__(self, timeout_s: float) -> None:
         self._seconds, self._nanoseconds = divmod(int(timeout_s * _SECOND), _SECOND)
+        fields = 0, 0, self._seconds, 0, self._nanoseconds, 0
+        self.nothing = protocol.ENTRY.pack(*fields, *[0] * _FACTS)
 
     def entry(self, row: Inode) -> bytes:
         """What a name leads to (fuse_entry_out)."""

@@ -9,8 +9,9 @@ from __future__ import annotations
 import time
 from typing import Final
 
+from muniment.core.fold import Why
 from muniment.core.tree_state import Inode
-from muniment.errors import FileRefused
+from muniment.errors import FileRefused, OperationRejected
 from muniment.fs.errnos import Because
 from muniment.fs.filesystem import FileSystem
 from muniment.gateways.mount import protocol
@@ -79,7 +80,13 @@ class NameCalls:
 
     def _lookup(self, request: Request) -> Answer:
         (name,) = request.names(None, 1)
-        return self._known(self._files.lookup(request.node, name))
+        try:
+            row = self._files.lookup(request.node, name)
+        except OperationRejected as error:
+            if error.why != Why.NOT_FOUND:
+                raise
+            return (self._shown.nothing,)  # unlike an error this is kept, as long as an entry
+        return self._known(row)
 
     def _forget(self, request: Request) -> Answer:
         (count,) = request.fields(protocol.FORGET)
