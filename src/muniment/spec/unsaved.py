@@ -12,13 +12,14 @@ from muniment.spec import tags
 from muniment.spec.blob import BlobRef
 from muniment.spec.canonical import dump, load
 from muniment.spec.limits import MIB
-from muniment.spec.operation import Operation
+from muniment.spec.operation import INODE_MAX, SIZE_MAX, Operation
 from muniment.spec.transaction import Transaction, decode_transaction, encode_transaction
 
 VERSION: Final = 1
 FRAME_BYTES_MAX: Final = 20 * MIB
 """More than the largest chunk or operation takes, sealed."""
 
+_TIME_NS_MAX: Final = 1 << 63
 _FORMAT: Final = "unsaved file"
 _HEAD: Final = struct.Struct(">8sBQ")
 _LENGTH: Final = struct.Struct(">I")
@@ -142,17 +143,20 @@ def decode_record(plain: bytes) -> UnsavedRecord:
     if not isinstance(value, list):
         raise MalformedRecord(format=_FORMAT, reason="no record")
     match value:
-        case [0, int(time_ns), int(at), bytes(sent), list(made)] if all(map(_is_number, made)):
-            return UnsavedHead(time_ns, at, sent, tuple(made))
+        case [0, int(time_ns), int(at), bytes(sent), list(made)]:
+            if _is_time(time_ns) and at >= 0 and len(sent) in (0, ID_BYTES) and all(map(_is_inode, made)):
+                return UnsavedHead(time_ns, at, sent, tuple(made))
         case [1, int(inode), int(version), int(mtime_ns) | (None as mtime_ns)]:
-            return UnsavedFile(inode, version, mtime_ns)
+            if _is_inode(inode) and version >= 0 and (mtime_ns is None or _is_time(mtime_ns)):
+                return UnsavedFile(inode, version, mtime_ns)
         case [2, bytes(content), bytes(names), int(time_ns), int(made), (0 | 1) as was_sent]:
             transaction = decode_transaction(content, names)
-            if len(transaction.operations) == 1:
+            if len(transaction.operations) == 1 and _is_time(time_ns) and (made == 0 or _is_inode(made)):
                 (operation,) = transaction.operations
                 return UnsavedChange(operation, transaction.blobs, time_ns, made, bool(was_sent))
         case [3, int(inode), int(offset), bytes(data)]:
-            return UnsavedPiece(inode, offset, data)
+            if _is_inode(inode) and 0 <= offset <= SIZE_MAX - len(data):
+                return UnsavedPiece(inode, offset, data)
         case [4]:
             return None
     raise MalformedRecord(format=_FORMAT, reason="fields do not fit")
@@ -163,5 +167,9 @@ def split_sent(data: bytes) -> list[BlobId]:
     return [BlobId(data[at : at + ID_BYTES]) for at in range(0, len(data) - ID_BYTES + 1, ID_BYTES)]
 
 
-def _is_number(value: object) -> bool:
-    return isinstance(value, int)
+def _is_time(value: int) -> bool:
+    return -_TIME_NS_MAX <= value < _TIME_NS_MAX
+
+
+def _is_inode(value: object) -> bool:
+    return isinstance(value, int) and 0 < value < INODE_MAX

@@ -5,7 +5,9 @@ from __future__ import annotations
 import pytest
 
 from muniment.errors import MalformedRecord, MunimentError, UnknownVersion
+from muniment.spec.canonical import dump
 from muniment.spec.operation import ROOT, Extent, Kind, Make, Write
+from muniment.spec.transaction import Transaction, encode_transaction
 from muniment.spec.unsaved import (
     FRAME_BYTES_MAX,
     HEAD_BYTES,
@@ -53,6 +55,37 @@ def test_any_other_bytes_are_a_record_or_the_one_error(record: UnsavedRecord) ->
         assert found != record
     with pytest.raises(MalformedRecord):
         decode_record(plain + b"\0")
+
+
+PLAIN, NAMES = encode_transaction(Transaction((Make(ROOT, b"name", Kind.FOLDER, 0o755),), ()))
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        [0, 1 << 63, 0, b"", []],
+        [0, 1, -1, b"", []],
+        [0, 1, 0, b"h" * 31, []],
+        [0, 1, 0, b"", [0]],
+        [0, 1, 0, b"", [b"7"]],
+        [1, -7, 0, None],
+        [1, 1 << 53, 0, None],
+        [1, 7, -1, None],
+        [1, 7, 0, -(1 << 63) - 1],
+        [2, PLAIN, NAMES, 1 << 63, 0, 0],
+        [2, PLAIN, NAMES, 1, -1, 0],
+        [2, PLAIN, NAMES, 1, 0, 2],
+        [3, 0, 0, b"bytes"],
+        [3, 7, -1, b"bytes"],
+        [3, 7, (1 << 62) - 4, b"bytes"],
+        [4, 0],
+        [5],
+        7,
+    ],
+)
+def test_what_no_mount_could_mean_is_no_record(values: object) -> None:
+    with pytest.raises(MalformedRecord):
+        decode_record(dump(values))
 
 
 def test_the_head_names_the_epoch() -> None:
