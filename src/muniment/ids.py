@@ -54,14 +54,19 @@ class ShareKey:
         return f"{id_text(self.blob)}.{self.number}"
 
 
+def secret_text(secret: bytes) -> str:
+    """The 52-character text of 32 bytes, of which nothing is remembered."""
+    return base64.b32encode(secret).decode("ascii").rstrip("=").lower()
+
+
 @lru_cache(4096)  # a batch has the same few hundred at every node, and each takes 20 us
 def id_text(identifier: bytes) -> str:
     """The 52-character text of a 32-byte identifier."""
-    return base64.b32encode(identifier).decode("ascii").rstrip("=").lower()
+    return secret_text(identifier)
 
 
 def id_from_text(text: str) -> bytes:
-    """Read what `id_text` wrote.
+    """Read what `id_text` or `secret_text` wrote.
 
     Raises: InvalidRequest: wrong length or alphabet, or not the one canonical text of its bytes.
     """
@@ -71,6 +76,6 @@ def id_from_text(text: str) -> bytes:
         identifier = base64.b32decode(text.upper() + "====")
     except (binascii.Error, ValueError) as error:
         raise InvalidRequest(reason="an identifier has characters a-z and 2-7 only") from error
-    if id_text(identifier) != text:
+    if secret_text(identifier) != text:
         raise InvalidRequest(reason="this is not the canonical text of an identifier")
     return identifier

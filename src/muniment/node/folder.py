@@ -16,7 +16,7 @@ from pathlib import Path
 from muniment.crypto.identity import Identity
 from muniment.durable_file import failed, write_whole
 from muniment.errors import ConfigInvalid, FolderBusy, InvalidRequest
-from muniment.ids import id_from_text, id_text
+from muniment.ids import id_from_text, secret_text
 from muniment.private_file import read_private
 
 
@@ -95,5 +95,5 @@ def read_identity(path: Path) -> Identity:
 def make_identity(path: Path, entropy: Callable[[int], bytes]) -> Identity:
     """A new key, written with mode 0600; durable on return.  Raises: DiskFull, StoreFailed."""
     identity = Identity.generate(entropy)
-    write_whole(path, f"{id_text(identity.seed)}\n".encode(), mode=0o600)
+    write_whole(path, f"{secret_text(identity.seed)}\n".encode(), mode=0o600)
     return identity
