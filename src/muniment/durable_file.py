@@ -5,6 +5,7 @@ For what is kept beside the drivers: settings, keys, notes, a folder's names.  S
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import errno
 import os
@@ -17,19 +18,26 @@ from muniment.errors import DiskFull, StoreFailed
 def write_whole(path: Path, content: bytes | Iterable[bytes], *, mode: int = 0o644) -> None:
     """Replace a file durably: after a crash it has the old or the new content, never a part.
 
+    Failed, it leaves nothing new; killed, a part as `NAME.new`, which the next one replaces.
+
     Args:
         content: whole or in parts.
-    Raises: DiskFull, StoreFailed.
+    Raises: DiskFull, StoreFailed; what making the parts raises.
     """
     new = path.with_name(path.name + ".new")
     try:
         new.unlink(missing_ok=True)
         descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
-        with os.fdopen(descriptor, "wb") as file:
-            file.writelines([content] if isinstance(content, bytes) else content)
-            file.flush()
-            os.fsync(file.fileno())
-        new.rename(path)
+        try:
+            with os.fdopen(descriptor, "wb") as file:
+                file.writelines([content] if isinstance(content, bytes) else content)
+                file.flush()
+                os.fsync(file.fileno())
+            new.rename(path)
+        except BaseException:
+            with contextlib.suppress(OSError):  # a full disk needs the room
+                new.unlink()
+            raise
         flush(path.parent)
     except OSError as error:
         raise failed(path, error) from error
