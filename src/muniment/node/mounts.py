@@ -93,30 +93,40 @@ class MountHome:
         """What mounts of this volume could not save when they ended, the oldest first; it is in this folder
         then.  Raises: StoreFailed.
         """
-        for unfinished in self.folder.glob("unsaved-*.new"):  # its mount died while it wrote this
-            unfinished.unlink()
-        for folder in sorted(self.folder.parent.iterdir()):
-            if folder == self.folder or not any(folder.glob(UNSAVED)):
-                continue
-            with contextlib.suppress(FolderBusy), contextlib.closing(FolderLock(folder)):
-                for path in folder.glob(UNSAVED):
-                    path.rename(self.folder / path.name)
-        return unsaved_in(self.folder)
+        with self._translated():
+            for unfinished in self.folder.glob("unsaved-*.new"):  # its mount died while it wrote this
+                unfinished.unlink()
+            for folder in self._others(UNSAVED):
+                with contextlib.suppress(FolderBusy), contextlib.closing(FolderLock(folder)):
+                    for path in folder.glob(UNSAVED):
+                        path.rename(self.folder / path.name)
+            return unsaved_in(self.folder)
 
     def take_sent(self) -> Path:
         """The list of what mounts of this volume have sent and nothing names, with that of all that are not
-        mounted now.
+        mounted now.  Raises: DiskFull, StoreFailed.
         """
         own = self.folder / SENT_FILE
-        for folder in sorted(self.folder.parent.iterdir()):
-            path = folder / SENT_FILE
-            if path == own or not path.exists():
-                continue
-            with contextlib.suppress(FolderBusy), contextlib.closing(FolderLock(folder)):
-                found = split_sent(own.read_bytes() if own.exists() else b"")
-                write_whole(own, (*found, *split_sent(path.read_bytes())), mode=0o600)
-                path.unlink()
+        with self._translated():
+            for folder in self._others(SENT_FILE):
+                with contextlib.suppress(FolderBusy), contextlib.closing(FolderLock(folder)):
+                    path = folder / SENT_FILE
+                    found = split_sent(own.read_bytes() if own.exists() else b"")
+                    write_whole(own, (*found, *split_sent(path.read_bytes())), mode=0o600)
+                    path.unlink()
         return own
+
+    def _others(self, pattern: str) -> list[Path]:
+        """Folders of other mounts that have such files."""
+        folders = sorted(self.folder.parent.iterdir())
+        return [folder for folder in folders if folder != self.folder and any(folder.glob(pattern))]
+
+    @contextlib.contextmanager
+    def _translated(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise failed(self.folder, error) from error
 
     def has_unsaved(self) -> bool:
         """Whether anything is kept for this volume that is in no log yet."""

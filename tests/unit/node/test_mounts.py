@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from muniment.engine.opened import LOCAL, KnownVolume
+from muniment.errors import StoreFailed
 from muniment.ids import VolumeId
 from muniment.node.folder import FolderLock
 from muniment.node.mounts import MountHome, unsaved_in
@@ -74,3 +75,14 @@ def test_lists_of_what_was_sent_are_put_together(volume: KnownVolume) -> None:
         path = here.take_sent()
         assert path.read_bytes() == b"m" * 32 + b"t" * 32
         assert path.stat().st_mode & 0o077 == 0
+
+
+def test_what_cannot_be_read_or_taken_is_one_error_of_ours(volume: KnownVolume) -> None:
+    left(volume, 2, "sent/a-folder")
+    left(volume, 2, "unsaved-1")
+    with place(volume, 1) as here:
+        with pytest.raises(StoreFailed):
+            here.take_sent()
+        left(volume, 1, "unsaved-1/a-folder")
+        with pytest.raises(StoreFailed):
+            here.take_unsaved()
