@@ -35,6 +35,9 @@ class Who(enum.IntEnum):
     OTHERS = 0x20
 
 
+_NAMED: Final = (Who.USER, Who.GROUP)
+
+
 class AccessEntry(NamedTuple):
     """Rights: 4 read, 2 write, 1 execute.
 
@@ -69,11 +72,11 @@ class AccessList:
         for who in (Who.OWNER, Who.OWNING_GROUP, Who.OTHERS):
             if order.count(who) != 1:
                 raise _malformed("rights that a mode would have are missing")
-        has_names = Who.USER in order or Who.GROUP in order
+        has_names = any(who in order for who in _NAMED)
         if order != sorted(order) or order.count(Who.MASK) not in ((1,) if has_names else (0, 1)):
             raise _malformed("entries out of order, or without a mask")
-        if any(one.rights > 7 for one in entries):
-            raise _malformed("rights that there are none of")
+        if any(one.rights > 7 or (one.who in _NAMED and one.id == _NOBODY) for one in entries):
+            raise _malformed("rights that there are none of, or of nobody")
         return cls(entries)
 
     def dump(self) -> bytes:

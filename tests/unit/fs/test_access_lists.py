@@ -60,6 +60,12 @@ def their_list(path: Path, name: bytes) -> bytes | None:
         return None
 
 
+def of_user(id_: int) -> bytes:
+    """A list with an entry of one user."""
+    entries = (1, 7, 0xFFFF_FFFF), (2, 7, id_), (4, 5, 0), (0x10, 7, 0), (0x20, 5, 0)
+    return struct.pack("<I", 2) + b"".join(struct.pack("<HHI", *one) for one in entries)
+
+
 def _taken(value: bytes) -> bool:
     with tempfile.NamedTemporaryFile(prefix="muniment-oracle-") as file:
         try:
@@ -75,6 +81,8 @@ def _taken(value: bytes) -> bool:
 @given(st.one_of(near_lists(), lists()))
 @example(struct.pack("<I", 2) + b"\1")
 @example(b"\2\0\0")
+@example(of_user(1000))
+@example(of_user(0xFFFF_FFFF))
 def test_what_the_kernel_takes_for_a_list_is_one(value: bytes) -> None:
     try:
         loaded = AccessList.load(value)
