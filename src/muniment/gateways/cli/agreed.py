@@ -57,7 +57,12 @@ def policy_options(defaults: bool) -> Callable[[_F], _F]:
             metavar="H",
             help="Stored means: H distinct nodes hold a share.  [default: (K+N+1)/2]",
         ),
-        click.option("--chunk", type=Size(), help="64KiB to 16MiB.", **default("4MiB")),
+        click.option(
+            "--chunk",
+            type=Size(),
+            help="Cut content into chunks of so much, 64KiB to 16MiB.",
+            **default("4MiB"),
+        ),
     )
 
     def decorate(command: _F) -> _F:

@@ -195,7 +195,7 @@ async def _store(context: Context, grid: Grid, story: _Story, source: Path) -> T
     story.tell(
         "stored",
         f"{count_text(put.files, 'file')}, {rate_text(put.size_bytes, took_s)}; "
-        f"every piece on {put.placed} nodes or more",
+        f"every blob on {put.placed} nodes or more",
         files=put.files,
         stored_bytes=put.size_bytes,
         stored_share_bytes=put.new_bytes,
@@ -232,7 +232,7 @@ async def _read_back(
     story.tell(
         "read back",
         f"{count_text(got.files, 'file')}, {rate_text(got.size_bytes, took_s)}; "
-        f"{got.decoded} of {got.blobs} pieces computed from parity",
+        f"{got.decoded} of {got.blobs} blobs computed from parity",
         read_bytes=got.size_bytes,
         read_s=round(took_s, 3),
         decoded_blobs=got.decoded,

@@ -31,7 +31,7 @@ async def play_keeping(context: Context, grid: DemoGrid, place: Path, cap: Verif
     async with context.composition.open_grid(place / "keeper", grid.address) as client:
         done = await client.repair(cap, seed=os.urandom(_SEED_BYTES))
         due = done.blobs - done.conditions[Condition.WHOLE]
-        story.tell("due for repair", f"{due} of {count_text(done.blobs, 'piece')}", due=due)
+        story.tell("due for repair", f"{due} of {count_text(done.blobs, 'blob')}", due=due)
         story.tell(
             "rebuilt",
             f"{count_text(done.rebuilt, 'share')}, {bytes_text(done.rebuilt_bytes)}, by one who cannot read, "
@@ -41,10 +41,10 @@ async def play_keeping(context: Context, grid: DemoGrid, place: Path, cap: Verif
         again = await client.repair(cap, seed=os.urandom(_SEED_BYTES))
     whole, took_s = again.conditions[Condition.WHOLE], time.monotonic() - begun
     if not due or done.failed or whole != again.blobs:
-        raise InternalError(reason=f"of {again.blobs} pieces {whole} are whole after the repair")
+        raise InternalError(reason=f"of {again.blobs} blobs {whole} are whole after the repair")
     story.tell(
         "whole again",
-        f"all {count_text(whole, 'piece')}, proven anew, in {took_s:.1f} s",
+        f"all {count_text(whole, 'blob')}, proven anew, in {took_s:.1f} s",
         whole=whole,
         keeping_s=round(took_s, 3),
     )

@@ -45,7 +45,13 @@ from muniment.spec.cap import cap_text
     show_default=True,
     help="pairs needs --coding 4/4 and four nodes.",
 )
-@click.option("--chunk", type=Size(), default="4MiB", show_default=True, help="64KiB to 16MiB.")
+@click.option(
+    "--chunk",
+    type=Size(),
+    default="4MiB",
+    show_default=True,
+    help="Cut content into chunks of so much, 64KiB to 16MiB.",
+)
 @click.option("--no-compress", is_flag=True, help="Do not try to compress.")
 @click.option("-r", "--recursive", is_flag=True, help="Into a volume: folders too, with all that is in them.")
 @click.option(
