@@ -16,7 +16,7 @@ from tests.unit.fs.test_lock_ranges import BYTES, RANGES, Oracle
 
 from muniment.core.lock_ranges import TO_END, Lock
 from muniment.engine.volume_plans import xattrs_set
-from muniment.errors import FileRefused, MunimentError, NodeUnreachable
+from muniment.errors import AuthorChainBroken, FileRefused, MunimentError, NodeUnreachable
 from muniment.fs.errnos import errno_of
 from muniment.fs.locking.shared_locks import LEASE_S
 from muniment.fs.options import Options
@@ -268,6 +268,36 @@ async def test_a_lock_that_cannot_be_given_up_now_is_later(where: Place) -> None
     assert await refused(other, number, Lock(BERT)) == errno.EAGAIN
     await one.files.locks.renew()
     await other.files.locks.set(number, Lock(BERT))
+
+
+async def test_who_is_overtaken_again_and_again_is_told_to_try_again_or_waits(
+    where: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("muniment.fs.locking.locks._LOOK_S", 0.01)  # nobody else wakes who waits
+    where.world.log = log = Busy(where.world.log)
+    one, ino, other, number = await two(where)
+    log.faster = 8
+    assert await refused(one, ino, Lock(ANNA)) == errno.EAGAIN
+    log.faster = 20
+    await one.files.locks.set(ino, Lock(ANNA), wait=True)
+    assert log.faster == 0
+    assert await refused(other, number, Lock(BERT)) == errno.EAGAIN
+    log.faster = 8
+    await one.files.locks.clear(ino, ANNA)
+    await one.files.locks.renew()
+    await other.files.locks.set(number, Lock(BERT))
+
+
+class Busy(SwitchedLog):
+    """Others are faster so many times."""
+
+    faster = 0
+
+    async def append(self, signed: Sequence[bytes]) -> list[Appended]:
+        if self.faster:
+            self.faster -= 1
+            raise AuthorChainBroken(member=b"a" * 32, expected=2, got=1)
+        return await super().append(signed)
 
 
 class Cut(SwitchedLog):

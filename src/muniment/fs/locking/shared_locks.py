@@ -27,7 +27,7 @@ from muniment.core.shared_locks import (
     leases,
     plan,
 )
-from muniment.errors import FileRefused, OperationRejected
+from muniment.errors import FileRefused, Overtaken
 from muniment.fs.errnos import Because
 from muniment.fs.store import Store
 from muniment.ports import Clock
@@ -91,7 +91,8 @@ class SharedLocks:
     async def set(self, inode: int, claims: Claims) -> Claim | None:
         """Let this mount have exactly these locks of a file; returns what another has that is in the way.
 
-        On return the log has it, and this mount's view.
+        On return the log has it, and this mount's view.  Where others are faster each time, one of these
+        themselves is in the way: who waits tries again.
         Raises: FileRefused: too many; the lease was lost; as `Volume.commit`.
         """
         if len(claims) > _CLAIMS_MAX:
@@ -103,8 +104,10 @@ class SharedLocks:
             await self._change(inode, claims)
         except Held as held:
             return held.claim
-        except OperationRejected as error:
-            raise FileRefused(why=Because.LOCKED, reason="others change its locks all the time") from error
+        except Overtaken:
+            if not claims:
+                raise
+            return claims[0]
         except LeaseGone as error:
             self._lose("others have taken this mount for dead")
             raise FileRefused(why=Because.LOCK_LOST, reason="the locks of this mount were lost") from error
