@@ -101,7 +101,7 @@ class FileSystem:
         self._present = Present(state, begin, self._numbers, held, opened, past)
         self._cache = ChunkCache(self._store.get, options.cache_bytes)
         patience = self._patience = Patience(options.deadline_s, clock)
-        self._dirty = Dirty(self._store, dirty_bytes=options.dirty_bytes, patience=patience)
+        self._dirty = Dirty(self._store, self._cache, dirty_bytes=options.dirty_bytes, patience=patience)
         self._committer = Committer(
             self._present,
             self._store,

@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator
 import pytest
 from tests.unit.fs.support import CHUNK, Mounted, Place, place
 
+from muniment.fs.options import Options
 from muniment.spec.blob import BlobRef
 from muniment.spec.operation import ROOT
 
@@ -82,3 +83,22 @@ async def test_files_of_the_same_content_closed_at_the_same_time(where: Place) -
     made = await written(here, {b"%d" % at: data for at in range(6)})
     for ino in made.values():
         assert await here.read(ino) == data
+
+
+@pytest.mark.parametrize("cache_bytes", [0, 1 << 20])
+async def test_what_was_written_is_read_back_from_memory(where: Place, cache_bytes: int) -> None:
+    here = await where.mount(Options(linger_s=0.0, cache_bytes=cache_bytes))
+    contents = {b"large": os.urandom(3 * CHUNK + 5000), b"small": os.urandom(SMALL)}
+    made = await written(here, contents)
+
+    def asked() -> int:
+        calls = where.fake.calls()
+        return calls["get"] + calls["get_many"]
+
+    assert asked() == 0
+    for name, data in contents.items():
+        assert await here.read(made[name]) == data
+    assert (asked() == 0) == (cache_bytes > 0)
+    elsewhere = await where.mount()
+    assert await elsewhere.read(elsewhere.files.lookup(ROOT, b"large").inode) == contents[b"large"]
+    assert asked() > 0

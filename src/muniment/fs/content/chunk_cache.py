@@ -1,4 +1,8 @@
-"""Opened chunks in memory: the last ones used, up to a size, each fetched once however many ask for it."""
+"""Opened chunks in memory: the last that were used or written, up to a size, each fetched once for all.
+
+The kernel forgets a file's pages when it sees that it has changed, also by writing through this same mount:
+who reads what was just written (a linker, a database) would have to wait for the nodes.
+"""
 
 from __future__ import annotations
 
@@ -42,6 +46,11 @@ class ChunkCache:
             self._kept.move_to_end(blob)
             return kept
         return await asyncio.shield(self._coming.get(blob) or self._begin(ref))
+
+    def put(self, ref: BlobRef, plain: memoryview) -> None:
+        """Keep a copy of a chunk that was written, for who reads it again."""
+        if len(plain) <= self._limit_bytes:
+            self._keep(ref.name.blob, bytes(plain))
 
     def ahead(self, ref: BlobRef) -> None:
         """Fetch a chunk that will be wanted soon, unless enough are coming; what fails, readers hear."""

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from muniment.fs.content.buffer import Buffer, Memory
+from muniment.fs.content.chunk_cache import ChunkCache
 from muniment.fs.content.pieces import Piece, Pieces
 from muniment.fs.deadlines import Patience, within
 from muniment.fs.store import Store
@@ -68,12 +69,14 @@ class Dirty:
 
     Args:
         store: where to.
+        cache: keeps what was stored, for who reads it.
         dirty_bytes: not stored at most.
         patience: so long a writer waits for room; at the end nobody does.
     """
 
-    def __init__(self, store: Store, *, dirty_bytes: int, patience: Patience) -> None:
-        self._store, self._limit_bytes, self._patience = store, dirty_bytes, patience
+    def __init__(self, store: Store, cache: ChunkCache, *, dirty_bytes: int, patience: Patience) -> None:
+        self._store, self._cache = store, cache
+        self._limit_bytes, self._patience = dirty_bytes, patience
         self._chunk_bytes = store.chunk_bytes
         self._memory = Memory(self._chunk_bytes)
         self._files: dict[int, DirtyFile] = {}
@@ -208,7 +211,10 @@ class Dirty:
 
     async def _put(self, buffer: Buffer) -> None:
         async with self._gate:
-            buffer.ref = await self._store.put(buffer.view(0, buffer.size))
+            plain = buffer.view(0, buffer.size)
+            ref = await self._store.put(plain)
+        self._cache.put(ref, plain)
+        buffer.ref = ref
         self._stored(buffer)
 
     async def _put_shared(self, buffer: Buffer) -> None:
