@@ -9,11 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Final
 
 from muniment.core.fold import Fold, Why
 from muniment.core.overlay import Overlay
 from muniment.core.tree_state import TreeReading
-from muniment.errors import MunimentError, OperationRejected
+from muniment.errors import InvalidRequest, MalformedRecord, MunimentError, OperationRejected
 from muniment.fs.names.numbers import Numbers
 from muniment.fs.names.reading import HereReading
 from muniment.spec.blob import BlobRef
@@ -35,7 +36,9 @@ from muniment.spec.operation import (
 )
 from muniment.spec.transaction import Transaction
 
-_OVERHEAD_BYTES = 96
+_OVERHEAD_BYTES: Final = 96
+_BLOB_BYTES: Final = 160
+_EXTENT_BYTES: Final = 32
 
 
 @dataclass(slots=True, eq=False)
@@ -68,15 +71,32 @@ class Change:
 
     @property
     def size_bytes(self) -> int:
-        """About what it takes in an entry."""
-        operation = self.operation
-        size = _OVERHEAD_BYTES + 160 * len(self.blobs)
-        if isinstance(operation, SetXattr):
-            return size + len(operation.value)
-        if isinstance(operation, Make | Write):
-            inline = (len(one.source) for one in operation.content if isinstance(one.source, bytes))
-            return size + 24 * len(operation.content) + sum(inline)
-        return size
+        """What it takes in an entry, at most."""
+        size, operation = _OVERHEAD_BYTES + _BLOB_BYTES * len(self.blobs), self.operation
+        match operation:
+            case Make():
+                size += len(operation.name) + _content_bytes(operation.content)
+                return size + sum(len(name) + len(value) + 16 for name, value in operation.xattrs)
+            case Write():
+                return size + _content_bytes(operation.content)
+            case SetXattr():
+                return size + len(operation.name) + len(operation.value)
+            case Rename():
+                return size + len(operation.name) + len(operation.new_name)
+            case Link() | Unlink() | Rmdir() | RemoveTree() | RemoveXattr():
+                return size + len(operation.name)
+            case _:
+                return size
+
+    @property
+    def extents(self) -> int:
+        """Pieces of content that it names."""
+        return len(self.operation.content) if isinstance(self.operation, Make | Write) else 0
+
+
+def _content_bytes(content: Content) -> int:
+    inline = (len(one.source) for one in content if isinstance(one.source, bytes))
+    return _EXTENT_BYTES * len(content) + sum(inline)
 
 
 @dataclass(slots=True)
@@ -114,7 +134,7 @@ def plan(
     Args:
         blobs: what each one named is called now; those under passed keys were stored again.
         check: whether others have changed the state since these changes were made on it.
-    Raises: NothingLeft.
+    Raises: NothingLeft; InvalidRequest: they are too much for one transaction.
     """
     planned, rows = Planned(), dict[BlobRef, int]()
     tree = Overlay(HereReading(state, numbers)) if check else None
@@ -149,7 +169,10 @@ def plan(
             places[change.made] = -len(planned.made)
     if not operations:
         raise NothingLeft(planned)
-    return Transaction(tuple(operations), tuple(rows)), planned
+    try:
+        return Transaction(tuple(operations), tuple(rows)), planned
+    except MalformedRecord as error:
+        raise InvalidRequest(reason=f"not one transaction: {error.reason}") from error
 
 
 def renumbered(op: Operation, place: Callable[[int], int]) -> Operation:

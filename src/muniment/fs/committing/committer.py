@@ -6,12 +6,13 @@ during the one before.  When nobody waits for it, a change lingers a moment for 
 What becomes of failures:
 - A change that the newest state does not allow, since another client was faster, fails alone.  Its error is
   told to whoever waits for it, else to the next fsync or close of a file or folder that it was about.
+- What the log cannot take as one entry is divided, until it can; a change that it cannot take alone fails.
 - Others are faster again and again: that is nobody's error.  The batch is planned anew on what they left,
   after pauses by chance, until it has its turn.
-- The log service cannot be reached: the batch is sent again and again; who waits is told at his deadline,
-  and so is who wants to add to a full queue.
 - The volume may not be written any more (removed, role taken, log forked): all that waits fails, and so does
   every later change.
+- Anything else, such as a log service that cannot be reached or a full disk here: the batch is sent again and
+  again; who waits is told at his deadline, and so is who wants to add to a full queue.
 """
 
 from __future__ import annotations
@@ -22,7 +23,17 @@ import random
 from collections.abc import Callable, Iterable
 from typing import Final
 
-from muniment.errors import DeadlineExceeded, MunimentError, Overtaken, Retry, UnavailableError
+from muniment.errors import (
+    DeadlineExceeded,
+    InvalidRequest,
+    LogForked,
+    MunimentError,
+    NotCapable,
+    NotMember,
+    OperationRejected,
+    Overtaken,
+    RoleForbids,
+)
 from muniment.fs.committing.changes import Change
 from muniment.fs.deadlines import Patience
 from muniment.fs.names.present import Present
@@ -63,7 +74,7 @@ class Committer:
     ) -> None:
         self._present, self._store, self._changed = present, store, changed
         self._linger_s, self._patience = linger_s, patience
-        self._settled = self._expected = 0
+        self._expected = 0
         self._work, self._hurry, self._progress = asyncio.Event(), asyncio.Event(), asyncio.Event()
         self._errors: dict[int, MunimentError] = {}
         self._trouble: MunimentError | None = None
@@ -109,7 +120,7 @@ class Committer:
             `error_of`.
         """
         self._hurry.set()
-        await self._until(lambda: self._settled >= number)
+        await self._until(lambda: self._present.done >= number)
 
     async def caught_up(self, at: int) -> None:
         """Wait until callers see the state after an entry.  Raises: as `durable`."""
@@ -148,7 +159,7 @@ class Committer:
                 if self._present.waiting:
                     await self._linger()
                     await self._commit()
-                await self._advance(anew=False)
+                self._advance(anew=False)
                 failures, self._trouble = 0, None
                 self._tell()
             except Overtaken as error:
@@ -156,18 +167,17 @@ class Committer:
                 self._trouble = error
                 self._work.set()
                 await asyncio.sleep(_OVERTAKEN_S * random.random())  # noqa: S311 # no secret
-            except (UnavailableError, OSError) as error:
+            except (NotCapable, NotMember, RoleForbids, LogForked) as error:
+                self._break(error)
+            except Exception as error:  # noqa: BLE001 - whatever it is, what waits is not lost
                 self._trouble = error if isinstance(error, MunimentError) else None
                 self._work.set()
-                _log.warning("changes cannot be committed at present: %s", error)
+                known = isinstance(error, MunimentError | OSError)
+                _log.warning(
+                    "changes cannot be committed at present: %s", error, exc_info=None if known else error
+                )
                 await asyncio.sleep(_PAUSES_S[min(failures, len(_PAUSES_S) - 1)])
                 failures += 1
-            except MunimentError as error:
-                if error.retry is Retry.LATER:
-                    self._work.set()
-                    await asyncio.sleep(_PAUSES_S[-1])
-                    continue
-                self._break(error)
 
     async def _linger(self) -> None:
         try:
@@ -187,22 +197,26 @@ class Committer:
     async def _commit(self) -> None:
         # What could not be committed stays one batch: its entry may be in the log already.
         batch = self._present.under_way or self._present.take()
-        if all(change.local for change in batch):
-            outcome = Outcome(None, ())
-        else:
-            outcome = await self._store.commit(batch, self._present.at)
+        while (outcome := await self._outcome(batch)) is None:
+            batch = self._present.halve()
         self._present.settled(outcome.index)
         self._fail(outcome.failed)
-        await self._advance(anew=bool(outcome.failed))
-        self._settled, self._expected = (
-            batch[-1].number,
-            min(len(batch) + self._present.waiting, _COMPANY_MAX),
-        )
+        self._advance(anew=bool(outcome.failed))
+        self._expected = min(len(batch) + self._present.waiting, _COMPANY_MAX)
         if self._present.waiting:
             self._work.set()
         self._tell()
 
-    async def _advance(self, *, anew: bool) -> None:
+    async def _outcome(self, batch: tuple[Change, ...]) -> Outcome | None:
+        """What becomes of a batch; None: the log cannot take it as one entry."""
+        if all(change.local for change in batch):
+            return Outcome(None, ())
+        try:
+            return await self._store.commit(batch, self._present.at)
+        except (OperationRejected, InvalidRequest) as error:
+            return None if len(batch) > 1 else Outcome(None, ((batch[0], error),))
+
+    def _advance(self, *, anew: bool) -> None:
         before, newest = self._present.at, self._store.newest
         self._fail(self._present.advance(newest, self._store.state, anew=anew))
         if newest > before:

@@ -23,7 +23,8 @@ from muniment.fs.names.past import Past
 from muniment.fs.names.reading import HereReading, Orphan, Times
 from muniment.fs.names.tree import HereTree
 from muniment.spec.blob import BlobRef
-from muniment.spec.limits import MIB
+from muniment.spec.entry import ENTRY_BYTES_MAX
+from muniment.spec.limits import KIB
 from muniment.spec.manifest import ROWS_MAX
 from muniment.spec.operation import (
     Link,
@@ -36,9 +37,12 @@ from muniment.spec.operation import (
     Truncate,
     Write,
 )
+from muniment.spec.transaction import TRANSACTION_EXTENTS_MAX
 
 _BATCH_CHANGES: Final = 4096
-_BATCH_BYTES: Final = 4 * MIB
+_BATCH_BYTES: Final = ENTRY_BYTES_MAX - 256 * KIB
+"""What does not get smaller by compression must fit with all that an entry has besides."""
+
 _TOUCHED_MAX: Final = 50_000
 _FORGOTTEN_MAX: Final = 1 << 15
 """A kernel that needs memory forgets inodes whose numbers and times programs remember: so many stay as they
@@ -92,6 +96,12 @@ class Present:
     def waiting(self) -> int:
         """Changes that are in no entry yet."""
         return len(self._queue) + len(self.under_way)
+
+    @property
+    def done(self) -> int:
+        """Up to this number every change is in the log, or never will be."""
+        first = next(iter(self.under_way or self._queue), None)
+        return self._count if first is None else first.number - 1
 
     def unsettled(self) -> list[Change]:
         """The changes that are in no entry yet, or in one of which nothing was heard."""
@@ -159,15 +169,24 @@ class Present:
     def take(self) -> tuple[Change, ...]:
         """The next batch, which stays `under_way` until it is settled; as large as an entry may be."""
         assert not self.under_way
-        size = blobs = 0
+        size = blobs = extents = 0
         batch: list[Change] = []
         while self._queue and len(batch) < _BATCH_CHANGES:
             size += self._queue[0].size_bytes
             blobs += len(self._queue[0].blobs)
-            if batch and (size > _BATCH_BYTES or blobs > ROWS_MAX):
+            extents += self._queue[0].extents
+            fits = size <= _BATCH_BYTES and blobs <= ROWS_MAX and extents <= TRANSACTION_EXTENTS_MAX
+            if batch and not fits:
                 break
             batch.append(self._queue.popleft())
         self.under_way = tuple(batch)
+        return self.under_way
+
+    def halve(self) -> tuple[Change, ...]:
+        """The earlier half of the batch, which is the batch from now on; the rest waits again."""
+        half = len(self.under_way) // 2
+        self._queue.extendleft(reversed(self.under_way[half:]))
+        self.under_way = self.under_way[:half]
         return self.under_way
 
     def settled(self, index: int | None) -> None:
