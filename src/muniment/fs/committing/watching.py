@@ -40,6 +40,8 @@ class Watching:
         self._store, self._committer, self._clock = store, committer, clock
         self._patience_s = min(_PATIENCE_S, deadline_s)
         self._ask_after_s = float("-inf")
+        self._asking = asyncio.Lock()
+        self._asked = self._answered = 0  # questions, by number
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
@@ -55,10 +57,17 @@ class Watching:
     async def freshen(self) -> None:
         """Let callers see what was in the log when this was called; one small request if that is nothing new.
 
-        If the log service does not answer within 5 s, callers see what is known here.
+        Callers who wait for a question to end share the next one.  If the log service does not answer within
+        5 s, callers see what is known here.
         """
-        if self._clock.monotonic_s() < self._ask_after_s:
-            return
+        enough = self._asked + 1  # one that is begun from now on
+        async with self._asking:
+            if self._answered < enough and self._clock.monotonic_s() >= self._ask_after_s:
+                self._asked += 1
+                await self._ask()
+                self._answered = self._asked
+
+    async def _ask(self) -> None:
         try:
             async with asyncio.timeout(self._patience_s):
                 await self._store.follow()
