@@ -1,4 +1,4 @@
-"""Opening a file asks the log service what is new: once for all who open at the same time, and late enough."""
+"""Opening a file asks the log service what is new: once for all who open at that time, and late enough."""
 
 from __future__ import annotations
 
@@ -19,11 +19,13 @@ class SlowLog(SwitchedLog):
     def __init__(self, inner: SwitchedLog) -> None:
         super().__init__(inner)
         self.asked = 0
+        self.heard = asyncio.Event()
         self.may_answer = asyncio.Event()
         self.may_answer.set()
 
     async def checkpoint(self) -> bytes:
         self.asked += 1
+        self.heard.set()
         note = await super().checkpoint()
         await self.may_answer.wait()
         return note
@@ -49,10 +51,10 @@ async def test_who_opens_while_others_ask_shares_one_question_with_all_who_do(wh
     ino = await here.make(b"file")
     await here.files.sync_all()
     log.asked = 0
+    log.heard.clear()
     log.may_answer.clear()
     opening = [asyncio.create_task(here.files.open(ino, 0)) for _ in range(20)]
-    while not log.asked:
-        await asyncio.sleep(0)
+    await log.heard.wait()
     log.may_answer.set()
     assert len(set(await asyncio.gather(*opening))) == 20
     assert log.asked == 2  # of the first one, and of all who came while it was asked
@@ -65,12 +67,13 @@ async def test_who_gives_up_asking_leaves_it_to_those_who_wait(where: Place) -> 
     ino = await here.make(b"file")
     await here.files.sync_all()
     log.asked = 0
+    log.heard.clear()
     log.may_answer.clear()
     opening = [asyncio.create_task(here.files.open(ino, 0)) for _ in range(3)]
-    for asked in (1, 2):
-        while log.asked < asked:
-            await asyncio.sleep(0)
-        opening[asked - 1].cancel()
+    for broken_off in opening[:2]:
+        await log.heard.wait()
+        log.heard.clear()
+        broken_off.cancel()
     log.may_answer.set()
     await opening[2]
     assert log.asked == 3
@@ -83,10 +86,10 @@ async def test_who_shares_a_question_sees_what_was_there_before_he_opened(where:
     ino = await here.make(b"file")
     await here.write(ino, b"old")
     log.asked = 0
+    log.heard.clear()
     log.may_answer.clear()
     first = asyncio.create_task(here.files.open(ino, 0))
-    while not log.asked:
-        await asyncio.sleep(0)
+    await log.heard.wait()
     await other.write(other.files.lookup(ROOT, b"file").inode, b"new")
     second = asyncio.create_task(here.read(ino))
     await asyncio.sleep(0)
