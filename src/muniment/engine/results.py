@@ -176,3 +176,43 @@ class GetResult:
     decoded: int
     skipped: tuple[Skipped, ...]
     stages: Stages
+
+
+def put_result(
+    cap: ReadCap,
+    size_bytes: int,
+    tally: UploadTally,
+    *,
+    files: int = 1,
+    skipped: tuple[Skipped, ...] = (),
+) -> PutResult:
+    """What an upload has come to."""
+    return PutResult(
+        cap=cap,
+        size_bytes=size_bytes,
+        placed=tally.placed or 0,
+        new_bytes=tally.new_bytes,
+        present_bytes=tally.present_bytes,
+        missing=tally.missing,
+        blobs=tally.blobs,
+        files=files,
+        skipped=skipped,
+        stages=tally.stages,
+    )
+
+
+def get_result(
+    size_bytes: int, tally: DownloadTally, *, files: int = 1, skipped: tuple[Skipped, ...] = ()
+) -> GetResult:
+    """What a download has come to."""
+    return GetResult(
+        size_bytes=size_bytes,
+        files=files,
+        liars=dict(tally.liars),
+        blobs=tally.blobs,
+        shares=tally.shares,
+        share_bytes=tally.share_bytes,
+        decoded=tally.decoded,
+        skipped=skipped,
+        stages=tally.stages,
+    )

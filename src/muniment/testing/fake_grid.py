@@ -7,7 +7,8 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 
 from muniment.crypto.identity import Identity
-from muniment.engine.grid import Alone, Grid
+from muniment.engine.client import Alone
+from muniment.engine.grid import Grid
 from muniment.engine.policy import Limits, Policy
 from muniment.errors import RosterEmpty
 from muniment.ids import BlobId, NodeId, ShareKey, ShareNumber
