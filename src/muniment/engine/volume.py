@@ -31,6 +31,7 @@ from muniment.crypto.entries import entry_hash, sign_entry
 from muniment.crypto.member import MemberSecret
 from muniment.engine.accusing import gather
 from muniment.engine.follower import Follower
+from muniment.engine.threads import wait_ended
 from muniment.errors import (
     AuthorChainBroken,
     CallerError,
@@ -189,10 +190,16 @@ class Volume:
         return await asyncio.get_running_loop().run_in_executor(self._thread, work)
 
     async def aclose(self) -> None:
-        """End the thread and close what the follower keeps."""
-        await self._log.aclose()
-        await self.run(self._follower.close)
-        self._thread.shutdown()
+        """End the thread and close what the follower keeps, also where this is cancelled."""
+        try:
+            await self._log.aclose()
+        finally:
+            closed = asyncio.get_running_loop().run_in_executor(self._thread, self._follower.close)
+            try:
+                await asyncio.shield(closed)
+            finally:
+                await wait_ended(closed)
+                self._thread.shutdown()
 
     # --- following ----------------------------------------------------------------------------
 

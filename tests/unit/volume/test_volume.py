@@ -297,6 +297,33 @@ async def test_it_follows_as_soon_as_there_is_news(grid: World) -> None:
     assert not await again.wait_change(0.01)
 
 
+class Reluctant(SwitchedLog):
+    """Its connection hangs when it is closed."""
+
+    async def aclose(self) -> None:
+        await asyncio.Event().wait()
+
+
+async def test_an_end_that_is_cancelled_still_closes_what_is_kept(grid: World) -> None:
+    anna = await grid.member("anna")
+    volume = Volume(anna.follower, member("anna"), Reluctant(grid.log), grid.clock, os.urandom)
+    await make(volume, b"x")
+    closed, close = [], volume.follower.close
+
+    def noted() -> None:
+        close()
+        closed.append(threading.current_thread())
+
+    volume.follower.close = noted  # type: ignore[method-assign]  # told when it is called
+    end = asyncio.create_task(volume.aclose())
+    await asyncio.sleep(0)
+    end.cancel()
+    await asyncio.wait({end})
+    assert end.cancelled()
+    (thread,) = closed
+    assert not thread.is_alive()
+
+
 # --- a service that lies --------------------------------------------------------------------------
 
 
