@@ -16,6 +16,7 @@ from functools import partial
 from typing import Final, Generic, TypeVar
 
 from muniment.core.sealing import OpenBuffers
+from muniment.engine.fetching import Opener
 from muniment.engine.kernels import Kernels
 from muniment.engine.threads import Threads
 from muniment.errors import LocalError, MunimentError, ShareCorrupt
@@ -25,9 +26,6 @@ from muniment.ports import BlobCache, Clock
 from muniment.spec.blob import BlobName
 
 _T = TypeVar("_T")
-
-Opener = Callable[[Sequence[int], OpenBuffers], _T]
-"""As `fetching.Opener`."""
 
 _NOTED_EVERY: Final = 64
 """After so many reads the cache is told to write down what was used, if it has nothing else to write."""
@@ -84,7 +82,7 @@ class CachedBlobs:
         kernels: read, check and open.
         clock: measures the thread that writes.
         held_bytes: memory of blobs that wait to be written, at most.
-        linger_s: closing waits so long for them.
+        linger_s: closing waits so long for them, and longer only for what is being written.
     """
 
     def __init__(
@@ -139,7 +137,7 @@ class CachedBlobs:
         self._write()
 
     async def aclose(self) -> None:
-        """Write what waits, for `linger_s` at most."""
+        """Write what waits, for `linger_s` at most.  Cancelled too, it leaves nobody who uses the cache."""
         if self._unnoted:
             self._write()
         try:
@@ -148,9 +146,10 @@ class CachedBlobs:
                     await asyncio.wait({self._writing})
         except TimeoutError:
             _log.warning("the cache on disk is slow; not all that was read is kept")
-        self._is_off = True
-        self._let_go(self._take_waiting())
-        self._thread.close()
+        finally:
+            self._is_off = True
+            self._let_go(self._take_waiting())
+            self._thread.close()
 
     # --- background
 

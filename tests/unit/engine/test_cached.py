@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -268,6 +269,28 @@ def test_memory_comes_back_whatever_becomes_of_what_was_to_be_kept(cache: Folder
             assert grid._fetcher.pool.used_bytes > 0
             slow.error = DiskFull(where="there")
             slow.go_on.set()
+        assert grid._fetcher.pool.used_bytes == 0
+
+    run_virtual(scenario())
+
+
+def test_who_is_cancelled_while_it_ends_leaves_nobody_who_writes(cache: FolderBlobCache) -> None:
+    async def scenario() -> None:
+        fake, slow = FakeGrid(), SlowCache(cache)
+        async with fake.client(PLAIN) as grid:
+            cap = (await grid.put(content(4 * CHUNK))).cap
+        grid = await fake.client(PLAIN, cache=slow).start()
+        await got(grid, cap)
+        assert grid._cached is not None
+        end = asyncio.create_task(grid._cached.aclose())
+        await asyncio.wait({end}, timeout=0)
+        end.cancel()
+        threading.Timer(0.05, slow.go_on.set).start()
+        await asyncio.wait({end})
+        assert end.cancelled()
+        assert not [one for one in threading.enumerate() if one.name.startswith("muniment-cache")]
+        await grid.aclose()
+        assert len(slow.batches) == 1  # what waited behind it is not written
         assert grid._fetcher.pool.used_bytes == 0
 
     run_virtual(scenario())
