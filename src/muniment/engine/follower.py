@@ -12,22 +12,18 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice
 from typing import Final
 
 from muniment.core.beginning import Beginning
 from muniment.core.clear_part import dump_clear, frontier_of
-from muniment.core.entries import unsealed
-from muniment.core.fold import apply
-from muniment.core.history import EntryMeta
 from muniment.core.key_ring import KeyRing
 from muniment.core.membership import Membership
-from muniment.core.tree_state import Changes, Rejection
 from muniment.crypto.checkpoints import open_checkpoint
 from muniment.crypto.entries import SignedEntry, entry_hash, known_entry
 from muniment.crypto.member import ReadSecret, VerifySecret
 from muniment.engine.accusing import Suspicion, charge_of
 from muniment.engine.evidence import make_evidence, verify_evidence
+from muniment.engine.folding import fold
 from muniment.engine.kept_clear import KeptClear
 from muniment.engine.opening import open_entries
 from muniment.errors import (
@@ -35,26 +31,16 @@ from muniment.errors import (
     InternalError,
     LogForked,
     MalformedRecord,
-    NotCapable,
-    OperationRejected,
     StoreFailed,
 )
 from muniment.ids import VolumeId
 from muniment.merkle.log_tree import EMPTY_ROOT, Frontier, NodeReader, check_consistency, inclusion_path
-from muniment.ports import CheckpointStore, ClearStore, LoggedEntry, LogStore, ViewBatch, VolumeView
+from muniment.ports import CheckpointStore, ClearStore, LoggedEntry, LogStore, VolumeView
 from muniment.spec.checkpoint import Checkpoint, decode_checkpoint, decode_note, origin_of
 from muniment.spec.evidence import LeafProof
-from muniment.spec.limits import KIB, MIB
-from muniment.spec.transaction import Transaction, decode_transaction
-
-UNREADABLE: Final = "unreadable"
-"""Rejection of a transaction that no member can read: its author is to blame."""
+from muniment.spec.limits import MIB
 
 _REPLAY_BYTES: Final = 4 * MIB
-_FOLD_ENTRIES: Final = 1024
-_OPEN_BYTES: Final = 64 * KIB
-"""Of plaintext opened ahead of the fold; a value of one byte becomes a hundred in memory."""
-
 _ROOTS_KEPT: Final = 4096
 _AHEAD_MAX: Final = 1024
 
@@ -156,7 +142,7 @@ class Follower:
                 ) from error
             if entry.entry.act is not None:
                 self.ring.follow(self.membership)
-        self._fold(self._kept(self.view.size))
+        fold(self.view, self.ring, self._kept(self.view.size))
         for note in self.known_notes(self.frontier.size + 1):
             checkpoint = _of_own(note)
             self._ahead.setdefault(checkpoint.size, (checkpoint.root, note))
@@ -288,7 +274,7 @@ class Follower:
         self.ring.follow(self.membership)
         for size in [size for size in self._ahead if size <= self.frontier.size]:
             del self._ahead[size]
-        self._fold(iter(tail))
+        fold(self.view, self.ring, iter(tail))
 
     def take(
         self, signed: Sequence[bytes], note: bytes, checkpoint: Checkpoint, proof: Sequence[bytes]
@@ -356,7 +342,7 @@ class Follower:
         for size in passed:
             del self._ahead[size]
         behind = self.view.size < self.frontier.size - len(entries)
-        self._fold(self._kept(self.view.size) if behind else iter(entries))
+        fold(self.view, self.ring, self._kept(self.view.size) if behind else iter(entries))
 
     def take_own(self, signed: bytes, index: int, note: bytes) -> bool:
         """Take an entry that was sent from here, as `take`, if it is all that the service has beyond the
@@ -503,73 +489,6 @@ class Follower:
         if self.replica.start:
             reason += "; or the view snapshot is wrong that this replica begins with: 'muni volume fetch VOL'"
         return LogForked(volume=self.volume, reason=reason)
-
-    # --- folding ------------------------------------------------------------------------------
-
-    def _fold(self, entries: Iterator[SignedEntry]) -> None:
-        """Record what the view has not, up to the first transaction whose keys the member does not have: they
-        may be granted later, and then folding goes on there.
-        """
-        while group := list(islice(entries, _FOLD_ENTRIES)):
-            with self.view.batch() as batch:
-                while group:
-                    opened = self._opened(group)
-                    if not opened:
-                        return
-                    for entry, what in zip(group, opened, strict=False):
-                        index, one = batch.size, entry.entry
-                        message, outcome = _folded(what, index, one.time_ns, batch)
-                        meta = EntryMeta(entry.hash, one.author, one.time_ns, one.epoch, message)
-                        batch.record(index, meta, outcome)
-                    del group[: len(opened)]
-
-    def _opened(self, entries: Sequence[SignedEntry]) -> list[_Opened]:
-        """What the first of them hold, up to one whose keys the member does not have.
-
-        As many together as come to `_OPEN_BYTES`: decryption, decoding and folding that take turns for each
-        entry push each other out of the processor's caches.
-        """
-        sealed: list[tuple[bytes, bytes] | MalformedRecord | None] = []
-        size_bytes = 0
-        for entry in entries:
-            try:
-                plain = unsealed(entry.entry, self.ring) if entry.entry.act is None else None
-            except MalformedRecord as error:
-                sealed.append(error)
-                continue
-            except NotCapable:
-                break
-            sealed.append(plain)
-            size_bytes += sum(map(len, plain)) if plain else 0
-            if size_bytes >= _OPEN_BYTES:
-                break
-        return list(map(_decoded, sealed))
-
-
-_Opened = Transaction | Rejection | None
-"""A transaction, why it is none, or None: an act."""
-
-
-def _decoded(plain: tuple[bytes, bytes] | MalformedRecord | None) -> _Opened:
-    if plain is None:
-        return None
-    try:
-        if isinstance(plain, MalformedRecord):
-            raise plain
-        return decode_transaction(*plain)
-    except MalformedRecord as error:
-        return Rejection(UNREADABLE, None, str(error))
-
-
-def _folded(
-    opened: _Opened, index: int, time_ns: int, batch: ViewBatch
-) -> tuple[str, Changes | Rejection | None]:
-    if not isinstance(opened, Transaction):
-        return "", opened
-    try:
-        return opened.message, apply(batch.state, opened, index=index, time_ns=time_ns)
-    except OperationRejected as error:
-        return opened.message, Rejection.of(error)
 
 
 def _of_own(note: bytes) -> Checkpoint:

@@ -19,7 +19,8 @@ from muniment.core.tree_state import TreeReading
 from muniment.crypto.checkpoints import sign_checkpoint
 from muniment.crypto.entries import entry_hash, sign_entry
 from muniment.crypto.messages import seal_message
-from muniment.engine.follower import UNREADABLE, Follower
+from muniment.engine.folding import UNREADABLE
+from muniment.engine.follower import Follower
 from muniment.engine.volume import Attempt, Volume
 from muniment.errors import (
     LogForked,
