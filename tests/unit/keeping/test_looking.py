@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import pytest
 from tests.unit.engine.support import CHUNK
@@ -10,8 +11,12 @@ from tests.unit.keeping.test_keeper import DAY_S, World, world
 
 from muniment.core.keeping.repair import Condition, Plan
 from muniment.engine.check import Check, Depth
+from muniment.engine.keeping.duties import Duties
+from muniment.engine.keeping.keeper import Keeper
 from muniment.engine.keeping.looking import Looking
+from muniment.engine.keeping.work import Worker
 from muniment.errors import MalformedRecord, MunimentError, NotCapable, StoreFailed
+from muniment.ids import MemberId
 from muniment.spec.blob import BlobName
 from muniment.testing.fake_node import FakeNode
 from muniment.testing.virtual_time import run_virtual
@@ -154,6 +159,43 @@ def test_only_those_nodes_are_remembered_as_silent_that_are() -> None:
             w.clock.advance(DAY_S)
             await w.keeper._looking.look(w.keeper._grid.checker(Depth.PROVEN, SEED), [name], proven=True)
             assert not w.keeper._looking._silent_until_s
+
+    run_virtual(main())
+
+
+def test_a_scan_that_a_restart_broke_off_has_begun_before_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So a node that falls silent for a moment then keeps what the pages before were long ago."""
+    monkeypatch.setattr("muniment.engine.keeping.keeper._PAGE", 1)
+
+    async def main() -> None:
+        async with world() as w:
+            await w.put(3 * CHUNK)
+            looking, second_page = w.keeper._looking, asyncio.Event()
+            looks = 0
+            look = looking.look
+
+            async def broken_off(check: Check, names: list[BlobName], **how: Any) -> object:
+                nonlocal looks
+                looks += bool(names)
+                if looks == 2:
+                    second_page.set()
+                    await asyncio.Event().wait()
+                return await look(check, names, **how)
+
+            looking.look = broken_off  # type: ignore[method-assign, assignment]  # where it is killed
+            await w.keeper.follow()
+            await w.keeper.begin()
+            killed = asyncio.create_task(w.worker.flush())
+            await second_page.wait()
+            killed.cancel()
+            await asyncio.wait({killed})
+            assert w.keeper.tally.scans == 0
+            w.clock.advance(5 * DAY_S)
+            worker = Worker(w.worker._queue, clock=w.clock, chance=lambda: 0.5)
+            keeper = Keeper(w.log, w.keeper._grid, w.book, worker, w.clock, MemberId(b"m" * 32), Duties())
+            await worker.flush()
+            assert keeper.tally.scans == 1
+            assert keeper._looking.round_s == 6 * DAY_S
 
     run_virtual(main())
 

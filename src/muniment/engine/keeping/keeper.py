@@ -214,12 +214,13 @@ class Keeper:
             await self._follow_if_possible()
             seed = self._seed(work.job.id)
             work.put("seed", seed)
+            work.put("begun", int(self._clock.now_s()))
             self._scanned, self._begun_s = self._grid.candidates, self._clock.monotonic_s()
             self.tally.conditions.clear()
             self.tally.unpaid.clear()
         after = work.box("after")
         names = await asyncio.to_thread(self._book.kept, after and BlobId(after), _PAGE)
-        self._looking.round_s = max(self._looking.round_s, self._round_s())
+        self._looking.round_s = max(self._looking.round_s, self._round_s(work))
         asking, proving = self._checks(seed)
         groups: dict[Check, list[BlobName]] = {proving: [], asking: []}
         for name in names:
@@ -238,16 +239,20 @@ class Keeper:
             work.progress(work.progress_done + len(names), kept)
             work.repeat()
             return
-        self._looking.round_s = self._round_s()
+        self._looking.round_s = self._round_s(work)
         self._scanning, self._ended_s = None, self._clock.monotonic_s()
         self.tally.scans += 1
         self.scanned()
         work.add(self._new_scan(self._clock.now_s() + self._duties.scan_s), *self.then())
         work.add(*self.collections())
 
-    def _round_s(self) -> float:
-        """From the beginning of the scan under way to that of the next, if it ended now."""
-        return self._clock.monotonic_s() - self._begun_s + self._duties.scan_s
+    def _round_s(self, work: Work) -> float:
+        """From the beginning of the scan under way, perhaps in an earlier process, to that of the next, if it
+        ended now.  Of a wall clock that was set back, this process's own time counts.
+        """
+        now_s = self._clock.now_s()
+        begun_s: float = work.box("begun", now_s)
+        return max(self._clock.monotonic_s() - self._begun_s, now_s - begun_s) + self._duties.scan_s
 
     async def _follow_if_possible(self) -> None:
         """A log that is away for weeks, or cannot be followed any more, must not end the leases of what it
