@@ -7,8 +7,8 @@
               leases, gives up what was pruned
 
 Leases are given up in two places only.  Of what is referred to: where the same share was proven at another
-node in the same look, and has a lease there (`_settle`).  Of the rest: where a prune names the blob, and no
-entry of the newest log names it since (`_collect_page`); what this keeper has never heard of may be what
+node in the same look, and has a lease there (`looking`).  Of the rest: where a prune names the blob, and no
+entry of the newest log names it since (`collecting`); what this keeper has never heard of may be what
 another one knows from a newer log, and ends by itself.
 
 Needs the verify right and an account, and no key of any content.  Steps may be done twice and by two keepers.
@@ -27,9 +27,10 @@ from muniment.core.keeping.challenge import challenge_seed, is_sampled
 from muniment.core.keeping.change import is_material
 from muniment.core.keeping.job import NewJob, new_job
 from muniment.core.keeping.repair import Plan
-from muniment.core.placement import Candidate, Slot
+from muniment.core.placement import Candidate
 from muniment.engine.check import Check
 from muniment.engine.grid import Grid
+from muniment.engine.keeping.collecting import Collecting
 from muniment.engine.keeping.duties import Duties, KeeperTally
 from muniment.engine.keeping.looking import Looking
 from muniment.engine.keeping.named import LogHead
@@ -42,15 +43,12 @@ from muniment.ids import (
     JobId,
     MemberId,
     NodeId,
-    ShareKey,
-    ShareNumber,
     VolumeId,
     id_from_text,
     id_text,
 )
 from muniment.ports import BlobBook, Clock, NamedBlobs
 from muniment.spec.blob import BlobName
-from muniment.spec.limits import BATCH_SHARES_MAX, LIST_SHARES_MAX
 from muniment.spec.share import BlobShape
 
 _PAGE: Final = 1024
@@ -64,8 +62,6 @@ _SCAN_PRIORITY: Final = -1
 
 _COLLECT_PRIORITY: Final = 1
 """Behind the repairs of blobs that cannot lose a share more."""
-
-_SHARES_OF_BLOB_MAX: Final = 256
 
 _ENDLESS: Final = Patience(tries=1 << 30)
 """For what goes on as long as the keeper: a log or node that is away for days must not end it."""
@@ -129,12 +125,13 @@ class Keeper:
         )
         self.tally = KeeperTally()
         self._looking = Looking(grid, book, self._repairer, clock, self._duties, self.tally)
+        collecting = Collecting(grid, book, self.follow, self.tally)
         self.scanned: Callable[[], None] = lambda: None
         self.then: Callable[[], Iterable[NewJob]] = tuple
         worker.register(self._kind("follow"), self._follow, _ENDLESS)
         worker.register(self._kind("scan"), self._scan, _ENDLESS)
         worker.register(self._kind("repair"), self._repair)
-        worker.register(self._kind("collect"), self._collect, _ENDLESS)
+        worker.register(self._kind("collect"), collecting.step, _ENDLESS)
 
     @property
     def repairs(self) -> str:
@@ -281,55 +278,6 @@ class Keeper:
         Cost: a page of LIST_SHARES_MAX shares at a time, whatever the volume.
         """
         return [self._new_collect(lane.node) for lane in self._grid.lanes()]
-
-    async def _collect(self, work: Work) -> None:
-        """One page of what a node lists for this account."""
-        node, after = NodeId(id_from_text(work.key)), work.box("after")
-        behind = None if after is None else ShareKey(BlobId(after[0]), ShareNumber(after[1]))
-        last = await self._collect_page(node, behind)
-        if last is not None and work.progress_done <= await self._listed_max():
-            work.put("after", [last.blob, last.number])
-            work.progress(work.progress_done + LIST_SHARES_MAX)
-            work.repeat()
-
-    async def _listed_max(self) -> int:
-        """So much can a node have for this account; one that lists on for ever is believed no more."""
-        named, _ = await asyncio.to_thread(self._book.count)
-        return named * _SHARES_OF_BLOB_MAX
-
-    async def _collect_page(self, node: NodeId, behind: ShareKey | None) -> ShareKey | None:
-        """Where the next page begins; None behind the last."""
-        lane = self._grid.lane(node)
-        if lane is None:  # it left the roster
-            return None
-        rows = await lane.connection.shares(after=behind, limit=LIST_SHARES_MAX)
-        ends = {
-            ShareKey(BlobId(id_from_text(row.blob)), ShareNumber(row.number)): row.expires_s
-            for row in rows
-            if not row.trashed
-        }
-        last = None
-        if len(rows) == LIST_SHARES_MAX:
-            last = ShareKey(BlobId(id_from_text(rows[-1].blob)), ShareNumber(rows[-1].number))
-        await asyncio.to_thread(self._book.listed, node, behind, last, ends)
-        if await self._pruned(ends):
-            await self.follow()  # a newer entry may name it again
-            pruned = await self._pruned(ends)
-            for at in range(0, len(pruned), BATCH_SHARES_MAX):
-                batch = pruned[at : at + BATCH_SHARES_MAX]
-                done = await lane.connection.trash(
-                    batch
-                )  # first: `+=` would forget what others added meanwhile
-                self.tally.collected += sum(done)
-                slots = [(key.blob, Slot(key.number, node)) for key in batch]
-                await asyncio.to_thread(self._book.leased, slots, 0.0)
-        return last
-
-    async def _pruned(self, keys: Iterable[ShareKey]) -> list[ShareKey]:
-        """Those whose blobs were pruned."""
-        asked = list(keys)
-        pruned = await asyncio.to_thread(self._book.is_pruned, [key.blob for key in asked])
-        return [key for key, is_gone in zip(asked, pruned, strict=True) if is_gone]
 
     def _checks(self, seed: bytes) -> tuple[Check, Check]:
         """What asks and what has proven, the same for all pages of a scan: who is offline stays so."""
