@@ -103,6 +103,7 @@ class SharedLocks:
         try:
             await self._change(inode, claims)
         except Held as held:
+            self.look()  # its lease counts from now at the latest
             return held.claim
         except Overtaken:
             if not claims:
