@@ -24,6 +24,7 @@ class Because(enum.StrEnum):
     VALUE_TOO_LARGE = "value-too-large"
     BEHIND_THE_END = "behind-the-end"
     SMALL_BUFFER = "small-buffer"
+    IS_A_LINK = "is-a-link"
     BAD_RANGE = "bad-range"
     BAD_VALUE = "bad-value"
     NO_SPACE = "no-space"
@@ -54,6 +55,7 @@ _REFUSED: Final[dict[str, int]] = {
     Because.VALUE_TOO_LARGE: errno.E2BIG,
     Because.BEHIND_THE_END: errno.ENXIO,
     Because.SMALL_BUFFER: errno.ERANGE,
+    Because.IS_A_LINK: errno.ELOOP,
     Because.BAD_RANGE: errno.EINVAL,
     Because.BAD_VALUE: errno.EINVAL,
     Because.NO_SPACE: errno.ENOSPC,

@@ -310,7 +310,7 @@ class FileSystem:
         if there is not None and not flags & os.O_EXCL:
             return await self.open(there.inode, flags, uid=uid), self.inode(there.inode)
         row = await self.make(parent, name, Kind.FILE, mode, uid, gid, umask=umask)
-        return self._handles.add(Handle(row.inode, writable=True, append=bool(flags & os.O_APPEND))), row
+        return self._handles.open(row.inode, flags), row
 
     async def link(self, ino: int, parent: int, name: bytes) -> Inode:
         """Another name for what is no folder."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -19,7 +20,8 @@ class Handle:
         inode: by its number here.
         writable: may be written.
         append: writes go behind the end, wherever they say.
-        written: something was, since the last flush.
+        writes: so often it was written.
+        saved: so many of these are durable.
         next_offset: where a sequential reader goes on.
         names: of a folder, as they were when it was read from its beginning; None: not read yet.
     """
@@ -27,9 +29,15 @@ class Handle:
     inode: int
     writable: bool = False
     append: bool = False
-    written: bool = False
+    writes: int = 0
+    saved: int = 0
     next_offset: int = 0
     names: list[Name] | None = None
+
+
+def writes(flags: int) -> bool:
+    """Whether a file is opened to write to it."""
+    return (flags & os.O_ACCMODE) != os.O_RDONLY
 
 
 class Handles:
@@ -48,12 +56,23 @@ class Handles:
         self._inodes[handle.inode] += 1
         return number
 
+    def open(self, ino: int, flags: int) -> int:
+        """Open a file as flags (O_RDWR, O_APPEND) say; returns the handle's number."""
+        return self.add(Handle(ino, writes(flags), bool(flags & os.O_APPEND)))
+
     def get(self, number: int) -> Handle:
         """An open one.  Raises: FileRefused."""
         try:
             return self._open[number]
         except KeyError:
             raise FileRefused(why=Because.NO_SUCH_HANDLE, reason="this is not open") from None
+
+    def writable(self, number: int) -> Handle:
+        """One that is open for writing.  Raises: FileRefused."""
+        handle = self.get(number)
+        if not handle.writable:
+            raise FileRefused(why=Because.NO_SUCH_HANDLE, reason="it is not open for writing")
+        return handle
 
     def remove(self, number: int) -> Handle:
         """Close.  Raises: FileRefused."""

@@ -13,7 +13,7 @@ from muniment.fs.content.places import gathered, places, read_ahead
 from muniment.fs.content.saving import Saving
 from muniment.fs.deadlines import Patience, within
 from muniment.fs.errnos import Because
-from muniment.fs.handles import Handle
+from muniment.fs.handles import Handle, writes
 from muniment.fs.options import Options
 from muniment.fs.working_tree import WorkingTree, rejected
 from muniment.spec.operation import SIZE_MAX, Kind, SetAttributes, Truncate
@@ -44,21 +44,27 @@ class OpenFiles:
 
         Args:
             uid: of who opens it: truncated by anybody but root, a file loses the bits s of its mode.
+        Raises: OperationRejected, FileRefused: it is no file, or cannot be changed.  Where a symbolic link
+            leads is the caller's to say, and what a pipe or a device is.
         """
-        writable = (flags & os.O_ACCMODE) != os.O_RDONLY
+        writable = writes(flags)
         if writable:
             self._tree.check_changeable(ino)
         await self._tree.freshen()
         row = self._tree.inode(ino)
         if row.kind is Kind.FOLDER:
             raise rejected(Why.IS_A_FOLDER, "a folder has no content")
+        if row.kind is Kind.SYMLINK:
+            raise FileRefused(why=Because.IS_A_LINK, reason="a symbolic link has no content")
+        if row.kind is not Kind.FILE:
+            raise rejected(Why.NOT_A_FILE, "it is no file")
         if flags & os.O_TRUNC and writable:
-            mode = _without_setid(row.mode) if uid else row.mode
             await self._tree.admit(ino)
+            mode = self._tree.inode(ino).mode
+            if uid and (less := _without_setid(mode)) != mode:
+                await self._tree.apply(SetAttributes(ino, less))
             await self.truncate(ino, 0)
-            if mode != row.mode:
-                await self._tree.apply(SetAttributes(ino, mode))
-        return self._handles.add(Handle(ino, writable, bool(flags & os.O_APPEND)))
+        return self._handles.open(ino, flags)
 
     async def read(self, number: int, offset: int, size: int) -> bytes | memoryview:
         """Bytes of an open file; fewer at its end.  Raises: TooFewShares, BlobCorrupt, DeadlineExceeded."""
@@ -80,18 +86,16 @@ class OpenFiles:
 
     async def write(self, number: int, offset: int, data: bytes | memoryview) -> int:
         """Write into an open file; durable when it is flushed or synced."""
-        handle = self._handles.get(number)
-        if not handle.writable:
-            raise FileRefused(why=Because.NO_SUCH_HANDLE, reason="it is not open for writing")
-        view = memoryview(data)
+        handle, view = self._handles.writable(number), memoryview(data)
+        await self._dirty.wait_room()
+        row = self._tree.inode(handle.inode)
         if handle.append:
-            offset = self._tree.inode(handle.inode).size
+            offset = row.size
         if offset + len(view) > SIZE_MAX:
             raise FileRefused(why=Because.TOO_LARGE, reason="no file can be that long")
-        self._tree.inode(handle.inode)
         self._tree.check_lock(handle.inode)
-        await self._dirty.write(handle.inode, offset, view, self._store.now_ns())
-        handle.written = True
+        self._dirty.write(handle.inode, offset, view, self._store.now_ns())
+        handle.writes += 1
         return len(view)
 
     async def flush(self, number: int) -> None:
@@ -100,21 +104,19 @@ class OpenFiles:
         Raises: what kept it from being stored; it is kept, and tried again.
         """
         handle = self._handles.get(number)
-        if not handle.written:
+        if handle.saved == handle.writes:
             return
         if self._options.durable_close:
-            await self._sync(handle.inode)
+            await self._sync(handle)
         else:
             self._saving.soon(handle.inode)
-        handle.written = False
 
     async def fsync(self, number: int) -> None:
         """All of a file or folder is durable: content on the grid, names and attributes in the log."""
-        handle = self._handles.get(number)
-        await self._sync(handle.inode)
-        handle.written = False
+        await self._sync(self._handles.get(number))
 
-    async def _sync(self, ino: int) -> None:
+    async def _sync(self, handle: Handle) -> None:
+        ino, so_far = handle.inode, handle.writes
         self._tree.check_lock(ino)
         async with within("sync", self._patience):
             await self._saving.save_on(ino)
@@ -122,6 +124,7 @@ class OpenFiles:
         error = self._committer.error_of([ino])
         if error is not None:
             raise error
+        handle.saved = max(handle.saved, so_far)  # others that this program has written meanwhile are not
 
     def release(self, number: int) -> None:
         """The last copy of a handle is gone."""
@@ -134,6 +137,7 @@ class OpenFiles:
         """Cut a file or let it end in zeros; the caller was admitted."""
         if size > SIZE_MAX:
             raise FileRefused(why=Because.TOO_LARGE, reason="no file can be that long")
+        self._tree.check_lock(ino)
         operation, now_ns = Truncate(ino, None, size), self._store.now_ns()
         self._dirty.cut(ino, size, SIZE_MAX)
         dirty = self._dirty.get(ino)

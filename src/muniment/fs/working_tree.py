@@ -61,7 +61,7 @@ class WorkingTree:
         if row is None:
             raise rejected(Why.NOT_FOUND, "it is not there any more")
         dirty = self.dirty.get(ino)
-        if dirty is not None and dirty.mtime_ns is not None:
+        if dirty is not None:
             newer = dirty.mtime_ns
             row = row._replace(
                 size=max(row.size, dirty.pieces.stop), mtime_ns=newer, ctime_ns=max(newer, row.ctime_ns)

@@ -17,6 +17,7 @@ from tests.unit.fs.test_lock_ranges import BYTES, RANGES, Oracle
 from muniment.core.lock_ranges import TO_END, Lock
 from muniment.engine.volume_plans import xattrs_set
 from muniment.errors import AuthorChainBroken, FileRefused, MunimentError, NodeUnreachable
+from muniment.fs.content.holes import Allocate
 from muniment.fs.errnos import errno_of
 from muniment.fs.locking.shared_locks import LEASE_S
 from muniment.fs.options import Options
@@ -162,6 +163,14 @@ async def test_a_dead_mount_loses_its_locks_after_a_lease_and_cannot_write_any_m
     with pytest.raises(FileRefused) as lost:
         await one.files.write(handle, 0, b"too late")
     assert errno_of(lost.value) == errno.EIO
+    for change in (
+        one.files.set_attributes(ino, size=0),
+        one.files.open(ino, os.O_RDWR | os.O_TRUNC),
+        one.files.allocate(handle, 0, 0, 100),
+        one.files.allocate(handle, Allocate.PUNCH_HOLE | Allocate.KEEP_SIZE, 0, 2),
+    ):
+        with pytest.raises(FileRefused):
+            await change
     assert await refused(one, ino, Lock(ANNA, 0, 1)) == errno.EIO
     with pytest.raises(FileRefused):
         await one.files.fsync(handle)

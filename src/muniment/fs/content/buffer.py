@@ -32,6 +32,11 @@ class Buffer:
         self.ref: BlobRef | None = None
         self.storing: asyncio.Task[None] | None = None
 
+    @property
+    def is_under_way(self) -> bool:
+        """Whether it is being stored."""
+        return self.storing is not None and not self.storing.done()
+
     def view(self, start: int, stop: int) -> memoryview:
         """Bytes of it, while they are in memory."""
         assert self.data is not None

@@ -11,11 +11,13 @@ Memory is bounded: a writer waits while as much as `dirty_bytes` is not stored; 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Callable, Coroutine, Iterator
 from dataclasses import dataclass, field
 from typing import Final
 
+from muniment.errors import DeadlineExceeded, MunimentError
 from muniment.fs.content.buffer import Buffer, Memory
 from muniment.fs.content.chunk_cache import ChunkCache
 from muniment.fs.content.pieces import Piece, Pieces
@@ -35,6 +37,10 @@ _SHARED_BYTES: Final = 512 * KIB
 
 _COMPANY_S: Final = 0.005
 """So long the first of many who save at the same time waits for the others: storing costs by the blob."""
+
+_AGAIN_S: Final = 1.0
+"""So long after what waits for room has failed to be stored, it is tried again."""
+
 _log = logging.getLogger(__name__)
 
 
@@ -45,13 +51,13 @@ class DirtyFile:
     Attributes:
         pieces: what is newer than the log.
         filling: buffers that take more, by chunk.
-        mtime_ns: when it was written last; None: its time was set since.
+        mtime_ns: when it was written last, or what its time was set to since.
         saving: held by who saves it.
     """
 
     pieces: Pieces = field(default_factory=Pieces)
     filling: dict[int, Buffer] = field(default_factory=dict)
-    mtime_ns: int | None = None
+    mtime_ns: int = 0
     saving: asyncio.Lock = field(default_factory=asyncio.Lock)
 
 
@@ -62,6 +68,21 @@ class Saved:
     content: Content
     blobs: tuple[BlobRef, ...]
     pieces: tuple[Piece, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class NotNamed:
+    """What no entry names of a file.
+
+    Attributes:
+        stored: on the grid.
+        pieces: in memory only.
+        mtime_ns: of the file, by these.
+    """
+
+    stored: list[Saved]
+    pieces: list[Piece]
+    mtime_ns: int
 
 
 class Dirty:
@@ -80,7 +101,9 @@ class Dirty:
         self._chunk_bytes = store.chunk_bytes
         self._memory = Memory(self._chunk_bytes)
         self._files: dict[int, DirtyFile] = {}
+        self._buffers: set[Buffer] = set()  # those whose bytes count
         self._storing: set[asyncio.Task[None]] = set()
+        self._trouble: MunimentError | None = None  # why the last one was not stored
         self._gate = asyncio.Semaphore(_STORING_MAX)
         self._sharing = asyncio.Lock()  # held while a shared blob is stored
         self._shared: Buffer | None = None
@@ -105,12 +128,29 @@ class Dirty:
 
     # --- writing ------------------------------------------------------------------------------
 
-    async def write(self, ino: int, offset: int, data: memoryview, now_ns: int) -> None:
-        """Take bytes; they are read back from now on.  Raises: DeadlineExceeded: no room comes free."""
-        await self._wait_room()
+    def write(self, ino: int, offset: int, data: memoryview, now_ns: int) -> None:
+        """Take bytes, whether there is room or not; they are read back from now on."""
         file = self._files.setdefault(ino, DirtyFile())
         file.mtime_ns = now_ns
         self._take_all(file, offset, data)
+
+    async def wait_room(self) -> None:
+        """Until there is room for more.  Raises: DeadlineExceeded; what keeps bytes from being stored."""
+        if self._bytes < self._limit_bytes:
+            return
+        try:
+            async with within("store", self._patience):
+                while self._bytes >= self._limit_bytes and not self._patience.is_ending:
+                    self._release_unused()
+                    if len(self._storing) < _STORING_MAX:
+                        self._begin_oldest()
+                    with contextlib.suppress(TimeoutError):
+                        async with asyncio.timeout(_AGAIN_S):
+                            await self._less.wait()
+        except DeadlineExceeded as error:
+            if self._trouble is None:
+                raise
+            raise self._trouble from error
 
     def _take_all(self, file: DirtyFile, offset: int, data: memoryview) -> None:
         at = 0
@@ -133,25 +173,14 @@ class Dirty:
                 buffer = None
         if buffer is None:
             buffer = file.filling[slot] = Buffer(slot)
-        file.pieces.put(Piece(start, stop, buffer, self._memory.append(buffer, data)))
-        self._bytes += len(data)
+        file.pieces.put(Piece(start, stop, buffer, self._append(buffer, data)))
         if buffer.size == self._chunk_bytes:
             self._begin(file, buffer)
 
-    def put_back(self, ino: int, offset: int, data: memoryview, mtime_ns: int) -> None:
-        """Take bytes that an earlier mount could not save, whether there is room or not."""
-        file = self._files.setdefault(ino, DirtyFile())
-        file.mtime_ns = mtime_ns
-        self._take_all(file, offset, data)
-
-    async def _wait_room(self) -> None:
-        if self._bytes < self._limit_bytes:
-            return
-        async with within("store", self._patience):
-            while self._bytes >= self._limit_bytes and not self._patience.is_ending:
-                if len(self._storing) < _STORING_MAX:
-                    self._begin_oldest()
-                await self._less.wait()
+    def _append(self, buffer: Buffer, data: memoryview) -> int:
+        self._buffers.add(buffer)
+        self._bytes += len(data)
+        return self._memory.append(buffer, data)
 
     def ending(self) -> None:
         """Hold up nobody any more."""
@@ -163,7 +192,7 @@ class Dirty:
                 self._begin(file, buffer)
                 return
             for piece in file.pieces:
-                if piece.buffer.ref is None and (piece.buffer.storing is None or piece.buffer.storing.done()):
+                if piece.buffer.ref is None and not piece.buffer.is_under_way:
                     self._begin(file, piece.buffer)  # what failed is tried again
                     return
 
@@ -173,10 +202,10 @@ class Dirty:
         if file is None:
             return
         file.pieces.cut(start, stop)
-        used = {id(piece.buffer) for piece in file.pieces}
-        for buffer in [one for one in file.filling.values() if id(one) not in used]:
+        used = {piece.buffer for piece in file.pieces}
+        for buffer in [one for one in file.filling.values() if one not in used]:
             del file.filling[buffer.slot]
-            self._stored(buffer)
+            self._release(buffer)
         if not file.pieces:
             del self._files[ino]
 
@@ -185,9 +214,17 @@ class Dirty:
         file = self._files.pop(ino, None)
         if file is None:
             return
-        for buffer in {id(piece.buffer): piece.buffer for piece in file.pieces}.values():
+        for buffer in {piece.buffer for piece in file.pieces}:
             if buffer.storing is None:
-                self._stored(buffer)
+                self._release(buffer)
+
+    def _release_unused(self) -> None:
+        """Give back what was replaced, cut off or dropped while it waited or could not be stored."""
+        used = {piece.buffer for file in self._files.values() for piece in file.pieces}
+        used.update(buffer for file in self._files.values() for buffer in file.filling.values())
+        for buffer in self._buffers - used:
+            if not buffer.is_under_way:
+                self._release(buffer)
 
     # --- storing ------------------------------------------------------------------------------
 
@@ -205,9 +242,10 @@ class Dirty:
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._storing.discard(task)
-        if not task.cancelled() and (error := task.exception()) is not None:
+        error = None if task.cancelled() else task.exception()
+        if error is not None:
             _log.warning("a chunk could not be stored: %s", error)  # told to who saves the file
-        self._tell()
+        self._trouble = error if isinstance(error, MunimentError) else None
 
     async def _put(self, buffer: Buffer) -> None:
         async with self._gate:
@@ -215,7 +253,7 @@ class Dirty:
             ref = await self._store.put(plain)
         self._cache.put(ref, plain)
         buffer.ref = ref
-        self._stored(buffer)
+        self._release(buffer)
 
     async def _put_shared(self, buffer: Buffer) -> None:
         """Store a shared buffer after the one before it: until then others add to it."""
@@ -227,7 +265,9 @@ class Dirty:
             self._has_company, self._sharers = self._sharers > 1, 0
             await self._put(buffer)
 
-    def _stored(self, buffer: Buffer) -> None:
+    def _release(self, buffer: Buffer) -> None:
+        """Its bytes are in memory no more."""
+        self._buffers.discard(buffer)
         self._bytes -= buffer.size
         self._memory.give_back(buffer)
         self._tell()
@@ -245,26 +285,27 @@ class Dirty:
         Raises: NotHappy and all that storing raises; the bytes are kept, and the next save tries again.
         """
         file = self._files[ino]
-        pieces = tuple(file.pieces)
-        small = [piece for piece in pieces if file.filling.get(piece.buffer.slot) is piece.buffer]
+        small = [one for one in file.pieces if file.filling.get(one.buffer.slot) is one.buffer]
         if 0 < sum(piece.stop - piece.start for piece in small) <= INLINE_BYTES_MAX:
             for piece in small:
                 file.filling.pop(piece.buffer.slot, None)
         else:
             self._pack(file, small)
             small = []
-        inline = {id(piece.buffer) for piece in small}
-        buffers = {id(one.buffer): one.buffer for one in file.pieces if id(one.buffer) not in inline}
-        for buffer in buffers.values():
-            if buffer.ref is None and (buffer.storing is None or buffer.storing.done()):
-                self._begin(file, buffer)
-        under_way = [one.storing for one in buffers.values() if one.storing is not None and one.ref is None]
+        inline = {piece.buffer for piece in small}
+        under_way = []
+        for buffer in dict.fromkeys(piece.buffer for piece in file.pieces):
+            if buffer.ref is None and buffer not in inline:
+                if not buffer.is_under_way:
+                    self._begin(file, buffer)
+                assert buffer.storing is not None
+                under_way.append(buffer.storing)
         if under_way:
-            for result in await asyncio.gather(*under_way, return_exceptions=True):
-                if isinstance(result, BaseException):
-                    raise result
-        ready = [one for one in file.pieces if one.buffer.ref is not None or id(one.buffer) in inline]
-        return [_saved(ready[at : at + _EXTENTS_MAX]) for at in range(0, len(ready), _EXTENTS_MAX)]
+            await asyncio.wait(under_way)  # unlike `gather` it leaves them alone if whoever saves gives up
+        for task in under_way:
+            task.result()
+        ready = [one for one in file.pieces if one.buffer.ref is not None or one.buffer in inline]
+        return _parts(ready)
 
     def saved(self, ino: int, saved: Saved) -> None:
         """A `Write` names these now."""
@@ -274,23 +315,22 @@ class Dirty:
         for piece in saved.pieces:
             file.pieces.cut(piece.start, piece.stop)
             if piece.buffer.data is not None:
-                self._stored(piece.buffer)
+                self._release(piece.buffer)
         if not file.pieces:
             del self._files[ino]
 
-    def unsaved(self, ino: int) -> tuple[list[Saved], list[Piece]]:
-        """When all is ended: what of a file is stored and not named in the log, and what is in memory only"""
-        pieces = [] if ino not in self._files else list(self._files[ino].pieces)
-        stored = [one for one in pieces if one.buffer.ref is not None]
-        named = [_saved(stored[at : at + _EXTENTS_MAX]) for at in range(0, len(stored), _EXTENTS_MAX)]
-        return named, [one for one in pieces if one.buffer.ref is None]
+    def unsaved(self, ino: int) -> NotNamed:
+        """What the log does not have of a file, when all is ended."""
+        file = self._files[ino]
+        stored = [one for one in file.pieces if one.buffer.ref is not None]
+        return NotNamed(_parts(stored), [one for one in file.pieces if one.buffer.ref is None], file.mtime_ns)
 
     def _pack(self, file: DirtyFile, pieces: list[Piece]) -> None:
         """Put pieces of several buffers together, so that a save of many small ones is few blobs."""
         if 0 < sum(piece.stop - piece.start for piece in pieces) <= _SHARING_BYTES:
             self._sharers += 1
             self._move(file, pieces, self._with_others)
-        elif len({id(piece.buffer) for piece in pieces}) > 1:
+        elif len({piece.buffer for piece in pieces}) > 1:
             packed = Buffer(-1)
 
             def alone(size: int) -> Buffer:
@@ -310,17 +350,21 @@ class Dirty:
         return shared
 
     def _move(self, file: DirtyFile, pieces: list[Piece], place: Callable[[int], Buffer]) -> None:
-        old = {id(piece.buffer): piece.buffer for piece in pieces}
-        for buffer in old.values():
+        old = {piece.buffer for piece in pieces}
+        for buffer in old:
             del file.filling[buffer.slot]
         for piece in pieces:
             size = piece.stop - piece.start
             target = place(size)
-            at = self._memory.append(target, piece.buffer.view(piece.skip, piece.skip + size))
-            self._bytes += size
+            at = self._append(target, piece.buffer.view(piece.skip, piece.skip + size))
             file.pieces.put(Piece(piece.start, piece.stop, target, at))
-        for buffer in old.values():
-            self._stored(buffer)
+        for buffer in old:
+            self._release(buffer)
+
+
+def _parts(pieces: list[Piece]) -> list[Saved]:
+    """Small enough for a `Write` each."""
+    return [_saved(pieces[at : at + _EXTENTS_MAX]) for at in range(0, len(pieces), _EXTENTS_MAX)]
 
 
 def _saved(pieces: list[Piece]) -> Saved:

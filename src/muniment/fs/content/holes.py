@@ -14,7 +14,6 @@ from typing import Final
 
 from muniment.errors import FileRefused
 from muniment.fs.errnos import Because
-from muniment.fs.handles import Handle
 from muniment.fs.space import Space
 from muniment.fs.working_tree import WorkingTree
 from muniment.spec.operation import SIZE_MAX, Extent, Truncate, Write
@@ -54,7 +53,7 @@ class Holes:
             offset, length: in bytes.
         Raises: FileRefused: another mode, no proper range, not open for writing, or no room.
         """
-        handle, stop = self._writable(number), offset + length
+        handle, stop = self._tree.handles.writable(number), offset + length
         if mode not in _MODES:
             raise FileRefused(why=Because.NOT_SUPPORTED, reason=f"fallocate cannot do {mode:#x} here")
         if offset < 0 or length <= 0:
@@ -63,16 +62,17 @@ class Holes:
             raise FileRefused(why=Because.TOO_LARGE, reason="no file can be that long")
         ino = handle.inode
         await self._tree.admit(ino)
+        self._tree.check_lock(ino)
         if not mode & (Allocate.PUNCH_HOLE | Allocate.ZERO_RANGE):
             await self._check_room(ino, offset, stop)
             if not mode & Allocate.KEEP_SIZE and stop > self._tree.inode(ino).size:
-                handle.written = True
+                handle.writes += 1
                 await self._tree.apply(Truncate(ino, None, stop))
             return
         size = self._tree.inode(ino).size
         stop = min(stop, size) if mode & Allocate.KEEP_SIZE else stop
         if offset < stop and (stop > size or next(self._data(ino, offset, stop), None)):
-            handle.written = True
+            handle.writes += 1
             await self._punch(ino, offset, stop)
 
     async def _punch(self, ino: int, start: int, stop: int) -> None:
@@ -128,12 +128,6 @@ class Holes:
             for one in self._tree.present.tree.extents(ino, start, end):
                 yield max(one.offset, start), min(one.stop, end)
             start, window = end, 2 * window
-
-    def _writable(self, number: int) -> Handle:
-        handle = self._tree.handles.get(number)
-        if not handle.writable:
-            raise FileRefused(why=Because.NO_SUCH_HANDLE, reason="it is not open for writing")
-        return handle
 
 
 _MODES: Final = {

@@ -8,7 +8,7 @@ from collections.abc import Coroutine
 
 from muniment.errors import MunimentError
 from muniment.fs.committing.committer import Committer
-from muniment.fs.content.dirty import Dirty
+from muniment.fs.content.dirty import Dirty, DirtyFile
 from muniment.fs.names.present import Present
 from muniment.ports import Clock
 from muniment.spec.operation import SetAttributes, Write
@@ -53,25 +53,28 @@ class Saving:
         A file without a name is not saved: nobody will read it later.
         Raises: what kept it from being stored; the bytes are kept.
         """
+        await self._committer.admit()
         while (file := self._dirty.get(ino)) is not None:
             async with file.saving:
                 if self._dirty.get(ino) is not file:
                     continue
-                row = self._present.tree.inode(ino)
-                if row is None or row.links == 0:
+                if not self._has_name(ino):
                     return
-                await self._committer.admit()
                 for saved in await self._dirty.save(ino):
-                    row = self._present.tree.inode(ino)
-                    if row is None:
+                    if self._present.tree.inode(ino) is None:
                         return
                     now_ns = int(self._clock.now_s() * 1e9)
-                    mtime_ns = row.mtime_ns if file.mtime_ns is None else file.mtime_ns
                     self._present.apply(Write(ino, None, saved.content), now_ns, saved.blobs)
-                    self._present.apply(SetAttributes(ino, mtime_ns=mtime_ns), now_ns)
+                    self._present.apply(SetAttributes(ino, mtime_ns=file.mtime_ns), now_ns)
                     self._committer.queued()
                     self._dirty.saved(ino, saved)
                 return
+
+    def _has_name(self, ino: int) -> bool:
+        row = self._present.tree.inode(ino)
+        if row is None:  # somebody else has removed it, and nobody here has it open
+            self._dirty.drop(ino)
+        return row is not None and row.links > 0
 
     async def save_on(self, ino: int) -> None:
         """As `save`; if the caller gives up, it goes on without him."""
@@ -97,13 +100,14 @@ class Saving:
         return task
 
     async def _look(self) -> None:
+        """Save at each look what was there at the one before: also what is written again and again."""
+        before: dict[int, DirtyFile | None] = {}
         while True:
             await asyncio.sleep(self._after_s)
-            before_ns = int((self._clock.now_s() - self._after_s) * 1e9)
-            for ino in self._dirty:
-                file = self._dirty.get(ino)
-                if file is not None and (file.mtime_ns or 0) < before_ns:
+            for ino, file in before.items():
+                if file is self._dirty.get(ino):
                     await self._quietly(ino)
+            before = {ino: self._dirty.get(ino) for ino in self._dirty}
 
     async def _quietly(self, ino: int) -> None:
         try:

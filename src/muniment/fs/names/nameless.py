@@ -10,7 +10,6 @@ import stat
 
 from muniment.core.tree_state import Inode
 from muniment.fs.content.saving import Saving
-from muniment.fs.handles import Handle
 from muniment.fs.names.attributes import Attributes
 from muniment.fs.names.numbers import Numbers
 from muniment.fs.names.reading import Orphan
@@ -54,7 +53,7 @@ class Nameless:
         self._linkable = {one for one in self._linkable if self._tree.handles.is_held(one)}
         if not flags & os.O_EXCL:
             self._linkable.add(ino)
-        return self._tree.handles.add(Handle(ino, writable=True, append=bool(flags & os.O_APPEND))), row
+        return self._tree.handles.open(ino, flags), row
 
     def is_one(self, ino: int) -> bool:
         """Whether it is a file that may get its first name."""
@@ -72,5 +71,5 @@ class Nameless:
         await self._tree.apply(Make(parent, name, Kind.FILE, *facts, 0, (), row.size, attributes), made=ino)
         self._linkable.discard(ino)
         for handle in self._tree.handles.of(ino):
-            handle.written = handle.writable
+            handle.writes += handle.writable
         self._saving.soon(ino)

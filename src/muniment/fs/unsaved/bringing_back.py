@@ -186,7 +186,7 @@ class BringingBack:
             ino = self._set_aside(piece.inode)
         file = self._files.get(piece.inode)
         mtime_ns = self._head.time_ns if file is None or file.mtime_ns is None else file.mtime_ns
-        self._dirty.put_back(ino, piece.offset, memoryview(piece.data), mtime_ns)
+        self._dirty.write(ino, piece.offset, memoryview(piece.data), mtime_ns)
         self._written.add(ino)
         self._brought.files = len(self._written)
 

@@ -18,8 +18,7 @@ from typing import Final
 
 from muniment.errors import MunimentError, UnavailableError
 from muniment.fs.committing.changes import Change, renumbered
-from muniment.fs.content.dirty import Dirty, Saved
-from muniment.fs.content.pieces import Piece
+from muniment.fs.content.dirty import Dirty, NotNamed
 from muniment.fs.names.numbers import LOCAL_FIRST, Numbers
 from muniment.fs.names.present import Present
 from muniment.fs.store import Store
@@ -92,8 +91,8 @@ class Unsaved:
         path = folder / f"unsaved-{now_ns}"
         records = self._records(now_ns, changes, files)
         await asyncio.to_thread(write_unsaved, path, records, await self._store.newest_keys())
-        pieces = [piece for _, held in files.values() for piece in held]
-        named = sum(len(saved) for saved, _ in files.values())
+        pieces = [piece for one in files.values() for piece in one.pieces]
+        named = sum(len(one.stored) for one in files.values())
         size = sum(piece.stop - piece.start for piece in pieces)
         return Kept(len(changes) + named, len(files), size, path)
 
@@ -102,32 +101,33 @@ class Unsaved:
         return row is not None and row.links > 0
 
     def _records(
-        self, now_ns: int, changes: list[Change], files: dict[int, tuple[list[Saved], list[Piece]]]
+        self, now_ns: int, changes: list[Change], files: dict[int, NotNamed]
     ) -> Iterator[UnsavedRecord]:
         at, sent, place = self._present.at, self._store.unanswered(), self._numbers.settled
         yield UnsavedHead(now_ns, at, sent.entry if sent else b"", sent.made if sent else ())
         state = self._store.state(at)
-        times = {ino: file.mtime_ns for ino in files if (file := self._dirty.get(ino)) is not None}
-        about = {place(ino) for change in changes for ino in inodes_of(change.operation)}
-        times |= dict.fromkeys(about - {place(ino) for ino in files})
+        times: dict[int, int | None] = {
+            place(ino): None for change in changes for ino in inodes_of(change.operation)
+        }
+        times |= {place(ino): one.mtime_ns for ino, one in files.items()}
         for ino, mtime_ns in times.items():
-            row = state.inode(place(ino)) if place(ino) < LOCAL_FIRST else None
-            if ino in files or (row is not None and row.kind is Kind.FILE):
-                yield UnsavedFile(place(ino), 0 if row is None else row.version, mtime_ns)
-        for one in changes:
-            was_sent = sent is not None and one.number in sent.changes
-            operation = renumbered(one.operation, place)
-            yield UnsavedChange(operation, one.blobs, one.time_ns, one.made, was_sent)
-        for ino, (stored, pieces) in files.items():
-            for saved in stored:
-                write = Write(place(ino), None, saved.content)
-                yield UnsavedChange(write, saved.blobs, now_ns, 0, was_sent=False)
-            if stored and times[ino] is not None:
-                time_set = SetAttributes(place(ino), mtime_ns=times[ino])
+            row = state.inode(ino) if ino < LOCAL_FIRST else None
+            if mtime_ns is not None or (row is not None and row.kind is Kind.FILE):
+                yield UnsavedFile(ino, 0 if row is None else row.version, mtime_ns)
+        for change in changes:
+            was_sent = sent is not None and change.number in sent.changes
+            operation = renumbered(change.operation, place)
+            yield UnsavedChange(operation, change.blobs, change.time_ns, change.made, was_sent)
+        for here, one in files.items():
+            ino = place(here)
+            for saved in one.stored:
+                yield UnsavedChange(Write(ino, None, saved.content), saved.blobs, now_ns, 0, was_sent=False)
+            if one.stored:
+                time_set = SetAttributes(ino, mtime_ns=one.mtime_ns)
                 yield UnsavedChange(time_set, (), now_ns, 0, was_sent=False)
-            for piece in pieces:
+            for piece in one.pieces:
                 data = bytes(piece.buffer.view(piece.skip, piece.skip + piece.stop - piece.start))
-                yield UnsavedPiece(place(ino), piece.start, data)
+                yield UnsavedPiece(ino, piece.start, data)
 
     # --- at the next beginning ----------------------------------------------------------------
 
