@@ -18,7 +18,7 @@ from muniment.engine.keeping.duties import Duties
 from muniment.net.server import free_port
 from muniment.node import compose
 from muniment.node.config import NodeConfig
-from muniment.node.keepers import Post, account_of, run_keepers
+from muniment.node.keepers import Post, accounts_of, run_keepers
 
 PATIENCE_S = 30.0
 
@@ -47,7 +47,7 @@ def test_a_node_that_drains_is_empty_at_once_where_the_member_keeps_what_he_stor
         good(user.muni("volume", "create", "books", "--log", "local", "--own-name", "anna"))
         good(user.muni("put", "file", "books:/file"))
         home = tmp_path / "muniment"
-        account = account_of(home, "books", str)
+        account = dict(accounts_of(home, "books", str))["keeper"].account
 
         def leased(folder: Path) -> int:
             """How many shares the node keeps, for whom ever."""

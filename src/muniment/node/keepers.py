@@ -100,12 +100,6 @@ def accounts_of(home: Path, name: str, passphrase: Passphrase) -> list[tuple[str
     ]
 
 
-def account_of(home: Path, name: str, passphrase: Passphrase) -> AccountId:
-    """The account under which this home keeps a volume.  Raises: VolumeUnknown, PassphraseWrong."""
-    known = find_volume(home, name)
-    return keeper_account(verify_secret_of(holding(home, known, passphrase)), known.volume).account
-
-
 def sightings(known: KnownVolume, blobs: Sequence[BlobId]) -> list[list[Sighting]]:
     """What a keeper of this home remembers of each blob's shares, also while it runs.
 
