@@ -96,7 +96,8 @@ def test_a_system_error_on_a_file_is_no_bug() -> None:
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        (["ptu"], "No such command 'ptu'"),
+        (["ptu"], "No such command 'ptu'. Did you mean 'put'?"),
+        (["volume", "lst"], "Did you mean 'list'?"),
         (["put"], "Missing argument"),
         (["put", "--codign", "3/5", "x"], "No such option"),
         (["put", "--chunk", "4 parsecs", "x"], "is not a size"),
