@@ -66,7 +66,9 @@ def test_introducer_init_prints_the_address(world: FakeComposition) -> None:
     assert "muni introducer run i" in done.err
 
 
-@pytest.mark.parametrize("words", [["node", "run"], ["node", "status"], ["introducer", "run"]])
+@pytest.mark.parametrize(
+    "words", [["node", "run"], ["node", "status"], ["introducer", "run"], ["log", "run"]]
+)
 def test_a_folder_that_is_not_there_is_said_with_how_to_make_it(
     world: FakeComposition, words: list[str], tmp_path: Path
 ) -> None:

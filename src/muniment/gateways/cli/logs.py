@@ -14,7 +14,7 @@ import click
 from muniment.gateways.cli.audit import EXIT
 from muniment.gateways.cli.context import Context, Refusal, json_option, pass_context
 from muniment.gateways.cli.passphrases import passphrase_of
-from muniment.gateways.cli.processes import ADVERTISE, FOLDER, HOST, PORT, serving
+from muniment.gateways.cli.processes import ADVERTISE, FOLDER, HOST, PORT, require_folder, serving
 from muniment.gateways.cli.show import bytes_text, count_text
 from muniment.gateways.cli.values import CAP_HELP, Line, cap_argument
 from muniment.ids import id_text
@@ -60,6 +60,7 @@ def log_run(context: Context, folder: Path) -> None:
 
     Prints its address as soon as it serves.
     """
+    require_folder(folder, "log")
     context.composition.run_log(folder, lambda address: serving(context, address))
 
 

@@ -102,7 +102,7 @@ def node_run(context: Context, folder: Path) -> None:
 
     Prints its address as soon as it serves.
     """
-    _require(folder, "node")
+    require_folder(folder, "node")
     context.composition.run_node(folder, lambda address: serving(context, address))
 
 
@@ -114,7 +114,7 @@ def node_run(context: Context, folder: Path) -> None:
 def node_status(context: Context, target: str, record: bool) -> None:
     """Ask a running node how it is."""
     if not target.startswith("mun:"):
-        _require(Path(target), "node")
+        require_folder(Path(target), "node")
     address, status = context.run(lambda: context.composition.node_status(target))
     free_bytes = max(0, status.capacity_bytes - status.used_bytes - status.reserved_bytes)
     document = {
@@ -201,11 +201,11 @@ def introducer_run(context: Context, folder: Path) -> None:
 
     Prints its address as soon as it serves.
     """
-    _require(folder, "introducer")
+    require_folder(folder, "introducer")
     context.composition.run_introducer(folder, lambda address: serving(context, address))
 
 
-def _require(folder: Path, kind: str) -> None:
+def require_folder(folder: Path, kind: str) -> None:
     """Raises: ConfigInvalid: there is no such folder."""
     if not folder.is_dir():
         raise ConfigInvalid(
