@@ -63,7 +63,7 @@ def test_a_keeper_of_this_home_tells_when_it_was_proven(world: FakeComposition) 
     assert muni(world, "keeper", "once", "b").code == 0
     one, *_ = muni(world, "check", "b:/books", "--json").json["details"]
     assert one["last_proven_s"] > 1_700_000_000
-    assert "0 h ago" in muni(world, "check", "b:/books").text
+    assert "0 min ago" in muni(world, "check", "b:/books").text
 
 
 def test_what_is_worst_off_comes_first_and_decides_the_exit_code(world: FakeComposition) -> None:

@@ -177,8 +177,10 @@ def _text(path: VolPath, found: list[FileSafety], *, readable: bool, whole: bool
 
 
 def _ago(moment_s: float) -> str:
-    hours = (time.time() - moment_s) / 3600
-    return moment_text(int(moment_s * 1e9)) if hours < 0 else f"{hours:.0f} h ago"
+    passed_s = time.time() - moment_s
+    if passed_s < 0:
+        return moment_text(int(moment_s * 1e9))
+    return f"{passed_s / 60:.0f} min ago" if passed_s < 3600 else f"{passed_s / 3600:.0f} h ago"
 
 
 def _chance(loss: float) -> str:
