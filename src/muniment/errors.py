@@ -268,7 +268,10 @@ class VolumeUnknown(CallerError):
     volume: str
     code = "volume-unknown"
     says = "there is no volume {volume} here"
-    hint = "'muni volume list' shows the volumes known here; check the address of the log service"
+    hint = (
+        "'muni volume list' shows those known here, 'muni volume join' makes one known; "
+        "if a log service said this, check its address"
+    )
 
 
 @dataclass(eq=False)

@@ -50,7 +50,8 @@ async def detach(folder: Path, *, lazy: bool) -> None:
     """
     said = await _helped("-u", *(["-z"] if lazy else []), "--", str(folder))
     if said is not None:
-        raise InvalidRequest(reason=said or f"{folder} cannot be unmounted")
+        at_once = "; 'muni umount --lazy' takes it away all the same" if "busy" in said else ""
+        raise InvalidRequest(reason=(said or f"{folder} cannot be unmounted") + at_once)
 
 
 async def _helped(*arguments: str, through: int | None = None) -> str | None:
@@ -78,4 +79,4 @@ async def _helped(*arguments: str, through: int | None = None) -> str | None:
     except TimeoutError as error:
         process.kill()
         raise InvalidRequest(reason=f"fusermount3 has not ended within {_HELPER_S:.0f} s") from error
-    return said.decode(errors="replace").strip().removeprefix("fusermount3: ") if process.returncode else None
+    return said.decode(errors="replace").strip().removeprefix(f"{helper}: ") if process.returncode else None
