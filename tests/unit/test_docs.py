@@ -22,6 +22,7 @@ _BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _LINK = re.compile(r"\]\(([^)\s]+)\)")
 _CODE = re.compile(r"`([^`\n]+)`")
 _FILE = re.compile(r"[\w./-]*(\{[\w,]+\})?[\w/-]*\.py")
+_MODULE = re.compile(r"[a-z_]+(/[a-z_]+)+")
 
 
 def name(page: Path) -> str:
@@ -92,6 +93,14 @@ def test_files_that_are_named_exist(page: Path) -> None:
                 below = [ROOT, ROOT / "src" / "muniment", ROOT / "tests", page.parent]
                 there = any((folder / path).is_file() for folder in below)
                 assert there or ("/" not in path and path in sources | TESTS), path
+
+
+@each_page
+def test_modules_that_are_named_without_their_ending_exist(page: Path) -> None:
+    package = ROOT / "src" / "muniment"
+    for word in " ".join(_CODE.findall(prose(page))).split():
+        if _MODULE.fullmatch(word) and (package / word.partition("/")[0]).is_dir():
+            assert (package / word).is_dir() or (package / f"{word}.py").is_file(), word
 
 
 TESTS = {path.name for folder in ("tests", "bench") for path in (ROOT / folder).rglob("*.py")}
