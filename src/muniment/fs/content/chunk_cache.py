@@ -14,8 +14,11 @@ from typing import Final
 from muniment.errors import MunimentError
 from muniment.ids import BlobId
 from muniment.spec.blob import BlobRef
+from muniment.spec.limits import MIB
 
 _AHEAD_MAX: Final = 4
+_WRITTEN_MAX: Final = MIB
+"""Fresh memory for what a large file has cost more than all else the loop does while one is written."""
 
 
 class ChunkCache:
@@ -48,8 +51,8 @@ class ChunkCache:
         return await asyncio.shield(self._coming.get(blob) or self._begin(ref))
 
     def put(self, ref: BlobRef, plain: memoryview) -> None:
-        """Keep a copy of a chunk that was written, for who reads it again."""
-        if len(plain) <= self._limit_bytes:
+        """Keep a copy of a chunk that was written, if it is not large, for who reads it again."""
+        if len(plain) <= min(_WRITTEN_MAX, self._limit_bytes):
             self._keep(ref.name.blob, bytes(plain))
 
     def ahead(self, ref: BlobRef) -> None:
