@@ -135,7 +135,7 @@ class Sender:
         """
         try:
             blob = shares.name.blob
-            while (other := self._sendings.get(blob)) is not None or blob in self._leaving:
+            while (other := self._under_way(blob)) is not None or blob in self._leaving:
                 await asyncio.shield(self._leaving[blob] if other is None else other.settled)
             sending = self._begin(shares, buffers, plan, happiness(plan.slots), NewShares())
         except BaseException:
@@ -208,7 +208,7 @@ class Sender:
         Two uploads of one blob at once would release each other's reservations.
         """
         blob = sealed.name.blob
-        while (other := self._sendings.get(blob)) is not None or blob in self._leaving:
+        while (other := self._under_way(blob)) is not None or blob in self._leaving:
             if blob in self._leaving:
                 await asyncio.shield(self._leaving[blob])
                 continue
@@ -218,6 +218,13 @@ class Sender:
                 return other
             await asyncio.shield(other.settled)
         return None
+
+    def _under_way(self, blob: BlobId) -> Sending | None:
+        """The sending of a blob that has not settled: one that has is forgotten a turn of the loop later, and
+        who waited for it until then would not let that turn come.
+        """
+        other = self._sendings.get(blob)
+        return None if other is None or other.settled.done() else other
 
     def _uses(self, blob: BlobId, fresh: NewShares) -> None:
         """An operation asks for this blob: no other one may take it back any more."""
@@ -236,7 +243,7 @@ class Sender:
             shares, plan, happy, self._nodes, self._limits, lambda: self._free(sending, buffers), slots
         )
         self._memory[sending] = _measure(buffers.kind)
-        sending.settled.add_done_callback(partial(self._settled, blob))
+        sending.settled.add_done_callback(partial(self._settled, blob, sending))
         self._sendings[blob] = sending
         sending.begin()
         return sending
@@ -278,8 +285,9 @@ class Sender:
         if settled:
             await asyncio.wait(settled, timeout=timeout_s)
 
-    def _settled(self, blob: BlobId, _: asyncio.Future[None]) -> None:
-        del self._sendings[blob]
+    def _settled(self, blob: BlobId, sending: Sending, _: asyncio.Future[None]) -> None:
+        if self._sendings[blob] is sending:
+            del self._sendings[blob]
 
     def _free(self, sending: Sending, buffers: SealBuffers) -> None:
         del self._memory[sending]
