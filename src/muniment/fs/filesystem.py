@@ -52,6 +52,7 @@ from muniment.fs.working_tree import WorkingTree, rejected
 from muniment.ports import Clock
 from muniment.spec.operation import (
     NAME_BYTES_MAX,
+    ROOT,
     Kind,
     Link,
     Make,
@@ -96,9 +97,8 @@ class FileSystem:
         self._store = Store(volume, grid, self._numbers, SentBlobs(sent))
         begin = self._store.newest if at is None else at
         state = self._store.state(begin) if at is None else self._store.past(at)
-        held, opened = self._handles.is_held, self._handles.opened
         past = Past(self._store, clock, self._handles.numbers)
-        self._present = Present(state, begin, self._numbers, held, opened, past)
+        self._present = Present(state, begin, self._numbers, self._is_needed, self._handles.opened, past)
         self._cache = ChunkCache(self._store.get, options.cache_bytes)
         patience = self._patience = Patience(options.deadline_s, clock)
         self._dirty = Dirty(self._store, self._cache, dirty_bytes=options.dirty_bytes, patience=patience)
@@ -218,6 +218,13 @@ class FileSystem:
             self._tree.let_go(ino)
 
     def here(self, ino: int) -> int:
+    def knows(self, ino: int) -> bool:
+        """Whether a caller has this number, or something with it open; the root's everybody has."""
+        return ino == ROOT or self._handles.is_held(ino)
+
+    def _is_needed(self, ino: int) -> bool:
+        return self._handles.is_held(ino) or self._dirty.get(ino) is not None
+
         """The number by which callers know an inode of the volume."""
         return self._numbers.here(ino)
 
@@ -313,11 +320,16 @@ class FileSystem:
         return self._handles.open(row.inode, flags), row
 
     async def link(self, ino: int, parent: int, name: bytes) -> Inode:
+        What others have made before is seen, unless `flags` say that it must be new (O_EXCL).
+
         """Another name for what is no folder."""
         _check_name(name)
         await self._tree.admit(ino, parent)
         if self._nameless.is_one(ino):
             await self._nameless.link(ino, parent, name)
+        if there is None and not flags & os.O_EXCL:
+            await self._tree.freshen()
+            there = self._present.tree.child(parent, name)
         else:
             await self._tree.apply(Link(ino, parent, name))
         return self.inode(ino)
@@ -405,7 +417,9 @@ class FileSystem:
 
     def _changed(self, before: int, newest: int) -> None:
         self.locks.look()
-        if not self._store.is_own(before + 1, newest + 1):
+        is_own = self._store.is_own(before + 1, newest + 1)
+        self._store.taken_in(newest)
+        if not is_own:
             self._invalidate(self._store.difference(before, newest))
 
 

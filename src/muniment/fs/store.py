@@ -125,6 +125,10 @@ class Store:
         """Whether all these entries were committed here."""
         return all(index in self._own for index in range(start, stop))
 
+    def taken_in(self, at: int) -> None:
+        """Nobody asks any more whose the entries up to this one are."""
+        self._own = {index for index in self._own if index > at}
+
     def difference(self, before: int, after: int) -> Difference:
         """What others have changed between two entries."""
         return self._volume.view.changed_between(before, after)
@@ -256,7 +260,7 @@ class Store:
         first = self._volume.view.reading(done.index - 1).next_inode
         for count, here in enumerate(sending.planned.made):
             self._numbers.settle(here, first + count)
-        self._own = {index for index in self._own if index > at} | {done.index}
+        self._own.add(done.index)
         left_out = {id(change) for change, _ in sending.planned.failed}
         done_changes = (change for change in changes if id(change) not in left_out)
         self._sent.named({ref.name.blob for change in done_changes for ref in change.blobs})

@@ -10,6 +10,7 @@ from tests.unit.fs.support import CHUNK, OPTIONS, Place, place
 
 from muniment.errors import FileRefused, MunimentError, OperationRejected
 from muniment.fs.errnos import errno_of
+from muniment.fs.names.numbers import LOCAL_FIRST
 from muniment.fs.options import Options
 from muniment.spec.operation import ROOT, Kind
 
@@ -126,7 +127,7 @@ async def test_numbers_are_given_back_long_after_they_were_forgotten(where: Plac
     here = await where.mount()
     ino = await here.make(b"a")
     await here.files.sync_all()
-    for number in (ino, *range(1 << 40, (1 << 40) + (1 << 15))):
+    for number in (ino, *range(LOCAL_FIRST + 9, LOCAL_FIRST + 9 + (1 << 15))):
         here.files.know(number)
         here.files.forget(number, 2 if number == ino else 1)
     for name in (b"b", b"c"):

@@ -208,6 +208,32 @@ async def test_what_is_no_file_is_not_opened(where: Place) -> None:
             assert errno_of(told.value) == number
 
 
+async def test_who_creates_what_others_have_made_before_opens_it(where: Place) -> None:
+    one, other = await where.mount(), await where.mount()
+    await one.write(await one.make(b"log"), b"first ")
+    handle, row = await other.files.create(ROOT, b"log", 0o644, 0, 0, os.O_WRONLY | os.O_APPEND)
+    assert row.size == 6
+    await other.files.write(handle, 0, b"second")
+    await other.files.flush(handle)
+    other.files.release(handle)
+    assert await one.read(one.files.lookup(ROOT, b"log").inode) == b"first second"
+
+
+async def test_of_two_who_make_the_same_name_the_second_is_told_that_it_exists(where: Place) -> None:
+    one, other = await where.mount(), await where.mount(Options(linger_s=60.0, deadline_s=10.0))
+    flags = os.O_RDWR | os.O_EXCL
+    (first, _), (second, _) = [
+        await here.files.create(ROOT, b"a", 0o644, 0, 0, flags) for here in (one, other)
+    ]
+    await one.files.fsync(first)
+    await other.files.write(second, 0, b"text")
+    with pytest.raises(MunimentError) as told:
+        await other.files.flush(second)
+    assert errno_of(told.value) == errno.EEXIST
+    one.files.release(first)
+    other.files.release(second)
+
+
 async def test_who_creates_a_file_to_read_it_cannot_write_it(where: Place) -> None:
     here = await where.mount()
     handle, _ = await here.files.create(ROOT, b"file", 0o644, 0, 0, os.O_RDONLY)
@@ -220,7 +246,7 @@ async def test_who_creates_a_file_to_read_it_cannot_write_it(where: Place) -> No
 async def test_a_mode_that_is_set_while_a_file_is_truncated_stays(where: Place) -> None:
     here = await where.mount(Options(linger_s=0.0, sync=True, strict=False))
     ino = await here.make(b"file", mode=0o6755)
-    opening = asyncio.create_task(here.files.open(ino, os.O_WRONLY | os.O_TRUNC, uid=1000))
+    opening = asyncio.create_task(here.files.open(ino, os.O_WRONLY | os.O_TRUNC, takes_setid=True))
     await asyncio.sleep(0)
     await here.files.set_attributes(ino, mode=0o600)
     here.files.release(await opening)

@@ -29,18 +29,19 @@ class Caller:
 
     Attributes:
         mounted: what is called.
+        calls: its shell.
     """
 
     def __init__(self, mounted: Mounted, agreed: InitFlag) -> None:
         self.mounted = mounted
-        self._calls = MountOperations(mounted.files, 1.5)
-        self._calls.agree(agreed)
+        self.calls = MountOperations(mounted.files, 1.5)
+        self.calls.agree(agreed)
 
     async def __call__(self, opcode: int, body: bytes = b"", *, node: int = 1) -> bytes:
         asked = request(opcode, body, node=node)
-        if opcode in self._calls.at_once:
-            return b"".join(self._calls.at_once[opcode](asked))
-        return b"".join(await self._calls.in_task[opcode](asked))
+        if opcode in self.calls.at_once:
+            return b"".join(self.calls.at_once[opcode](asked))
+        return b"".join(await self.calls.in_task[opcode](asked))
 
     async def refused(self, opcode: int, body: bytes = b"", *, node: int = 1) -> int:
         """The number with which a call is refused."""
@@ -187,6 +188,26 @@ async def test_what_the_kernel_was_told_is_known_until_it_forgets_it() -> None:
         assert await call.refused(Opcode.BATCH_FORGET, short, node=0) == errno.EINVAL
 
 
+async def test_the_kernel_is_told_of_what_it_knows_and_nothing_else_is_remembered() -> None:
+    async with place() as made:
+        call, other = Caller(await made.mount(), WANTED), await made.mount()
+        known, _ = await call.created(b"known")
+        await call.mounted.files.sync_all()
+        for name in (b"known", b"new"):
+            handle, row = await other.files.create(1, name, 0o644, 0, 0, os.O_RDWR)
+            await other.files.write(handle, 0, b"text")
+            await other.files.fsync(handle)
+            other.files.release(handle)
+        await call.mounted.names()
+        for changed in call.mounted.invalidated:
+            call.calls.invalidate(changed)
+        new = entry(await call(Opcode.LOOKUP, b"new\0"))[NODE]
+        assert new == other.files._numbers.in_volume(row.inode)
+        for node, keep in ((known, 0), (new, protocol.OPEN_KEEP_CACHE)):
+            answer = await call(Opcode.OPEN, protocol.OPEN.pack(os.O_RDONLY, 0), node=node)
+            assert protocol.OPEN_OUT.unpack(answer)[1] == keep
+
+
 async def test_attributes_change_as_far_as_they_are_asked_to() -> None:
     async with caller() as call:
         node, _ = await call.created(b"file")
@@ -294,3 +315,53 @@ async def test_room_is_told_in_blocks() -> None:
         )
         assert whole >= free == available
         assert (block, names, fragment) == (4096, 255, 4096)
+
+
+class SetId:
+    """A file or folder of mode s.
+
+    Attributes:
+        node: its number.
+    """
+
+    def __init__(self, call: Caller, node: int) -> None:
+        self._call, self.node = call, node
+
+    async def left_after(self, opcode: int, body: bytes, *, node: int | None = None) -> int:
+        """Its mode after one call."""
+        await self._call.mounted.files.set_attributes(self.node, mode=0o6755)
+        await self._call(opcode, body, node=self.node if node is None else node)
+        answer = await self._call(Opcode.GETATTR, bytes(16), node=self.node)
+        return stat.S_IMODE(protocol.ATTRIBUTES.unpack(answer)[12])
+
+
+def setting_owner(valid: int) -> bytes:
+    return protocol.SETATTR.pack(valid, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 7, 8)
+
+
+async def test_bits_s_are_taken_where_the_kernel_says_so() -> None:
+    async with caller() as call:
+        node, handle = await call.created(b"file")
+        file = SetId(call, node)
+        truncate = os.O_WRONLY | os.O_TRUNC
+        for kill, left in ((0, 0o6755), (1, 0o755)):
+            write = protocol.WRITE.pack(handle, 0, 1, kill * protocol.WRITE_KILL_SUIDGID, 0, 0) + b"x"
+            assert await file.left_after(Opcode.WRITE, write) == left
+            flags = kill * protocol.OPEN_KILL_SUIDGID
+            assert await file.left_after(Opcode.OPEN, protocol.OPEN.pack(truncate, flags)) == left
+            create = protocol.CREATE.pack(truncate, 0, 0, flags) + b"file\0"
+            assert await file.left_after(Opcode.CREATE, create, node=1) == left
+            owner = setting_owner(SetAttribute.UID | kill * SetAttribute.KILL_SUIDGID)
+            assert await file.left_after(Opcode.SETATTR, owner) == left
+        for nothing in (0, SetAttribute.FH | SetAttribute.LOCK_OWNER):
+            assert await file.left_after(Opcode.SETATTR, setting_owner(nothing)) == 0o755
+        made = await call(Opcode.MKDIR, protocol.MKDIR.pack(0o777, 0) + b"folder\0")
+        folder = SetId(call, entry(made)[NODE])
+        assert await folder.left_after(Opcode.SETATTR, setting_owner(0)) == 0o6755
+
+
+async def test_a_kernel_that_does_not_say_so_leaves_only_those_who_truncate() -> None:
+    async with caller(WANTED & ~InitFlag.HANDLE_KILLPRIV_V2) as call:
+        node, _ = await call.created(b"file")
+        truncate = protocol.OPEN.pack(os.O_WRONLY | os.O_TRUNC, 0)
+        assert await SetId(call, node).left_after(Opcode.OPEN, truncate) == 0o755  # callers here are not root

@@ -227,7 +227,7 @@ class Committer:
             _log.warning("a change of this client was not possible any more: %s", error)
             change.error = error
             for ino in change.inodes:
-                self._errors[ino] = error
+                self._errors.setdefault(ino, error)  # what came first is why
         while len(self._errors) > _ERRORS_MAX:
             del self._errors[next(iter(self._errors))]
 

@@ -18,7 +18,7 @@ from muniment.core.fold import Fold, Why
 from muniment.core.tree_state import TreeReading
 from muniment.errors import MunimentError, OperationRejected
 from muniment.fs.committing.changes import Change
-from muniment.fs.names.numbers import PAST_FIRST, Numbers
+from muniment.fs.names.numbers import LOCAL_FIRST, PAST_FIRST, Numbers
 from muniment.fs.names.past import Past
 from muniment.fs.names.reading import HereReading, Orphan, Times
 from muniment.fs.names.tree import HereTree
@@ -55,7 +55,7 @@ class Present:
     Args:
         state: of the volume after the entry `at`, in its numbers.
         numbers: of this file system.
-        held: whether somebody knows an inode by its number here.
+        held: whether somebody needs an inode's number here.
         opened: the inodes that somebody has open.
 
     Attributes:
@@ -254,9 +254,9 @@ class Present:
     def _let_go(self) -> None:
         """Give back numbers and times that were forgotten long ago."""
         count = len(self._forgotten) - _FORGOTTEN_MAX
-        for ino in [one for one in islice(self._forgotten, max(count, 0)) if not self.tree.keeps(one)]:
-            del self._forgotten[ino]
-            if not self._held(ino):
+        for ino in list(islice(self._forgotten, max(count, 0))):
+            if not self.tree.keeps(ino) and not self._held(ino):
+                del self._forgotten[ino]
                 self._times.pop(ino, None)
                 self._numbers.forget(ino)
 
@@ -271,6 +271,6 @@ class Present:
     def forget(self, ino: int) -> None:
         """Nobody knows the inode by this number any more; who looks for it soon finds it as it was."""
         self._orphans.pop(ino, None)
-        if ino < PAST_FIRST:
-            self._forgotten.pop(ino, None)
+        self._forgotten.pop(ino, None)
+        if LOCAL_FIRST <= ino < PAST_FIRST or ino in self._times or self.tree.keeps(ino):
             self._forgotten[ino] = None

@@ -69,9 +69,7 @@ class FileCalls:
         handle = await self._files.open(request.node, flags, uid=request.uid)
         if flags & os.O_TRUNC:  # which may have taken bits s, and nobody shall run it with them meanwhile
             self._notices.attributes_changed(request.node)
-        keep = 0 if request.node in self._stale else protocol.OPEN_KEEP_CACHE
-        self._stale.discard(request.node)
-        return (protocol.OPEN_OUT.pack(handle, keep),)
+        return (self._handle(handle, request.node),)
 
     async def _create(self, request: Request) -> Answer:
         flags, mode, umask, _ = request.fields(protocol.CREATE)
@@ -89,9 +87,15 @@ class FileCalls:
         return self._opened(handle, row)
 
     def _opened(self, handle: int, row: Inode) -> Answer:
-        """A new file, which the kernel keeps until it forgets it."""
+        """A file by its name, which the kernel keeps until it forgets it."""
         self._files.know(row.inode)
-        return (self._shown.entry(row), protocol.OPEN_OUT.pack(handle, protocol.OPEN_KEEP_CACHE))
+        return (self._shown.entry(row), self._handle(handle, row.inode))
+
+    def _handle(self, handle: int, node: int) -> bytes:
+        """An open file; what others have changed, the kernel reads anew."""
+        keep = 0 if node in self._stale else protocol.OPEN_KEEP_CACHE
+        self._stale.discard(node)
+        return protocol.OPEN_OUT.pack(handle, keep)
 
     async def _read(self, request: Request) -> Answer:
         handle, offset, size, _, _, _ = request.fields(protocol.READ)

@@ -69,9 +69,10 @@ class MountOperations:
         self._files.attributes.has_access_lists = bool(flags & InitFlag.POSIX_ACL)
 
     def invalidate(self, changed: Difference) -> None:
-        """Let the kernel forget what other clients have changed."""
-        here = self._files.here
-        for one in changed.inodes:
-            self._stale.add(here(one.inode))
-            self.notices.attributes_changed(here(one.inode))
-        self.notices.names_changed((here(name.parent), name.name) for name in changed.names)
+        """Let the kernel forget what other clients have changed, of what it knows."""
+        here, knows = self._files.here, self._files.knows
+        for ino in filter(knows, (here(one.inode) for one in changed.inodes)):
+            self._stale.add(ino)
+            self.notices.attributes_changed(ino)
+        names = ((here(one.parent), one.name) for one in changed.names)
+        self.notices.names_changed((parent, name) for parent, name in names if knows(parent))

@@ -17,7 +17,6 @@ from muniment.errors import InvalidRequest
 MAJOR: Final = 7
 MINOR: Final = 38
 MINOR_MIN: Final = 31
-ROOT_NODE: Final = 1
 WRITE_BYTES_MAX: Final = 1 << 20
 """Of one request's data; a kernel allows 256 pages unless its administrator says otherwise."""
 PAGES_MAX: Final = WRITE_BYTES_MAX // 4096
