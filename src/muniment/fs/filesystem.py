@@ -217,7 +217,6 @@ class FileSystem:
         if self._handles.forget(ino, count):
             self._tree.let_go(ino)
 
-    def here(self, ino: int) -> int:
     def knows(self, ino: int) -> bool:
         """Whether a caller has this number, or something with it open; the root's everybody has."""
         return ino == ROOT or self._handles.is_held(ino)
@@ -225,6 +224,7 @@ class FileSystem:
     def _is_needed(self, ino: int) -> bool:
         return self._handles.is_held(ino) or self._dirty.get(ino) is not None
 
+    def here(self, ino: int) -> int:
         """The number by which callers know an inode of the volume."""
         return self._numbers.here(ino)
 
@@ -310,26 +310,26 @@ class FileSystem:
     ) -> tuple[int, Inode]:
         """Make and open a file, or open the one there; returns the handle's number and the inode.
 
+        What others have made before is seen, unless `flags` say that it must be new (O_EXCL).
+
         Args:
             mode, umask: as `make`.
         """
         there = self._present.tree.child(parent, name)
+        if there is None and not flags & os.O_EXCL:
+            await self._tree.freshen()
+            there = self._present.tree.child(parent, name)
         if there is not None and not flags & os.O_EXCL:
             return await self.open(there.inode, flags, uid=uid), self.inode(there.inode)
         row = await self.make(parent, name, Kind.FILE, mode, uid, gid, umask=umask)
         return self._handles.open(row.inode, flags), row
 
     async def link(self, ino: int, parent: int, name: bytes) -> Inode:
-        What others have made before is seen, unless `flags` say that it must be new (O_EXCL).
-
         """Another name for what is no folder."""
         _check_name(name)
         await self._tree.admit(ino, parent)
         if self._nameless.is_one(ino):
             await self._nameless.link(ino, parent, name)
-        if there is None and not flags & os.O_EXCL:
-            await self._tree.freshen()
-            there = self._present.tree.child(parent, name)
         else:
             await self._tree.apply(Link(ino, parent, name))
         return self.inode(ino)
