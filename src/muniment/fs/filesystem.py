@@ -126,6 +126,7 @@ class FileSystem:
         # Gateways call these for every block: they are handed on as they are, without a call in between.
         self.open, self.read, self.write = files.open, files.read, files.write
         self.flush, self.fsync, self.release = files.flush, files.fsync, files.release
+        self.take_setid = files.take_setid
         self._invalidate = invalidate
         self._space = Space(self._store, clock)
         holes = Holes(self._tree, self._space)
@@ -306,7 +307,16 @@ class FileSystem:
         return self.inode(made)
 
     async def create(
-        self, parent: int, name: bytes, mode: int, uid: int, gid: int, flags: int, *, umask: int = 0
+        self,
+        parent: int,
+        name: bytes,
+        mode: int,
+        uid: int,
+        gid: int,
+        flags: int,
+        *,
+        umask: int = 0,
+        takes_setid: bool = False,
     ) -> tuple[int, Inode]:
         """Make and open a file, or open the one there; returns the handle's number and the inode.
 
@@ -314,13 +324,15 @@ class FileSystem:
 
         Args:
             mode, umask: as `make`.
+            takes_setid: as `open`.
         """
         there = self._present.tree.child(parent, name)
         if there is None and not flags & os.O_EXCL:
             await self._tree.freshen()
             there = self._present.tree.child(parent, name)
         if there is not None and not flags & os.O_EXCL:
-            return await self.open(there.inode, flags, uid=uid), self.inode(there.inode)
+            opened = await self.open(there.inode, flags, takes_setid=takes_setid)
+            return opened, self.inode(there.inode)
         row = await self.make(parent, name, Kind.FILE, mode, uid, gid, umask=umask)
         return self._handles.open(row.inode, flags), row
 

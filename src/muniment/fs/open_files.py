@@ -39,11 +39,11 @@ class OpenFiles:
         self._committer, self._store, self._handles = tree.committer, tree.store, tree.handles
         self._saving, self._cache, self._options, self._patience = saving, cache, options, patience
 
-    async def open(self, ino: int, flags: int, *, uid: int = 0) -> int:
+    async def open(self, ino: int, flags: int, *, takes_setid: bool = False) -> int:
         """Open a file; returns the handle's number.  What others have saved before is seen from now on.
 
         Args:
-            uid: of who opens it: truncated by anybody but root, a file loses the bits s of its mode.
+            takes_setid: truncated now, a file loses the bits s of its mode.
         Raises: OperationRejected, FileRefused: it is no file, or cannot be changed.  Where a symbolic link
             leads is the caller's to say, and what a pipe or a device is.
         """
@@ -60,9 +60,8 @@ class OpenFiles:
             raise rejected(Why.NOT_A_FILE, "it is no file")
         if flags & os.O_TRUNC and writable:
             await self._tree.admit(ino)
-            mode = self._tree.inode(ino).mode
-            if uid and (less := _without_setid(mode)) != mode:
-                await self._tree.apply(SetAttributes(ino, less))
+            if takes_setid:
+                await self.take_setid(ino)
             await self.truncate(ino, 0)
         return self._handles.open(ino, flags)
 
@@ -132,6 +131,17 @@ class OpenFiles:
         self._tree.let_go(handle.inode)
         if not self._handles.is_open(handle.inode):
             self._saving.soon(handle.inode)
+    async def take_setid(self, ino: int) -> bool:
+        """Take the bits s from a file's mode, since somebody else changes what it is; whether it had them."""
+        if not self._tree.inode(ino).mode & (stat.S_ISUID | stat.S_ISGID):
+            return False
+        await self._tree.admit(ino)
+        row = self._tree.inode(ino)
+        mode = row.mode if row.kind is Kind.FOLDER else _without_setid(row.mode)
+        if mode != row.mode:
+            await self._tree.apply(SetAttributes(ino, mode))
+        return mode != row.mode
+
 
     async def truncate(self, ino: int, size: int) -> None:
         """Cut a file or let it end in zeros; the caller was admitted."""

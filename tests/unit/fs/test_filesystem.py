@@ -235,20 +235,22 @@ async def test_the_longest_symbolic_link_is_read_as_it_was_made(where: Place) ->
 
 
 @pytest.mark.parametrize(
-    ("mode", "uid", "left"),
+    ("mode", "takes", "left"),
     [
-        (0o6777, 1000, 0o777),
-        (0o6767, 1000, 0o2767),
-        (0o4722, 1000, 0o722),
-        (0o777, 1000, 0o777),
-        (0o6777, 0, 0o6777),
+        (0o6777, True, 0o777),
+        (0o6767, True, 0o2767),
+        (0o4722, True, 0o722),
+        (0o777, True, 0o777),
+        (0o6777, False, 0o6777),
     ],
 )
-async def test_who_truncates_a_file_takes_its_bits_s(where: Place, mode: int, uid: int, left: int) -> None:
+async def test_who_truncates_a_file_takes_its_bits_s(
+    where: Place, mode: int, left: int, *, takes: bool
+) -> None:
     here = await where.mount()
     ino = await here.make(b"a", mode=mode)
     await here.write(ino, b"text")
-    here.files.release(await here.files.open(ino, os.O_WRONLY, uid=uid))
+    here.files.release(await here.files.open(ino, os.O_WRONLY, takes_setid=takes))
     assert here.files.inode(ino).mode == mode
-    here.files.release(await here.files.open(ino, os.O_WRONLY | os.O_TRUNC, uid=uid))
+    here.files.release(await here.files.open(ino, os.O_WRONLY | os.O_TRUNC, takes_setid=takes))
     assert (here.files.inode(ino).mode, here.files.inode(ino).size) == (left, 0)

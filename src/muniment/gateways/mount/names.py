@@ -189,6 +189,11 @@ class NameCalls:
     async def _setattr(self, request: Request) -> Answer:
         fields = request.fields(protocol.SETATTR)
         valid, _, size, _, atime, mtime, _, atime_ns, mtime_ns, _, mode, uid, gid = fields
+        asked = valid & ~(SetAttribute.FH | SetAttribute.LOCK_OWNER)
+        if not asked or asked & SetAttribute.KILL_SUIDGID:
+            # What is about nothing is about these bits too: where the kernel has seen them before it writes,
+            # makes room or sets the owner that a file has, it says no more.
+            await self._files.take_setid(request.node)
         row = await self._files.set_attributes(
             request.node,
             mode=mode & _PERMISSIONS if valid & SetAttribute.MODE else None,

@@ -11,7 +11,7 @@ from muniment.fs.filesystem import FileSystem
 from muniment.gateways.mount import protocol
 from muniment.gateways.mount.attributes import Shown
 from muniment.gateways.mount.notices import Notices
-from muniment.gateways.mount.protocol import Answer, AtOnce, InTask, Opcode, Request
+from muniment.gateways.mount.protocol import Answer, AtOnce, InitFlag, InTask, Opcode, Request
 from muniment.spec.operation import Kind
 
 _DOTS: Final = 2
@@ -35,6 +35,15 @@ class FileCalls:
 
     def __init__(self, files: FileSystem, shown: Shown, stale: set[int], notices: Notices) -> None:
         self._files, self._shown, self._stale, self._notices = files, shown, stale, notices
+        self._is_told = False
+
+    def agree(self, flags: InitFlag) -> None:
+        """Hear what the kernel does."""
+        self._is_told = bool(flags & InitFlag.HANDLE_KILLPRIV_V2)
+
+    def _takes_setid(self, request: Request, open_flags: int) -> bool:
+        """Whether a file that is truncated now loses the bits s of its mode: only root may keep them."""
+        return bool(open_flags & protocol.OPEN_KILL_SUIDGID) if self._is_told else request.uid != 0
 
     def at_once(self) -> dict[int, AtOnce]:
         """Those that are answered without an await."""
@@ -65,17 +74,25 @@ class FileCalls:
     # --- files --------------------------------------------------------------------------------
 
     async def _open(self, request: Request) -> Answer:
-        flags, _ = request.fields(protocol.OPEN)
-        handle = await self._files.open(request.node, flags, uid=request.uid)
+        flags, open_flags = request.fields(protocol.OPEN)
+        takes = self._takes_setid(request, open_flags)
+        handle = await self._files.open(request.node, flags, takes_setid=takes)
         if flags & os.O_TRUNC:  # which may have taken bits s, and nobody shall run it with them meanwhile
             self._notices.attributes_changed(request.node)
         return (self._handle(handle, request.node),)
 
     async def _create(self, request: Request) -> Answer:
-        flags, mode, umask, _ = request.fields(protocol.CREATE)
+        flags, mode, umask, open_flags = request.fields(protocol.CREATE)
         (name,) = request.names(protocol.CREATE, 1)
         handle, row = await self._files.create(
-            request.node, name, mode & 0o7777, request.uid, request.gid, flags | os.O_CREAT, umask=umask
+            request.node,
+            name,
+            mode & 0o7777,
+            request.uid,
+            request.gid,
+            flags | os.O_CREAT,
+            umask=umask,
+            takes_setid=self._takes_setid(request, open_flags),
         )
         return self._opened(handle, row)
 
@@ -102,8 +119,11 @@ class FileCalls:
         return (await self._files.read(handle, offset, size),)
 
     async def _write(self, request: Request) -> Answer:
-        handle, offset, size, _, _, _ = request.fields(protocol.WRITE)
-        written = await self._files.write(handle, offset, request.data(protocol.WRITE.size, size))
+        handle, offset, size, flags, _, _ = request.fields(protocol.WRITE)
+        data = request.data(protocol.WRITE.size, size)
+        written = await self._files.write(handle, offset, data)
+        if flags & protocol.WRITE_KILL_SUIDGID and await self._files.take_setid(request.node):
+            self._notices.attributes_changed(request.node)
         return (protocol.WRITE_OUT.pack(written),)
 
     async def _flush(self, request: Request) -> Answer:

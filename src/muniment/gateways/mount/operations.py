@@ -30,12 +30,14 @@ WANTED: Final = (
     | InitFlag.PARALLEL_DIROPS
     | InitFlag.POSIX_ACL
     | InitFlag.MAX_PAGES
+    | InitFlag.HANDLE_KILLPRIV_V2
     | InitFlag.SETXATTR_EXT
 )
 """What the kernel may do.
 
-Not HANDLE_KILLPRIV: it takes the bits s itself, knowing who has the right to keep them.  Not WRITEBACK_CACHE:
-pages would wait in the kernel, where a crash loses them and other mounts' changes cannot be merged.
+HANDLE_KILLPRIV_V2: it says when to take the bits s from a mode, and does not look at each write for itself
+whether there is anything to take, which is a request for `security.capability`.  Not WRITEBACK_CACHE: pages
+would wait in the kernel, where a crash loses them and other mounts' changes cannot be merged.
 Not READDIRPLUS_AUTO: it lists big folders without attributes, and who then asks for them asks once for each.
 """
 
@@ -57,7 +59,8 @@ class MountOperations:
         self._files, self._stale, self.notices = files, set[int](), Notices()
         shown = Shown(timeout_s)
         self._named = named = NameCalls(files, shown, self._stale)
-        opened, locked = FileCalls(files, shown, self._stale, self.notices), LockCalls(files)
+        self._opened = opened = FileCalls(files, shown, self._stale, self.notices)
+        locked = LockCalls(files)
         if files.locks.across is not None:
             files.locks.across.forget_content = self.notices.content_changed
         self.at_once: dict[int, AtOnce] = named.at_once() | opened.at_once()
@@ -66,6 +69,7 @@ class MountOperations:
     def agree(self, flags: InitFlag) -> None:
         """Hear what the kernel does, before its first call."""
         self._named.agree(flags)
+        self._opened.agree(flags)
         self._files.attributes.has_access_lists = bool(flags & InitFlag.POSIX_ACL)
 
     def invalidate(self, changed: Difference) -> None:

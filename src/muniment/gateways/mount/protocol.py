@@ -86,6 +86,7 @@ class InitFlag(enum.IntFlag):
     PARALLEL_DIROPS = 1 << 18
     POSIX_ACL = 1 << 20
     MAX_PAGES = 1 << 22
+    HANDLE_KILLPRIV_V2 = 1 << 28
     SETXATTR_EXT = 1 << 29
 
 
@@ -98,13 +99,18 @@ class SetAttribute(enum.IntFlag):
     SIZE = 1 << 3
     ATIME = 1 << 4
     MTIME = 1 << 5
+    FH = 1 << 6
     ATIME_NOW = 1 << 7
     MTIME_NOW = 1 << 8
+    LOCK_OWNER = 1 << 9
+    KILL_SUIDGID = 1 << 11
 
 
 NOTIFY_INVAL_INODE: Final = 2
 NOTIFY_INVAL_ENTRY: Final = 3
 OPEN_KEEP_CACHE: Final = 1 << 1
+OPEN_KILL_SUIDGID: Final = 1 << 0
+WRITE_KILL_SUIDGID: Final = 1 << 2
 RELEASE_FLOCK_UNLOCK: Final = 1 << 1
 LOCK_FLOCK: Final = 1 << 0
 SETXATTR_ACL_KILL_SGID: Final = 1 << 0
