@@ -118,8 +118,7 @@ class OpenFiles:
         ino, so_far = handle.inode, handle.writes
         self._tree.check_lock(ino)
         async with within("sync", self._patience):
-            await self._saving.save_on(ino)
-            await self._committer.durable(self._present.newest)
+            await self._saving.durable(ino)
         error = self._committer.error_of([ino])
         if error is not None:
             raise error

@@ -12,11 +12,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.thoroughness import times
 from tests.unit.fs.support import Mounted, Place, place
+from tests.unit.fs.test_faults import Silent
 from tests.unit.fs.test_lock_ranges import BYTES, RANGES, Oracle
 
 from muniment.core.lock_ranges import TO_END, Lock
 from muniment.engine.volume_plans import xattrs_set
-from muniment.errors import AuthorChainBroken, FileRefused, MunimentError, NodeUnreachable
+from muniment.errors import AuthorChainBroken, DeadlineExceeded, FileRefused, MunimentError, NodeUnreachable
 from muniment.fs.content.holes import Allocate
 from muniment.fs.errnos import errno_of
 from muniment.fs.locking.shared_locks import LEASE_S
@@ -321,6 +322,22 @@ class Cut(SwitchedLog):
         if self.is_late:
             raise NodeUnreachable(node=b"log", reason="cut off")
         return done
+
+
+async def test_nobody_waits_longer_than_the_deadline_for_those_who_wait_before_him(where: Place) -> None:
+    where.world.log = log = Silent(where.world.log)
+    here = await where.mount(Options(linger_s=0.0, deadline_s=0.2, shared_locks=True, strict=False))
+    files = [await here.make(b"%d" % at) for at in range(6)]
+    await here.files.sync_all()
+    log.stopped = True
+    began_s = asyncio.get_running_loop().time()
+    for result in await asyncio.gather(
+        *(here.files.locks.set(ino, Lock(ANNA)) for ino in files), return_exceptions=True
+    ):
+        assert isinstance(result, DeadlineExceeded)
+    assert asyncio.get_running_loop().time() - began_s < 0.6
+    log.stopped = False
+    log.awake.set()
 
 
 async def test_an_orderly_end_gives_up_everything_at_once(where: Place) -> None:

@@ -76,9 +76,10 @@ class Saving:
             self._dirty.drop(ino)
         return row is not None and row.links > 0
 
-    async def save_on(self, ino: int) -> None:
-        """As `save`; if the caller gives up, it goes on without him."""
+    async def durable(self, ino: int) -> None:
+        """Save a file; on return that and all changes are in the log.  If the caller gives up, it goes on."""
         await asyncio.shield(self._begun(self.save(ino)))
+        await self._committer.durable(self._present.newest)
 
     async def save_all(self) -> None:
         """Save every file.  Raises: what kept the first from being stored, after all were tried."""

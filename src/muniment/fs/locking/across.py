@@ -48,8 +48,7 @@ class Across:
     async def save(self, ino: int) -> None:
         """Let the log have what was written to a file.  Raises: what keeps it."""
         async with within("sync", self.patience):
-            await self._saving.save_on(ino)
-        await self._tree.committer.durable(self._tree.present.newest)
+            await self._saving.durable(ino)
 
     async def enter(self, ino: int) -> None:
         """Let callers see what others saved before they gave up their locks."""

@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+from collections.abc import AsyncIterator
 from typing import Final
 
 from muniment.core.lock_ranges import TO_END, Lock, LockRanges
@@ -82,12 +83,12 @@ class Locks:
         if whole and any(one.exclusive != lock.exclusive for one in self._held(ino, lock.owner)):
             await self.clear(ino, lock.owner, whole=True)
         while True:
-            given_up = self._given_up.setdefault(ino, asyncio.Event())
+            given_up = self._given_up.setdefault(ino, asyncio.Event()) if wait else None
             blocker = await self._take(ino, lock, whole)
             if blocker is None:
                 self._tell(ino)  # it may be less than what the owner had
                 return
-            if not wait:
+            if given_up is None:
                 raise FileRefused(why=Because.LOCKED, reason="somebody else has a lock there")
             self._check_deadlock(lock.owner, blocker.owner)
             self._waits_for[lock.owner] = blocker.owner
@@ -147,23 +148,26 @@ class Locks:
 
     async def _take(self, ino: int, lock: Lock, whole: bool) -> Lock | None:
         """Set a lock; returns what is in the way."""
-        async with self._turn if self.across is not None else contextlib.nullcontext():
+        async with self._turn_of("lock"):
             table = self._tables.get((ino, whole)) or LockRanges()
             blocker = table.conflict(lock)
-            if blocker is not None:
-                return blocker
-            if len(table) >= _LOCKS_MAX:
+            if blocker is None and len(table) >= _LOCKS_MAX:
                 raise FileRefused(why=Because.TOO_MANY_LOCKS, reason="the file has too many locks")
-            if self.across is not None:
+            if blocker is None and self.across is not None:
                 self.check(ino)
-                async with within("lock", self.across.patience):
-                    blocker = await self._claim(self.across, ino, lock, whole)
-                if blocker is not None:
-                    return blocker
-                table = self._tables.get((ino, whole)) or LockRanges()  # others gave up locks meanwhile
-            table.set(lock)
-            self._tables[ino, whole] = table
-            return None
+                blocker = await self._claim(self.across, ino, lock, whole)
+            if blocker is None:
+                self._tables.setdefault((ino, whole), LockRanges()).set(lock)
+            return blocker
+
+    @contextlib.asynccontextmanager
+    async def _turn_of(self, call: str) -> AsyncIterator[None]:
+        """Claims are changed one after the other; without any there is nothing to wait for."""
+        if self.across is None:
+            yield
+            return
+        async with within(call, self.across.patience), self._turn:
+            yield
 
     def _check_deadlock(self, owner: int, blocker: int) -> None:
         """Raises: FileRefused: who is waited for waits, for others perhaps, for this owner."""
@@ -232,7 +236,7 @@ class Locks:
     async def _give_up(self, across: Across, ino: int) -> None:
         """Claim no more than owners here have; what fails is tried again by the task."""
         try:
-            async with self._turn, within("unlock", across.patience):
+            async with self._turn_of("unlock"):
                 if ino in self._unsure:
                     claims = self._claims(ino)
                     await across.shared.set(self._claimed[ino], claims)
@@ -255,7 +259,8 @@ class Locks:
         for ino in self._unsure - self._lost:
             await self._give_up(self.across, ino)
         try:
-            await self.across.shared.renew()
+            async with within("renew", self.across.patience):
+                await self.across.shared.renew()
         except MunimentError as error:
             _log.warning("the locks of this mount cannot be renewed at present: %s", error)
 
