@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from functools import lru_cache
+from typing import TYPE_CHECKING, Final
 
 from muniment.core.tree_state import Inode, Name, StoredExtent, TreeReading
 from muniment.fs.names.numbers import PAST_FIRST, Numbers
@@ -12,6 +13,9 @@ from muniment.spec.operation import INODE_MAX, ROOT
 
 if TYPE_CHECKING:  # it stands on the store, which plans entries on readings
     from muniment.fs.names.past import Past
+
+_ROWS_KEPT: Final = 1024
+"""Inodes that were looked at last: the folder of each name, the file of each block."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +47,7 @@ class HereReading:
     """See `TreeReading`.
 
     Args:
-        state: of the volume, in its numbers.
+        state: of the volume, in its numbers; it stays as it is.
         orphans: by their numbers here.
         times: by numbers here.
         past: has the numbers from `PAST_FIRST` on.
@@ -58,6 +62,7 @@ class HereReading:
         past: Past | None = None,
     ) -> None:
         self._state, self._numbers, self._past = state, numbers, past
+        self._row = lru_cache(_ROWS_KEPT)(state.inode)
         self._orphans = {} if orphans is None else orphans
         self._times = {} if times is None else times
 
@@ -73,7 +78,7 @@ class HereReading:
         if ino >= PAST_FIRST:
             return None if self._past is None else self._past.inode(ino)
         volume = self._numbers.in_volume(ino)
-        row = self._state.inode(volume) if volume else None
+        row = self._row(volume) if volume else None
         return None if row is None else self._here(row)
 
     def _here(self, row: Inode) -> Inode:
