@@ -130,6 +130,7 @@ class OpenFiles:
         self._tree.let_go(handle.inode)
         if not self._handles.is_open(handle.inode):
             self._saving.soon(handle.inode)
+
     async def take_setid(self, ino: int) -> bool:
         """Take the bits s from a file's mode, since somebody else changes what it is; whether it had them."""
         if not self._tree.inode(ino).mode & (stat.S_ISUID | stat.S_ISGID):
@@ -140,7 +141,6 @@ class OpenFiles:
         if mode != row.mode:
             await self._tree.apply(SetAttributes(ino, mode))
         return mode != row.mode
-
 
     async def truncate(self, ino: int, size: int) -> None:
         """Cut a file or let it end in zeros; the caller was admitted."""

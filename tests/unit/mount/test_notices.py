@@ -6,6 +6,7 @@ import asyncio
 import errno
 import os
 import socket
+from pathlib import Path
 
 import pytest
 from tests.unit.mount.wire import answered
@@ -43,6 +44,26 @@ async def test_names_and_attributes_are_told_to_be_forgotten_and_nothing_after_t
             kernel.recv(1000)
 
 
+async def test_a_notice_that_is_held_up_goes_to_no_other_file(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("muniment.gateways.mount.notices._END_S", 0.01)
+    kernel, ours = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with kernel:
+        notices = Notices()
+        notices.begin(ours.fileno())
+        full = [(1, b"name")] * 10_000  # more than the kernel takes before anybody reads
+        notices.names_changed(full)
+        await notices.aclose()
+        number = ours.fileno()
+        ours.close()
+        with (tmp_path / "file").open("w+b") as file:
+            assert file.fileno() == number
+            await asyncio.to_thread(lambda: list(iter(lambda: kernel.recv(1000), b"")))
+            await asyncio.to_thread(notices._thread.shutdown)  # waits until it has said all
+        assert not (tmp_path / "file").read_bytes()
+
+
 async def test_what_the_kernel_never_knew_or_cannot_hear_any_more_harms_nobody(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -54,7 +75,7 @@ async def test_what_the_kernel_never_knew_or_cannot_hear_any_more_harms_nobody(
 
     monkeypatch.setattr(os, "write", refuse)  # patched: a socket takes every notice
     notices = Notices()
-    notices.begin(-1)
+    notices.begin(1)
     notices.attributes_changed(4)
     notices.names_changed([(1, b"one"), (1, b"two")])
     await notices.aclose()

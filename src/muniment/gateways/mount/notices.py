@@ -26,15 +26,21 @@ class Notices:
         self._last: asyncio.Future[None] | None = None
 
     def begin(self, device: int) -> None:
-        """Tell this device from now on."""
-        self._device = device
+        """Tell this device from now on.
+
+        By a descriptor of its own: the kernel may hold up a notice until the device is closed, and the next
+        would go to whatever file has that number by then.
+        """
+        self._device = os.dup(device)
 
     async def aclose(self) -> None:
         """Say nothing more; what is on its way needs the mount to be served until this returns."""
-        self._device = None
+        device, self._device = self._device, None
         if self._last is not None:
             await asyncio.wait({self._last}, timeout=_END_S)
-        self._thread.shutdown(wait=False, cancel_futures=True)
+        if device is not None:
+            self._thread.submit(os.close, device)
+        self._thread.shutdown(wait=False)
 
     def attributes_changed(self, node: int) -> None:
         """Let the kernel ask for a file's attributes before it shows them again."""
@@ -65,12 +71,13 @@ class Notices:
         bodies = [protocol.INVAL_ENTRY.pack(node, len(name), 0) + name + b"\0" for node, name in names]
         if bodies:
             loop = asyncio.get_running_loop()
-            self._last = loop.run_in_executor(self._thread, _tell_all, self._device, bodies)
+            self._last = loop.run_in_executor(self._thread, self._tell_all, self._device, bodies)
 
-
-def _tell_all(device: int, bodies: list[bytes]) -> None:
-    for body in bodies:
-        _tell(device, protocol.NOTIFY_INVAL_ENTRY, body)
+    def _tell_all(self, device: int, bodies: list[bytes]) -> None:
+        for body in bodies:
+            if self._device is None:
+                return
+            _tell(device, protocol.NOTIFY_INVAL_ENTRY, body)
 
 
 def _tell(device: int, code: int, body: bytes) -> None:
