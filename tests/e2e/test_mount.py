@@ -183,6 +183,37 @@ def test_what_somebody_uses_is_not_unmounted_unless_he_says_so(user: User) -> No
             assert held.read() == "x"
 
 
+def test_what_is_taken_away_lazily_goes_at_once_and_who_uses_it_goes_on(user: User) -> None:
+    folder = user.home / "mounted"
+    with user.starting("mount", "--foreground", "books", "mounted") as first:
+        assert first.stdout is not None
+        first.stdout.readline()
+        with (folder / "lazy").open("wb", buffering=0) as held:
+            held.write(b"before ")
+            typed(user, "muni umount --lazy mounted")
+            assert first.poll() is None
+            assert find_mounted(folder) is None
+            held.write(b"and after")
+            typed(user, "muni mount books mounted")
+            second = find_mounted(folder)
+            first.send_signal(signal.SIGTERM)  # it ends though it is used, and takes no other one with it
+            assert first.wait(30) == 0
+            with contextlib.suppress(OSError):  # nobody serves it any more
+                held.close()
+    assert find_mounted(folder) == second
+    assert (folder / "lazy").read_bytes() == b"before and after"
+    typed(user, "muni umount mounted")
+
+
+def test_a_folder_is_mounted_at_through_a_link(user: User) -> None:
+    (user.home / "real").mkdir()
+    (user.home / "link").symlink_to("real")
+    typed(user, "muni mount books link")
+    assert find_mounted(user.home / "real") == find_mounted(user.home / "link")
+    typed(user, "muni umount link")
+    assert find_mounted(user.home / "real") is None
+
+
 def test_a_dead_mount_is_taken_away_by_the_next(user: User) -> None:
     folder = user.home / "mounted"
     with user.starting("mount", "--foreground", "-o", "sync", "books", "mounted") as process:

@@ -7,17 +7,21 @@ with the process, however that ends, and leaves nothing behind.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import fcntl
 import os
-import threading
 from collections.abc import Callable
+from itertools import chain, repeat
 from pathlib import Path
+from typing import Final
 
 from muniment.crypto.identity import Identity
 from muniment.durable_file import failed, write_whole
 from muniment.errors import ConfigInvalid, FolderBusy, InvalidRequest
 from muniment.ids import id_from_text, secret_text
 from muniment.private_file import read_private
+
+_PAUSES_S: Final = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05)
 
 
 class FolderLock:
@@ -48,30 +52,18 @@ class FolderLock:
 
 
 async def wait_lock(folder: Path) -> FolderLock:
-    """Exclusive use of a folder, as soon as others let it go; waited for in a thread.
+    """Exclusive use of a folder, soon after others let it go.
 
-    Cancelled, it is let go as soon as it comes: this process goes on, and would wait for itself for ever.
+    Asked for again and again: a thread that waits for it in the kernel could not be called back, and would
+    keep a process from its other work and its end for as long as others have the folder.
 
     Raises: StoreFailed: it cannot be opened.
     """
-    guard, taken, wanted = threading.Lock(), list[FolderLock](), True
-
-    def take() -> FolderLock:
-        lock = FolderLock(folder, wait=True)
-        with guard:
-            taken.append(lock)
-            if not wanted:
-                lock.close()
-        return lock
-
-    try:
-        return await asyncio.to_thread(take)
-    except asyncio.CancelledError:
-        with guard:
-            wanted = False
-            for lock in taken:
-                lock.close()
-        raise
+    for pause_s in chain(_PAUSES_S, repeat(_PAUSES_S[-1])):
+        with contextlib.suppress(FolderBusy):
+            return FolderLock(folder)
+        await asyncio.sleep(pause_s)
+    raise AssertionError
 
 
 def read_identity(path: Path) -> Identity:

@@ -71,7 +71,8 @@ async def mount(
 
                 def is_ready() -> None:
                     shells.append(shell)
-                    place.remember(places.absolute(request.folder))
+                    if (there := places.find_mounted(request.folder)) is not None:
+                        place.remember(there.folder, there.device)
                     ready(place.log_file())
 
                 await serve(
@@ -93,13 +94,13 @@ async def mount(
 
 async def unmount(home: Path, folder: Path, *, lazy: bool) -> None:
     """See `gateways.cli.composition.Composition.unmount`."""
-    wanted = places.absolute(folder)
-    serving = [own for _, where, own in mounts.mounted_here(home) if where == wanted]
-    before = {path for own in serving for path in mounts.unsaved_in(own)}
-    if places.find_mounted(wanted) is None:
+    there = places.find_mounted(folder)
+    if there is None:
         raise InvalidRequest(reason=f"no volume is mounted at {folder}")
-    await detach(wanted, lazy=lazy)
-    for own in serving:
+    serving = list(mounts.serving(home, there.folder, there.device))
+    before = {path for own in serving for path in mounts.unsaved_in(own)}
+    await detach(there.folder, lazy=lazy)
+    for own in () if lazy else serving:
         await mounts.wait_ended(own)
         for path in mounts.unsaved_in(own):
             if path not in before:

@@ -59,10 +59,12 @@ class _Place(msgspec.Struct):
 
     Attributes:
         folder: where it is mounted.
+        device: the kernel's number of the mount.
         process: that serves it.
     """
 
     folder: str
+    device: str
     process: int
 
 
@@ -74,9 +76,9 @@ class MountHome:
     folder: Path
     lock: FolderLock
 
-    def remember(self, folder: Path) -> None:
+    def remember(self, folder: Path, device: str) -> None:
         """Where it is mounted, for who wants to wait for its end."""
-        place = _Place(str(folder), os.getpid())
+        place = _Place(str(folder), device, os.getpid())
         write_whole(self.folder / _PLACE_FILE, msgspec.json.encode(place))
 
     def log_file(self) -> Path:
@@ -153,7 +155,9 @@ def take_home(home: Path, name: str) -> MountHome:
         except OSError as error:
             raise failed(folder, error) from error
         with contextlib.suppress(FolderBusy):
-            return MountHome(known, folder, FolderLock(folder))
+            taken = MountHome(known, folder, FolderLock(folder))
+            (folder / _PLACE_FILE).unlink(missing_ok=True)  # of one that was killed, and was elsewhere
+            return taken
     raise InvalidRequest(reason=f"{name} is mounted {_MOUNTS_MAX} times by this home")
 
 
@@ -191,15 +195,14 @@ async def open_mount(
         yield OpenVolume(known, held, volume, Members(volume, os.urandom)), grid
 
 
-def mounted_here(home: Path) -> Iterator[tuple[KnownVolume, Path, Path]]:
-    """The mounts of a home that are served: volume, where it is mounted, and the mount's own folder."""
+def serving(home: Path, folder: Path, device: str) -> Iterator[Path]:
+    """The folder of its own of each mount of a home that is mounted there, as it has said."""
     for known in all_volumes(home, damaged=True):
         for path in sorted((known.folder / MOUNTS_FOLDER).glob(f"*/{_PLACE_FILE}")):
-            try:
+            with contextlib.suppress(OSError, msgspec.DecodeError):
                 place = msgspec.json.decode(path.read_bytes(), type=_Place)
-            except (OSError, msgspec.DecodeError):
-                continue
-            yield known, Path(place.folder), path.parent
+                if (place.folder, place.device) == (str(folder), device):
+                    yield path.parent
 
 
 async def wait_ended(folder: Path) -> None:

@@ -369,6 +369,8 @@ class Composition(Protocol):
     async def unmount(self, home: Path, folder: Path, *, lazy: bool) -> None:
         """Take a mount away, and wait until all of it is saved.
 
+        Args:
+            lazy: do it though somebody uses it, and wait for nothing.
         Raises: InvalidRequest: no volume is mounted there, or somebody uses it; ConfigInvalid.
         """
         ...

@@ -115,7 +115,7 @@ def mount(
 
 @click.command()
 @click.argument("folder", type=_FOLDER, metavar="FOLDER")
-@click.option("--lazy", is_flag=True, help="At once, though somebody uses it; who does can go on.")
+@click.option("--lazy", is_flag=True, help="At once, though somebody uses it or not all is saved yet.")
 @json_option
 @pass_context
 def umount(context: Context, folder: Path, lazy: bool) -> int:
@@ -125,6 +125,8 @@ def umount(context: Context, folder: Path, lazy: bool) -> int:
         await context.composition.unmount(context.home, folder, lazy=lazy)
 
     context.run(work)
+    if lazy:
+        context.remark(f"{folder} is away; who uses it can go on, and all is saved when they are done")
     context.emit({"unmounted": {"folder": str(folder)}}, None)
     return exit_codes.OK
 

@@ -7,6 +7,7 @@ Source: libfuse's fusermount: it mounts, and sends the opened /dev/fuse through 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import shutil
 import socket
@@ -77,6 +78,9 @@ async def _helped(*arguments: str, through: int | None = None) -> str | None:
         async with asyncio.timeout(_HELPER_S):
             _, said = await process.communicate()
     except TimeoutError as error:
-        process.kill()
         raise InvalidRequest(reason=f"fusermount3 has not ended within {_HELPER_S:.0f} s") from error
+    finally:
+        if process.returncode is None:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                process.kill()
     return said.decode(errors="replace").strip().removeprefix(f"{helper}: ") if process.returncode else None

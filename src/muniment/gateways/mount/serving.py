@@ -21,7 +21,7 @@ from muniment.fs.filesystem import FileSystem
 from muniment.gateways.mount.device import attach, detach
 from muniment.gateways.mount.machine import read_far_ahead
 from muniment.gateways.mount.operations import WANTED, MountOperations
-from muniment.gateways.mount.places import find_mounted
+from muniment.gateways.mount.places import MountedAt, absolute, find_mounted
 from muniment.gateways.mount.session import Session
 
 _DRAIN_S: Final = 5.0
@@ -48,13 +48,19 @@ async def serve(
     Raises: InvalidRequest: the folder is none, or in use; ConfigInvalid: this machine cannot mount; what kept
         the last changes from being saved.
     """
+    folder = absolute(folder)
     await _prepare(folder)
     options = ["default_permissions", f"fsname={source}", "subtype=muniment"]
     wanted = {"allow_other": allow_other, "ro": read_only}
     if os.geteuid() == 0:  # the kernel lets nobody else have these
         wanted |= {"dev": True, "suid": True}
     options += [name for name, is_wanted in wanted.items() if is_wanted]
-    device = await attach(folder, options)
+    try:
+        device = await attach(folder, options)
+    except BaseException:
+        await _detach(find_mounted(folder))  # whoever broke it off came too late
+        raise
+    mounted = find_mounted(folder)
     session = Session(device, operations.at_once, operations.in_task, WANTED, operations.agree)
     try:
         await session.start()
@@ -63,7 +69,7 @@ async def serve(
         ready()
         await asyncio.wait({session.ended})
     finally:
-        await _end(files, folder, operations, session)
+        await _end(files, mounted, operations, session)
 
 
 async def _prepare(folder: Path) -> None:
@@ -87,32 +93,40 @@ def _is_folder(folder: Path) -> bool:
     return False
 
 
-async def _end(files: FileSystem, folder: Path, operations: MountOperations, session: Session) -> None:
+async def _end(
+    files: FileSystem, mounted: MountedAt | None, operations: MountOperations, session: Session
+) -> None:
     files.ending()
     try:
         if not session.ended.done():
-            try:
-                await asyncio.to_thread(flush_all, folder)
-            except OSError as error:
-                _log.warning("written pages did not all come out of the kernel: %s", error)
+            if mounted is not None and _is_there(mounted):
+                try:
+                    await asyncio.to_thread(flush_all, mounted.folder)
+                except OSError as error:
+                    _log.warning("written pages did not all come out of the kernel: %s", error)
             with contextlib.suppress(MunimentError):  # it is told, or kept, when the file system ends
                 await files.sync_all()
     finally:
         await operations.notices.aclose()
         if not session.ended.done():
-            await _detach(folder)
+            await _detach(mounted)
             await asyncio.wait({session.ended}, timeout=_DRAIN_S)  # for as long, who has it open is served
         failure = session.ended.exception() if session.ended.done() else None
         await session.aclose()
         if failure is not None:
             _log.error("serving the kernel has failed", exc_info=failure)
-            await _detach(folder)
+            await _detach(mounted)
 
 
-async def _detach(folder: Path) -> None:
-    """Take a mount away if there is one."""
+def _is_there(mounted: MountedAt) -> bool:
+    """Whether it is what can be seen at its folder: taken away lazily, it may be another one by now."""
+    return find_mounted(mounted.folder) == mounted
+
+
+async def _detach(mounted: MountedAt | None) -> None:
+    """Take a mount away if it is there."""
     try:
-        if find_mounted(folder) is not None:
-            await detach(folder, lazy=True)
+        if mounted is not None and _is_there(mounted):
+            await detach(mounted.folder, lazy=True)
     except MunimentError as error:
         _log.warning("%s", error)
