@@ -15,6 +15,7 @@ changes without an await in between.
 
 from __future__ import annotations
 
+import asyncio
 import os
 import stat
 from collections.abc import Callable, Sequence
@@ -165,17 +166,19 @@ class FileSystem:
             keep_in: a folder of this machine for what could not be saved.
         Returns: what was kept there; None: all is saved.
         Raises: what kept it from being saved, if nothing could be kept; everything is ended all the same.
+
+        Cancelled, it saves no more, and keeps what is left.
         """
         if self._ended:
             return None
         self._ended = True
         self.ending()
-        await self.unsaved.aclose()
-        failure: MunimentError | None = None
+        failure: MunimentError | asyncio.CancelledError | None = None
         try:
+            await self.unsaved.aclose()
             if self._watching is not None:
                 await self.sync_all()
-        except MunimentError as error:
+        except (MunimentError, asyncio.CancelledError) as error:
             failure = error
         finally:
             self._store.hurry(self._patience.left_s)
@@ -193,6 +196,8 @@ class FileSystem:
             await self.unsaved.forget()
         finally:
             await self._store.aclose(self._patience.left_s)
+        if isinstance(failure, asyncio.CancelledError):
+            raise failure
         return kept
 
     def give_up_left(self) -> None:

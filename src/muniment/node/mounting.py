@@ -89,7 +89,6 @@ async def mount(
                 kept = await files.aclose(place.folder)
                 if kept is not None:
                     _log.warning(_NOT_SAVED, kept.path)
-                    _log.info("kept: %s", kept)
 
 
 async def unmount(home: Path, folder: Path, *, lazy: bool) -> None:

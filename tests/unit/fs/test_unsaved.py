@@ -136,6 +136,24 @@ async def test_changes_and_content_without_log_and_nodes_are_in_the_volume_after
     await again.files.aclose()
 
 
+async def test_an_end_that_is_broken_off_keeps_what_it_has_not_saved(where: Place, tmp_path: Path) -> None:
+    here = await where.mount(Options(linger_s=0.0, deadline_s=30.0, strict=False))
+    await put(here, await here.make(b"large"), LARGE)
+    gate = asyncio.Event()
+    for node in where.fake.nodes:
+        node.faults.gate = gate
+    ending = asyncio.create_task(here.files.aclose(tmp_path))
+    await asyncio.sleep(0.05)
+    ending.cancel()  # somebody is impatient
+    asyncio.get_running_loop().call_later(0.05, gate.set)
+    with pytest.raises(asyncio.CancelledError):
+        await ending
+    (path,) = held(tmp_path)
+    again = await where.mount(Options(linger_s=0.0, deadline_s=10.0))
+    await again.files.unsaved.bring_back(path)
+    assert await content(where, b"large") == LARGE
+
+
 async def test_content_that_was_stored_and_not_named_is_named_by_the_next_mount(
     where: Place, tmp_path: Path
 ) -> None:

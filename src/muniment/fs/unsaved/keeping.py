@@ -94,7 +94,9 @@ class Unsaved:
         pieces = [piece for one in files.values() for piece in one.pieces]
         named = sum(len(one.stored) for one in files.values())
         size = sum(piece.stop - piece.start for piece in pieces)
-        return Kept(len(changes) + named, len(files), size, path)
+        kept = Kept(len(changes) + named, len(files), size, path)
+        _log.warning("what could not be saved is kept: %s", kept)
+        return kept
 
     def _has_name(self, ino: int) -> bool:
         row = self._present.tree.inode(ino)
