@@ -58,7 +58,13 @@ def test_what_the_kernel_is_told() -> None:
     assert (world.mounts[0].allow_other, world.mounts[0].names_s) == (True, 7.0)
 
 
-@pytest.mark.parametrize("option", ["nonsense", "dirty=much", "sync=1", "deadline", "locks=all"])
+@pytest.mark.parametrize(
+    "option",
+    [
+        *("nonsense", "dirty=much", "dirty=0", "sync=1", "locks=all"),
+        *("deadline", "deadline=0", "deadline=nan", "writeback=0", "linger=inf", "names=-1", "names=inf"),
+    ],
+)
 def test_an_option_that_cannot_be_meant_is_refused(option: str) -> None:
     done = muni(FakeComposition(), "mount", "b", "folder", "--foreground", "-o", option)
     assert done.code == 2

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 _FOLDER: Final = click.Path(path_type=Path)
 _NAMES_S: Final = 1.0
+_SECONDS_MAX: Final = 1e6
 _FLAGS: Final = {
     "ro": {"read_only": True},
     "rw": {"read_only": False},
@@ -31,13 +32,35 @@ _FLAGS: Final = {
     "lazy_close": {"durable_close": False},
     "lax": {"strict": False},
 }
+
+
+def _seconds(text: str) -> float:
+    """Raises: ValueError: not a time that can be waited."""
+    seconds = float(text)
+    if not 0 <= seconds <= _SECONDS_MAX:
+        raise ValueError(text)
+    return seconds
+
+
+def _some(parse: Callable[[str], float]) -> Callable[[str], float]:
+    """The same for what must be more than 0."""
+
+    def parsed(text: str) -> float:
+        value = parse(text)
+        if not value:
+            raise ValueError(text)
+        return value
+
+    return parsed
+
+
 _VALUES: Final[dict[str, tuple[str, Callable[[str], Any]]]] = {
-    "dirty": ("dirty_bytes", parse_size),
+    "dirty": ("dirty_bytes", _some(parse_size)),
     "cache": ("cache_bytes", parse_size),
     "disk_cache": ("disk_cache_bytes", parse_size),
-    "deadline": ("deadline_s", float),
-    "linger": ("linger_s", float),
-    "writeback": ("writeback_s", float),
+    "deadline": ("deadline_s", _some(_seconds)),
+    "linger": ("linger_s", _seconds),
+    "writeback": ("writeback_s", _some(_seconds)),
 }
 _LOCKS: Final = {"mount": {"shared_locks": False}, "volume": {"shared_locks": True}}
 _IGNORED: Final = frozenset({"defaults", "auto", "noauto", "user", "nouser", "_netdev", "nofail"})
@@ -147,7 +170,7 @@ def _parsed(texts: tuple[str, ...]) -> tuple[Options, float, bool]:
             elif name == "locks" and value in _LOCKS:
                 options = replace(options, **_LOCKS[value])
             elif name == "names" and equals:
-                names_s = float(value)
+                names_s = _seconds(value)
             elif name == "allow_other" and not equals:
                 others = True
             elif name not in _IGNORED:
