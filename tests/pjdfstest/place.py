@@ -45,7 +45,7 @@ async def mounted(folder: Path) -> AsyncIterator[Path]:
         user = [*_MUNI, "--home", str(folder / "home"), "--grid", str(folder / "roster")]
         await _run([*user, "identity", "new", "--unlocked"])
         await _run([*user, "volume", "create", "posix", "--log", addresses[NODES], "--own-name", "root"])
-        words = [*user, "mount", "--foreground", "--allow-other", "posix", str(volume)]
+        words = [*user, "mount", "--foreground", "-o", "allow_other,suid,dev", "posix", str(volume)]
         services.append(Service(folder, "mount", words, says="is mounted"))
         await services[-1].start()
         yield volume

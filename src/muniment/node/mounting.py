@@ -80,7 +80,7 @@ async def mount(
                     shell,
                     request.folder,
                     f"muniment:{opened.known.name}",
-                    allow_other=request.allow_other,
+                    kernel=request.kernel,
                     read_only=request.options.read_only or at is not None,
                     ready=is_ready,
                 )

@@ -19,7 +19,7 @@ from muniment.gateways.cli.fstab import as_command
             "books /srv -o rw,home=/root/m,grid=/etc/roster,relatime,x-systemd.automount,_netdev",
             "--home /root/m --grid /etc/roster mount -o rw,_netdev -- books /srv",
         ),
-        ("books /srv -o at=year-end,exec,suid,dev", "mount --at year-end -- books /srv"),
+        ("books /srv -o at=year-end,exec,suid", "mount --at year-end -o exec,suid -- books /srv"),
         ("books /srv -o nosuid,cache=1GiB", "mount -o nosuid,cache=1GiB -- books /srv"),
     ],
 )

@@ -55,7 +55,13 @@ def test_options_mean_what_they_say() -> None:
 def test_what_the_kernel_is_told() -> None:
     world = FakeComposition()
     assert muni(world, "mount", "b", "folder", "--foreground", "-o", "allow_other,names=7").code == 0
-    assert (world.mounts[0].allow_other, world.mounts[0].names_s) == (True, 7.0)
+    assert world.mounts[0].names_s == 7.0
+    assert world.mounts[0].kernel == {"allow_other"}
+    words = ["--allow-other", "-o", "suid,dev,noexec,nodev,exec,noexec"]
+    assert muni(world, "mount", "b", "folder", "--foreground", *words).code == 0
+    assert world.mounts[1].kernel == {"allow_other", "suid", "noexec"}
+    assert muni(world, "mount", "b", "folder", "--foreground").code == 0
+    assert not world.mounts[2].kernel
 
 
 @pytest.mark.parametrize(

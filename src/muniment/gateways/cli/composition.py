@@ -73,7 +73,8 @@ class MountRequest:
         folder: where.
         options: of the file system.
         at: the entry whose state is shown; None: the present.
-        allow_other: other users may use it.
+        kernel: what it is told by name: `allow_other` lets other users in, `suid` and `dev` let bits s and
+            devices of the volume work, `noexec` lets no program run.
         names_s: so long the kernel keeps names and attributes.
     """
 
@@ -81,7 +82,7 @@ class MountRequest:
     folder: Path
     options: Options
     at: Callable[[OpenVolume], Awaitable[int | None]]
-    allow_other: bool
+    kernel: frozenset[str]
     names_s: float
 
 

@@ -11,9 +11,7 @@ from typing import Final
 _BEFORE: Final = ("home", "grid")
 """Options that `muni` has before its command: at boot nobody has a HOME."""
 
-_DEFAULTS: Final = frozenset(
-    {"exec", "suid", "dev", "atime", "noatime", "relatime", "users", "owner", "group"}
-)
+_DEFAULTS: Final = frozenset({"atime", "noatime", "relatime", "users", "owner", "group"})
 """What mounts do in any case, and what tells mount(8) who may call it."""
 
 _MEANT_FOR_OTHERS: Final = ("x-", "X-", "comment=")
@@ -22,8 +20,8 @@ _MEANT_FOR_OTHERS: Final = ("x-", "X-", "comment=")
 def as_command(words: Sequence[str]) -> list[str] | None:
     """The words for `muni`; None: nothing is to be done (`-f`).
 
-    Options that are not known go through, so that `muni mount` refuses them: who asks for `nosuid` and gets
-    a mount relies on it.
+    Options that are not known go through, so that `muni mount` refuses them: who asks for `nosymfollow` and
+    gets a mount relies on it.
     Raises: ValueError: an option lacks its value.
     """
     places: list[str] = []

@@ -63,6 +63,15 @@ _VALUES: Final[dict[str, tuple[str, Callable[[str], Any]]]] = {
     "writeback": ("writeback_s", _some(_seconds)),
 }
 _LOCKS: Final = {"mount": {"shared_locks": False}, "volume": {"shared_locks": True}}
+_KERNEL: Final = {
+    "allow_other": ("allow_other", True),
+    "suid": ("suid", True),
+    "nosuid": ("suid", False),
+    "dev": ("dev", True),
+    "nodev": ("dev", False),
+    "exec": ("noexec", False),
+    "noexec": ("noexec", True),
+}
 _IGNORED: Final = frozenset({"defaults", "auto", "noauto", "user", "nouser", "_netdev", "nofail"})
 """What stands in fstab for others."""
 
@@ -81,8 +90,8 @@ _IGNORED: Final = frozenset({"defaults", "auto", "noauto", "user", "nouser", "_n
     "options",
     multiple=True,
     metavar="OPTION[,OPTION]...",
-    help="ro, sync, lazy_close, lax, allow_other, dirty=SIZE, cache=SIZE, disk_cache=SIZE, "
-    "deadline=S, linger=S, writeback=S, names=S, locks=mount|volume.",
+    help="ro, sync, lazy_close, lax, allow_other, suid, dev, noexec, dirty=SIZE, cache=SIZE, "
+    "disk_cache=SIZE, deadline=S, linger=S, writeback=S, names=S, locks=mount|volume.",
 )
 @json_option
 @pass_context
@@ -102,15 +111,17 @@ def mount(
     until that process is ended; either way all that was written is saved before, or, while nodes or the log
     service are away, kept on this machine for the next mount.
     """
-    chosen, names_s, others = _parsed(options)
+    chosen, names_s, kernel = _parsed(options)
     if read_only or when is not None:
         chosen = replace(chosen, read_only=True)
+
+    others = frozenset(("allow_other",) if allow_other else ())
 
     async def at(opened: OpenVolume) -> int | None:
         return await maybe_at(opened, when)
 
     name = volume.removesuffix(":")
-    request = MountRequest(name, folder, chosen, at, allow_other or others, names_s)
+    request = MountRequest(name, folder, chosen, at, kernel | others, names_s)
     document = {"mounted": {"volume": name, "folder": str(folder)}}
     background = None if foreground else Background.begin()
     if background is not None and background.is_parent:
@@ -154,11 +165,11 @@ def umount(context: Context, folder: Path, lazy: bool) -> int:
     return exit_codes.OK
 
 
-def _parsed(texts: tuple[str, ...]) -> tuple[Options, float, bool]:
-    """Options of the file system, how long the kernel keeps names, and whether others may use it."""
+def _parsed(texts: tuple[str, ...]) -> tuple[Options, float, frozenset[str]]:
+    """Options of the file system, how long the kernel keeps names, and what else it is told."""
     from muniment.fs.options import Options
 
-    options, names_s, others = Options(), _NAMES_S, False
+    options, names_s, kernel = Options(), _NAMES_S, dict[str, bool]()
     for text in filter(None, ",".join(texts).split(",")):
         name, equals, value = text.partition("=")
         try:
@@ -171,10 +182,11 @@ def _parsed(texts: tuple[str, ...]) -> tuple[Options, float, bool]:
                 options = replace(options, **_LOCKS[value])
             elif name == "names" and equals:
                 names_s = _seconds(value)
-            elif name == "allow_other" and not equals:
-                others = True
+            elif name in _KERNEL and not equals:
+                told, is_wanted = _KERNEL[name]
+                kernel[told] = is_wanted
             elif name not in _IGNORED:
                 raise Refusal(f"there is no option {text!r} for mounts", "see 'muni mount --help'")
         except ValueError as error:
             raise Refusal(f"{value!r} cannot be the value of {name}", "see 'muni mount --help'") from error
-    return options, names_s, others
+    return options, names_s, frozenset(told for told, is_wanted in kernel.items() if is_wanted)

@@ -11,7 +11,7 @@ import contextlib
 import errno
 import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Final
 
@@ -25,6 +25,7 @@ from muniment.gateways.mount.places import MountedAt, absolute, find_mounted
 from muniment.gateways.mount.session import Session
 
 _DRAIN_S: Final = 5.0
+_ROOTS: Final = frozenset(("suid", "dev"))
 _log = logging.getLogger(__name__)
 
 
@@ -34,7 +35,7 @@ async def serve(
     folder: Path,
     source: str,
     *,
-    allow_other: bool,
+    kernel: Collection[str],
     read_only: bool,
     ready: Callable[[], None],
 ) -> None:
@@ -43,18 +44,17 @@ async def serve(
     Args:
         files: started; all is saved on return, and it is not closed.
         source: what `mount` and `df` show.
-        allow_other: other users may use it, as far as permissions say.
+        kernel: options of fusermount3: allow_other, suid, dev, noexec.
         ready: called when it is mounted.
     Raises: InvalidRequest: the folder is none, or in use; ConfigInvalid: this machine cannot mount; what kept
         the last changes from being saved.
     """
     folder = absolute(folder)
     await _prepare(folder)
-    options = ["default_permissions", f"fsname={source}", "subtype=muniment"]
-    wanted = {"allow_other": allow_other, "ro": read_only}
-    if os.geteuid() == 0:  # the kernel lets nobody else have these
-        wanted |= {"dev": True, "suid": True}
-    options += [name for name, is_wanted in wanted.items() if is_wanted]
+    if os.geteuid() != 0 and (refused := _ROOTS.intersection(kernel)):
+        raise InvalidRequest(reason=f"only root can mount with {' and '.join(sorted(refused))}")
+    options = ["default_permissions", f"fsname={source}", "subtype=muniment", *sorted(kernel)]
+    options += ["ro"] if read_only else []
     try:
         device = await attach(folder, options)
     except BaseException:
