@@ -9,7 +9,7 @@ the arithmetic (page faults), so `BlobBuffers` and `OpenBuffers` belong to one b
 from __future__ import annotations
 
 import struct
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -365,11 +365,28 @@ def open_blob(ref: BlobRef, numbers: Sequence[int], buffers: OpenBuffers) -> mem
     Raises: BlobCorrupt: the key does not open it, or what is inside is not what the reference says;
         BlobInconsistent: its shares are not those of one content.
     """
+    return _opened(ref, numbers, buffers, buffers.plain)
+
+
+def open_apart(ref: BlobRef, numbers: Sequence[int], buffers: OpenBuffers) -> memoryview:
+    """As `open_blob`, into memory of its own: for those who keep the plaintext, `buffers` is free at once."""
+    compressed = ref.compression is Compression.ZSTD
+    return _opened(ref, numbers, buffers, buffers.plain if compressed else _own_memory).toreadonly()
+
+
+def _own_memory(size: int) -> memoryview:
+    return memoryview(bytearray(size))
+
+
+def _opened(
+    ref: BlobRef, numbers: Sequence[int], buffers: OpenBuffers, room: Callable[[int], memoryview]
+) -> memoryview:
+    """See `open_blob`; what is inflated has memory of its own, all else is where `room` says."""
     sealed = buffers.assemble(ref.name, numbers)
     corrupt = BlobCorrupt(blob=ref.name.blob)
     if len(sealed) < TAG_BYTES:
         raise corrupt
-    payload = buffers.plain(len(sealed) - TAG_BYTES)
+    payload = room(len(sealed) - TAG_BYTES)
     try:
         decrypt_into(ref.key, sealed, payload)
     except DoesNotOpen as error:

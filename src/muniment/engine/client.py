@@ -201,13 +201,9 @@ class Client:
         async with self._streams:
             return await Download(self._fetcher, thread, tally, lambda: total_bytes, progress).run(parts)
 
-    async def read_blob(self, ref: BlobRef, tally: DownloadTally) -> bytes:
-        """The plaintext of a whole blob.  Raises: TooFewShares, BlobCorrupt; RosterEmpty."""
-        opened = await self._fetcher.open(ref, tally)
-        try:
-            return bytes(opened.plain)
-        finally:
-            self._fetcher.give_back(opened)
+    async def read_blob(self, ref: BlobRef, tally: DownloadTally) -> memoryview:
+        """The plaintext of a whole blob, to keep.  Raises: TooFewShares, BlobCorrupt; RosterEmpty."""
+        return await self._fetcher.read(ref, tally)
 
     # --- what has failed
 

@@ -212,7 +212,7 @@ class Store:
             await asyncio.wait({self._giving_up})
         self._sent.close()
 
-    async def get(self, ref: BlobRef) -> bytes:
+    async def get(self, ref: BlobRef) -> memoryview:
         """A chunk's plaintext.  Raises: TooFewShares, BlobCorrupt."""
         return await self._grid.read_blob(ref, DownloadTally())
 

@@ -15,6 +15,7 @@ from muniment.core.sealing import (
     OpenBuffers,
     SealedBlob,
     Sealer,
+    open_apart,
     open_blob,
     open_manifest,
     open_verify_half,
@@ -149,6 +150,20 @@ def test_a_share_that_lost_its_race_spoils_neither_this_blob_nor_the_next() -> N
     received(second, [0, 1], opened)
     late[:] = bytes(len(late))
     assert open_blob(second.ref, [0, 1], opened) == noise(900, 2)
+
+
+@pytest.mark.parametrize("plain", [noise(1000, 1), memoryview(b"text " * 200)], ids=["noise", "text"])
+def test_what_is_opened_apart_stays_when_its_buffers_are_used_again(plain: memoryview) -> None:
+    code = Coding.from_text("2/4")
+    sealer, opened = Sealer(bytes(32), code), OpenBuffers()
+    blob = sealer.seal(plain, BlobBuffers(code, CHUNK))
+    received(blob, [0, 3], opened)
+    kept = open_apart(blob.ref, [0, 3], opened)
+    other = sealer.seal(noise(1000, 2), BlobBuffers(code, CHUNK))
+    received(other, [1, 2], opened)
+    assert open_blob(other.ref, [1, 2], opened) == noise(1000, 2)
+    assert kept == plain
+    assert kept.readonly
 
 
 def crossed(one: SealedBlob, other: SealedBlob, taken: Sequence[int]) -> SealedBlob:

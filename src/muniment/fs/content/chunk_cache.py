@@ -29,10 +29,10 @@ class ChunkCache:
         limit_bytes: kept at most; what is being read is kept by its readers as well.
     """
 
-    def __init__(self, fetch: Callable[[BlobRef], Awaitable[bytes]], limit_bytes: int) -> None:
+    def __init__(self, fetch: Callable[[BlobRef], Awaitable[memoryview]], limit_bytes: int) -> None:
         self._fetch, self._limit_bytes = fetch, limit_bytes
-        self._kept: OrderedDict[BlobId, bytes] = OrderedDict()
-        self._coming: dict[BlobId, asyncio.Task[bytes]] = {}
+        self._kept: OrderedDict[BlobId, memoryview] = OrderedDict()
+        self._coming: dict[BlobId, asyncio.Task[memoryview]] = {}
         self._ahead = 0
         self._bytes = 0
 
@@ -41,7 +41,7 @@ class ChunkCache:
         """Kept now."""
         return self._bytes
 
-    async def get(self, ref: BlobRef) -> bytes:
+    async def get(self, ref: BlobRef) -> memoryview:
         """The whole chunk.  Raises: TooFewShares, BlobCorrupt."""
         blob = ref.name.blob
         kept = self._kept.get(blob)
@@ -53,7 +53,7 @@ class ChunkCache:
     def put(self, ref: BlobRef, plain: memoryview) -> None:
         """Keep a copy of a chunk that was written, if it is not large, for who reads it again."""
         if len(plain) <= min(_WRITTEN_MAX, self._limit_bytes):
-            self._keep(ref.name.blob, bytes(plain))
+            self._keep(ref.name.blob, memoryview(bytes(plain)))
 
     def ahead(self, ref: BlobRef) -> None:
         """Fetch a chunk that will be wanted soon, unless enough are coming; what fails, readers hear."""
@@ -63,11 +63,11 @@ class ChunkCache:
         self._ahead += 1
         self._begin(ref).add_done_callback(self._ahead_done)
 
-    def _ahead_done(self, _: asyncio.Task[bytes]) -> None:
+    def _ahead_done(self, _: asyncio.Task[memoryview]) -> None:
         self._ahead -= 1
 
-    def _begin(self, ref: BlobRef) -> asyncio.Task[bytes]:
-        async def fetch() -> bytes:
+    def _begin(self, ref: BlobRef) -> asyncio.Task[memoryview]:
+        async def fetch() -> memoryview:
             plain = await self._fetch(ref)
             self._keep(ref.name.blob, plain)
             return plain
@@ -77,12 +77,12 @@ class ChunkCache:
         task.add_done_callback(lambda done: self._came(blob, done))
         return task
 
-    def _came(self, blob: BlobId, task: asyncio.Task[bytes]) -> None:
+    def _came(self, blob: BlobId, task: asyncio.Task[memoryview]) -> None:
         del self._coming[blob]
         if not task.cancelled() and not isinstance(task.exception(), MunimentError | None):
             task.get_loop().call_exception_handler({"message": "fetch chunk", "exception": task.exception()})
 
-    def _keep(self, blob: BlobId, plain: bytes) -> None:
+    def _keep(self, blob: BlobId, plain: memoryview) -> None:
         if blob in self._kept:
             return
         self._kept[blob] = plain
