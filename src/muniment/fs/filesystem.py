@@ -54,6 +54,7 @@ from muniment.ports import Clock
 from muniment.spec.operation import (
     NAME_BYTES_MAX,
     ROOT,
+    TIME_NS_MAX,
     Kind,
     Link,
     Make,
@@ -398,7 +399,8 @@ class FileSystem:
         mtime_ns: int | None = None,
         size: int | None = None,
     ) -> Inode:
-        """Change what is not None."""
+        """Change what is not None; a time that a volume cannot have becomes the nearest that it can."""
+        atime_ns, mtime_ns = _time_ns(atime_ns), _time_ns(mtime_ns)
         await self._tree.admit(ino)
         self.inode(ino)
         if size is not None:
@@ -438,6 +440,10 @@ class FileSystem:
         self._store.taken_in(newest)
         if not is_own:
             self._invalidate(self._store.difference(before, newest))
+
+
+def _time_ns(time_ns: int | None) -> int | None:
+    return None if time_ns is None else max(-TIME_NS_MAX, min(time_ns, TIME_NS_MAX - 1))
 
 
 def _check_name(name: bytes) -> None:

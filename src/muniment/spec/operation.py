@@ -30,7 +30,7 @@ LINK_BYTES_MAX: Final = 4 * KIB - 1
 XATTR_BYTES_MAX: Final = 64 * KIB
 SIZE_MAX: Final = 1 << 62
 EXTENTS_MAX: Final = 1 << 16
-_TIME_NS_MAX: Final = 1 << 63
+TIME_NS_MAX: Final = 1 << 63
 _MODE_MAX: Final = 0o7777
 _ID_MAX: Final = 1 << 32
 _FORMAT: Final = "operation"
@@ -474,7 +474,7 @@ def _check_attributes(
         if number is not None and not 0 <= number < _ID_MAX:
             raise _malformed("an owner out of range")
     for time in (atime_ns, mtime_ns):
-        if time is not None and not -_TIME_NS_MAX <= time < _TIME_NS_MAX:
+        if time is not None and not -TIME_NS_MAX <= time < TIME_NS_MAX:
             raise _malformed("a time out of range")
 
 

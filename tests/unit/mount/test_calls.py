@@ -224,6 +224,10 @@ async def test_attributes_change_as_far_as_they_are_asked_to() -> None:
         assert (got[4], got[14], got[15]) == (70, 7, 8)
         got = await set_(SetAttribute.MTIME, mtime=(-5, 123))
         assert (got[7], got[10]) == (-5, 123)
+        got = await set_(SetAttribute.MTIME, mtime=(1 << 60, 123))  # which no volume can have
+        assert (got[7], got[10]) == divmod((1 << 63) - 1, 10**9)
+        got = await set_(SetAttribute.MTIME, mtime=(-(1 << 60), 123))
+        assert (got[7], got[10]) == divmod(-(1 << 63), 10**9)
         got = await set_(SetAttribute.MTIME | SetAttribute.MTIME_NOW, mtime=(-5, 123))
         assert got[7] > 1_600_000_000
 
