@@ -12,7 +12,7 @@ from tests.unit.fs.support import CHUNK, OPTIONS, Mounted, Place, place
 from muniment.errors import MunimentError, OperationRejected
 from muniment.fs.errnos import errno_of
 from muniment.fs.options import Options
-from muniment.spec.operation import ROOT, Kind
+from muniment.spec.operation import ROOT, XATTR_BYTES_MAX, Kind
 
 
 @pytest.fixture
@@ -122,3 +122,22 @@ async def test_it_begins_with_the_group_of_its_folder_and_only_where_things_can_
     with pytest.raises(MunimentError) as refused:
         await made(past)
     assert errno_of(refused.value) == errno.EROFS
+
+
+async def test_a_file_with_more_attributes_than_an_entry_can_take_gets_its_name_and_all_of_them(
+    where: Place,
+) -> None:
+    here = await where.mount()
+    handle, row = await here.files.make_nameless(ROOT, 0o600, 0, 0, os.O_RDWR)
+    here.files.know(row.inode)
+    values = {b"user.%d" % at: os.urandom(XATTR_BYTES_MAX) for at in range(70)}
+    for name, value in values.items():
+        await here.files.set_xattr(row.inode, name, value)
+    await here.files.write(handle, 0, b"text")
+    await here.files.link(row.inode, ROOT, b"file")
+    await here.files.fsync(handle)
+    here.files.release(handle)
+    elsewhere = await where.mount()
+    found = elsewhere.files.lookup(ROOT, b"file").inode
+    assert elsewhere.files.xattrs(found) == values
+    assert await elsewhere.read(found) == b"text"

@@ -7,6 +7,9 @@ from __future__ import annotations
 
 import os
 import stat
+from collections.abc import Mapping
+from itertools import accumulate
+from typing import Final
 
 from muniment.core.tree_state import Inode
 from muniment.fs.content.saving import Saving
@@ -14,7 +17,14 @@ from muniment.fs.names.attributes import Attributes
 from muniment.fs.names.numbers import Numbers
 from muniment.fs.names.reading import Orphan
 from muniment.fs.working_tree import WorkingTree
-from muniment.spec.operation import Kind, Make
+from muniment.spec.access_list import ACCESS, DEFAULT
+from muniment.spec.limits import MIB
+from muniment.spec.operation import Kind, Make, SetXattr
+
+_TOGETHER_BYTES: Final = MIB
+"""Of attributes with which a file gets its name; what it has beyond comes behind it."""
+
+_Attributes = tuple[tuple[bytes, bytes], ...]
 
 
 class Nameless:
@@ -66,10 +76,20 @@ class Nameless:
         """
         row = self._tree.present.tree.inode(ino)
         assert row is not None
-        attributes = tuple(sorted(self._tree.present.tree.attributes(ino).items()))
+        first, behind = _divided(self._tree.present.tree.attributes(ino))
         facts = row.mode, row.uid, row.gid, row.mtime_ns
-        await self._tree.apply(Make(parent, name, Kind.FILE, *facts, 0, (), row.size, attributes), made=ino)
+        await self._tree.apply(Make(parent, name, Kind.FILE, *facts, 0, (), row.size, first), made=ino)
         self._linkable.discard(ino)
+        for attribute, value in behind:
+            await self._tree.apply(SetXattr(ino, attribute, value))
         for handle in self._tree.handles.of(ino):
             handle.writes += handle.writable
         self._saving.soon(ino)
+
+
+def _divided(attributes: Mapping[bytes, bytes]) -> tuple[_Attributes, _Attributes]:
+    """As many as one change may have, access lists first; and the rest."""
+    ordered = sorted(attributes.items(), key=lambda one: (one[0] not in (ACCESS, DEFAULT), one))
+    sizes = accumulate(len(name) + len(value) for name, value in ordered)
+    count = sum(size <= _TOGETHER_BYTES for size in sizes)
+    return tuple(sorted(ordered[:count])), tuple(ordered[count:])
