@@ -73,7 +73,9 @@ async def test_what_could_not_be_stored_and_counts_no_more_takes_no_room(where: 
     assert await elsewhere.read(elsewhere.files.lookup(ROOT, b"other").inode) == data
 
 
-async def test_who_waits_for_room_is_told_why_there_is_none(where: Place) -> None:
+async def test_who_waits_for_room_is_told_why_there_is_none_and_the_log_once(
+    where: Place, caplog: pytest.LogCaptureFixture
+) -> None:
     here = await where.mount(Options(linger_s=0.0, deadline_s=0.2, dirty_bytes=2 * CHUNK))
     nodes_are(where, "no power")
     _, handle = await opened(here, b"file")
@@ -81,6 +83,7 @@ async def test_who_waits_for_room_is_told_why_there_is_none(where: Place) -> Non
     with pytest.raises(MunimentError) as told:
         await here.files.write(handle, 2 * CHUNK, b"more")
     assert errno_of(told.value) == errno.ENOSPC
+    assert len(caplog.records) == 1
     nodes_are(where, None)
     await here.files.write(handle, 2 * CHUNK, b"more")
     await here.files.fsync(handle)

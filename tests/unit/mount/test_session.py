@@ -14,7 +14,7 @@ from collections.abc import AsyncIterator, Mapping
 import pytest
 from tests.unit.mount.wire import answered, asked
 
-from muniment.errors import ConfigInvalid, FileRefused
+from muniment.errors import ConfigInvalid, FileRefused, NodeUnreachable
 from muniment.fs.errnos import Because
 from muniment.gateways.mount import protocol
 from muniment.gateways.mount.protocol import Answer, AtOnce, InitFlag, InTask, Opcode, Request
@@ -150,6 +150,18 @@ async def test_who_waits_for_an_answer_that_cannot_be_given_is_told(caplog: pyte
         kernel.ask(Opcode.LOOKUP, unique=2)
         assert await kernel.heard() == (2, errno.EIO, b"")
         assert "does not take an answer" in caplog.text
+
+
+async def test_the_same_trouble_is_told_once_in_a_while(caplog: pytest.LogCaptureFixture) -> None:
+    def now(request: Request) -> Answer:
+        raise NodeUnreachable(node=b"", reason="no power")
+
+    async with serving({Opcode.READ: now, Opcode.LOOKUP: now}) as kernel:
+        for unique in range(2, 22):
+            kernel.ask(Opcode.READ, unique=unique)
+        kernel.ask(Opcode.LOOKUP, unique=22)
+        assert [(await kernel.heard())[1] for _ in range(21)] == [errno.EIO] * 21
+    assert [one.getMessage().split(":")[0] for one in caplog.records] == ["read", "lookup"]
 
 
 async def test_a_request_that_makes_no_sense_is_told_and_the_next_one_served(

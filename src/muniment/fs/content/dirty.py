@@ -243,8 +243,8 @@ class Dirty:
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._storing.discard(task)
         error = None if task.cancelled() else task.exception()
-        if error is not None:
-            _log.warning("a chunk could not be stored: %s", error)  # told to who saves the file
+        if error is not None and self._trouble is None:  # each is told to who saves the file
+            _log.warning("a chunk could not be stored: %s", error)
         self._trouble = error if isinstance(error, MunimentError) else None
 
     async def _put(self, buffer: Buffer) -> None:

@@ -105,13 +105,20 @@ class Saving:
         before: dict[int, DirtyFile | None] = {}
         while True:
             await asyncio.sleep(self._after_s)
-            for ino, file in before.items():
-                if file is self._dirty.get(ino):
-                    await self._quietly(ino)
+            due = [ino for ino, file in before.items() if file is self._dirty.get(ino)]
+            failed = [error for ino in due if (error := await self._tried(ino)) is not None]
+            if failed:
+                _log.warning("%d files cannot be saved at present: %s", len(failed), failed[0])
             before = {ino: self._dirty.get(ino) for ino in self._dirty}
 
     async def _quietly(self, ino: int) -> None:
+        if (error := await self._tried(ino)) is not None:
+            _log.warning("a file cannot be saved at present: %s", error)
+
+    async def _tried(self, ino: int) -> MunimentError | None:
+        """Save a file; what keeps it from being saved, fsync is told, and it is tried again."""
         try:
             await self.save(ino)
         except MunimentError as error:
-            _log.warning("a file cannot be saved at present: %s", error)  # tried again; fsync is told
+            return error
+        return None

@@ -42,6 +42,7 @@ _GONE: Final = frozenset((errno.ENODEV, errno.ECONNABORTED))
 _TOLD: Final = frozenset((errno.EIO, errno.ETIMEDOUT, errno.ENOSPC, errno.ESTALE))
 """What is nobody's own fault is logged."""
 
+_QUIET_S: Final = 1.0
 _NOTHING: Final[Answer] = ()
 _log = logging.getLogger(__name__)
 
@@ -76,6 +77,7 @@ class Session:
         self._tasks: dict[int, asyncio.Task[None]] = {}
         self._threads: dict[int, int] = {}  # who waits for each
         self._waiters: set[int] = set()
+        self._told_s: dict[tuple[int, int], float] = {}  # when, by opcode and number
         self._reading = False
         self._ready: asyncio.Future[None] = self._loop.create_future()
         self.ended: asyncio.Future[None] = self._loop.create_future()
@@ -147,7 +149,7 @@ class Session:
             try:
                 answer = now(request)
             except Exception as error:  # noqa: BLE001 - each becomes a number
-                number, answer = _number(request, error), _NOTHING
+                number, answer = self._number(request, error), _NOTHING
             else:
                 number = 0
             if opcode not in _UNANSWERED:
@@ -183,7 +185,7 @@ class Session:
             answer = await call(request)
             number = 0
         except Exception as error:  # noqa: BLE001 - each becomes a number
-            number = _number(request, error)
+            number = self._number(request, error)
         finally:
             self._answer(request.unique, number, answer)
             del self._tasks[request.unique], self._threads[request.unique]
@@ -237,17 +239,17 @@ class Session:
             if not number:  # whoever waits must not wait forever
                 self._answer(unique, errno.EIO, ())
 
-
-def _number(request: Request, error: Exception) -> int:
-    """What the caller is told; what is not his own fault is logged."""
-    if not isinstance(error, MunimentError):
-        _log.error("bug: a request of the kernel (opcode %d) failed", request.opcode, exc_info=error)
-        return errno.EIO
-    number = errno_of(error)
-    if number in _TOLD:
-        name = Opcode(request.opcode).name.lower()
-        _log.warning("%s: %s", name, error, exc_info=error if isinstance(error, InternalError) else None)
-    return number
+    def _number(self, request: Request, error: Exception) -> int:
+        """What the caller is told; what is not his own fault is logged, the same once in a while."""
+        if not isinstance(error, MunimentError):
+            _log.error("bug: a request of the kernel (opcode %d) failed", request.opcode, exc_info=error)
+            return errno.EIO
+        number, now_s = errno_of(error), self._loop.time()
+        if number in _TOLD and now_s >= self._told_s.get((request.opcode, number), float("-inf")) + _QUIET_S:
+            name = Opcode(request.opcode).name.lower()
+            _log.warning("%s: %s", name, error, exc_info=error if isinstance(error, InternalError) else None)
+            self._told_s[request.opcode, number] = now_s
+        return number
 
 
 def _is_dying(thread: int) -> bool:
