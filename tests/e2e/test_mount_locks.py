@@ -25,8 +25,9 @@ import fcntl, os, sys
 file = os.open(sys.argv[1], os.O_RDWR)
 print("asks", flush=True)
 getattr(fcntl, sys.argv[2])(file, fcntl.LOCK_EX)
-print("has it, and reads " + os.pread(file, 100, 0).decode(), flush=True)
+found = os.pread(file, 100, 0).decode()
 os.pwrite(file, sys.argv[3].encode(), 0)
+print("has it, and reads " + found, flush=True)
 sys.stdin.read()
 """
 MAKER = """
@@ -95,6 +96,7 @@ def test_a_lock_keeps_out_who_comes_through_another_mount(two: tuple[Path, Path]
     one.write_text("old text")
     with locker(one, call, "new") as first:
         assert line(first) == "has it, and reads old text"
+        assert other in list(other.parent.iterdir())  # listing asks for what is new, looks do not
         with other.open("r+b") as file:
             assert file.read() == b"old text"  # which stays in the kernel
             with pytest.raises(BlockingIOError):
@@ -118,6 +120,7 @@ def python(code: str, *arguments: str | Path) -> str:
 def test_sqlite_counts_through_both_mounts_and_misses_none(two: tuple[Path, Path]) -> None:
     turns, (one, other) = 6, (folder / "base" for folder in two)
     python(MAKER, one)
+    assert other in list(other.parent.iterdir())
     command = [sys.executable, "-c", ADDER]
     adders = [subprocess.Popen([*command, str(base), str(turns)]) for base in (one, other)]
     assert [adder.wait(100) for adder in adders] == [0, 0]
