@@ -12,7 +12,15 @@ from tests.unit.fs.support import Place, place
 from tests.unit.fs.test_races import beaten, makes
 
 from muniment.core.fold import Why
-from muniment.errors import DiskFull, InvalidRequest, MunimentError, OperationRejected
+from muniment.core.tree_state import TreeReading
+from muniment.errors import (
+    DeadlineExceeded,
+    DiskFull,
+    InvalidRequest,
+    MunimentError,
+    OperationRejected,
+    StoreFailed,
+)
 from muniment.fs.committing.changes import Change
 from muniment.fs.errnos import errno_of
 from muniment.fs.options import Options
@@ -172,3 +180,38 @@ async def test_what_becomes_impossible_while_an_entry_is_ordered_is_told_at_once
     assert told.value.why == Why.EXISTS
     assert later
     assert await (await where.mount()).names() == [b"first", b"same"]
+
+
+class Damaged:
+    """A state that cannot be read while it is `bad`."""
+
+    bad = False
+
+    def __init__(self, state: TreeReading) -> None:
+        self._state = state
+
+    def __getattr__(self, name: str) -> object:
+        if self.bad:
+            raise StoreFailed(where="view", reason="bad block")
+        return getattr(self._state, name)
+
+
+async def test_a_state_that_cannot_be_read_for_a_moment_costs_no_change_that_waits(
+    where: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here, log = await beaten(where, Options(linger_s=0.0, deadline_s=0.3, strict=False))
+    other, state = await where.world.member("anna"), here.files._store.state
+    monkeypatch.setattr(here.files._store, "state", lambda at: Damaged(state(at)))
+
+    async def rival(_: int) -> None:
+        await makes(other, b"others")
+        await here.make(b"waits")  # for the entry that is being ordered
+        monkeypatch.setattr(Damaged, "bad", True)
+
+    log.rival, log.times = rival, 1
+    await here.make(b"first")
+    with pytest.raises(DeadlineExceeded):
+        await here.files.sync_all()
+    monkeypatch.setattr(Damaged, "bad", False)
+    await here.files.sync_all()
+    assert await (await where.mount()).names() == [b"first", b"others", b"waits"]

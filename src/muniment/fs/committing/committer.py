@@ -159,7 +159,7 @@ class Committer:
                 if self._present.waiting:
                     await self._linger()
                     await self._commit()
-                self._advance(anew=False)
+                self._advance()
                 failures, self._trouble = 0, None
                 self._tell()
             except Overtaken as error:
@@ -172,10 +172,8 @@ class Committer:
             except Exception as error:  # noqa: BLE001 - whatever it is, what waits is not lost
                 self._trouble = error if isinstance(error, MunimentError) else None
                 self._work.set()
-                known = isinstance(error, MunimentError | OSError)
-                _log.warning(
-                    "changes cannot be committed at present: %s", error, exc_info=None if known else error
-                )
+                bug = None if isinstance(error, MunimentError | OSError) else error
+                _log.warning("changes cannot be committed at present: %s", error, exc_info=bug)
                 await asyncio.sleep(_PAUSES_S[min(failures, len(_PAUSES_S) - 1)])
                 failures += 1
 
@@ -199,9 +197,9 @@ class Committer:
         batch = self._present.under_way or self._present.take()
         while (outcome := await self._outcome(batch)) is None:
             batch = self._present.halve()
-        self._present.settled(outcome.index)
+        self._present.settled(outcome.index, whole=not outcome.failed)
         self._fail(outcome.failed)
-        self._advance(anew=bool(outcome.failed))
+        self._advance()
         self._expected = min(len(batch) + self._present.waiting, _COMPANY_MAX)
         if self._present.waiting:
             self._work.set()
@@ -216,9 +214,9 @@ class Committer:
         except (OperationRejected, InvalidRequest) as error:
             return None if len(batch) > 1 else Outcome(None, ((batch[0], error),))
 
-    def _advance(self, *, anew: bool) -> None:
+    def _advance(self) -> None:
         before, newest = self._present.at, self._store.newest
-        self._fail(self._present.advance(newest, self._store.state, anew=anew))
+        self._fail(self._present.advance(newest, self._store.state))
         if newest > before:
             self._changed(before, newest)
 

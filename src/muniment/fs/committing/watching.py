@@ -81,8 +81,9 @@ class Watching:
             begun_s = self._clock.monotonic_s()
             try:
                 is_new = await self._store.wait_change(_WAIT_S)
-            except MunimentError as error:
-                _log.warning("the log cannot be followed at present: %s", error)
+            except Exception as error:  # noqa: BLE001 - whatever it is, others' changes are looked for again
+                bug = None if isinstance(error, MunimentError) else error
+                _log.warning("the log cannot be followed at present: %s", error, exc_info=bug)
                 await asyncio.sleep(_OFFLINE_S)
                 continue
             if is_new:

@@ -115,10 +115,13 @@ class Saving:
         if (error := await self._tried(ino)) is not None:
             _log.warning("a file cannot be saved at present: %s", error)
 
-    async def _tried(self, ino: int) -> MunimentError | None:
+    async def _tried(self, ino: int) -> Exception | None:
         """Save a file; what keeps it from being saved, fsync is told, and it is tried again."""
         try:
             await self.save(ino)
         except MunimentError as error:
+            return error
+        except Exception as error:  # noqa: BLE001 - others are to be saved all the same
+            _log.exception("bug: a file cannot be saved")
             return error
         return None

@@ -10,7 +10,7 @@ The state below is pinned to an entry: however far the view has got, nothing cha
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import islice
 from typing import Final
 
@@ -81,11 +81,12 @@ class Present:
         self._count = 0
         self._forgotten: dict[int, None] = {}  # numbers that nobody knows now, by when that was
         self._ours: set[int] = set()  # entries beyond the state below the tree
+        self._shows_more = False  # the tree has changes that were not allowed
         self.under_way: tuple[Change, ...] = ()
-        self.tree = self._on(state)
+        self.tree = self._on(state, self._orphans)
 
-    def _on(self, state: TreeReading) -> HereTree:
-        return HereTree(HereReading(state, self._numbers, self._orphans, self._times, self._past), self._held)
+    def _on(self, state: TreeReading, orphans: Mapping[int, Orphan]) -> HereTree:
+        return HereTree(HereReading(state, self._numbers, orphans, self._times, self._past), self._held)
 
     @property
     def newest(self) -> int:
@@ -189,34 +190,36 @@ class Present:
         self.under_way = self.under_way[:half]
         return self.under_way
 
-    def settled(self, index: int | None) -> None:
-        """The batch is the entry `index`, as far as it was allowed; None: nothing of it was."""
+    def settled(self, index: int | None, *, whole: bool) -> None:
+        """The batch is the entry `index`; None: there is none.
+
+        Args:
+            whole: all of it was allowed; else the tree shows what is not so.
+        """
         self.under_way = ()
+        self._shows_more |= not whole
         if index is not None:
             self._ours.add(index)
 
-    def advance(
-        self, at: int, state: Callable[[int], TreeReading], *, anew: bool = False
-    ) -> list[tuple[Change, MunimentError]]:
+    def advance(self, at: int, state: Callable[[int], TreeReading]) -> list[tuple[Change, MunimentError]]:
         """Take in what the log has up to the entry `at`; no batch is under way.
 
         Args:
             state: gives that after an entry.
-            anew: run all changes again, since some of those settled were not allowed.
         Returns: queued changes that the new state does not allow; callers must no longer count on them.
         Cost: O(queued changes), when others have changed anything or too much is kept.
         """
         assert not self.under_way
-        ours = all(index in self._ours for index in range(self.at + 1, at + 1))
-        if at == self.at and not anew and not self._ours:
+        if at == self.at and not self._shows_more and not self._ours:
             return []
-        self.at = at
-        if ours and not anew and self._queue and self.tree.touched < _TOUCHED_MAX:
+        ours = all(index in self._ours for index in range(self.at + 1, at + 1)) and not self._shows_more
+        if ours and self._queue and self.tree.touched < _TOUCHED_MAX:
+            self.at = at
             return []  # the tree shows it already
-        self._ours.clear()
-        return self._rebuild(state(at), ours=ours and not anew)
+        return self._rebuild(at, state(at), ours=ours)
 
-    def _rebuild(self, state: TreeReading, *, ours: bool) -> list[tuple[Change, MunimentError]]:
+    def _rebuild(self, at: int, state: TreeReading, *, ours: bool) -> list[tuple[Change, MunimentError]]:
+        """Run what is queued on another state; if that cannot be read, all stays as it is."""
         old, fresh = self.tree, HereReading(state, self._numbers, past=self._past)
         if ours:
             for row in old.changed():
@@ -226,28 +229,30 @@ class Present:
         gone = {row.inode for row in old.changed() if row.links == 0} | self._orphans.keys()
         gone.update(self._opened())  # another client may have removed them
         waits = {change.made for change in self._queue}
-        self._orphans = {
+        orphans = {
             ino: kept
             for ino in gone
             if ino not in waits and fresh.inode(ino) is None and self._held(ino)
             if (kept := old.orphan(ino)) is not None
         }
-        self.tree = self._on(state)
-        queue, self._queue = self._queue, deque()
+        tree, queue = self._on(state, orphans), deque[Change]()
         failed: list[tuple[Change, MunimentError]] = []
-        for change in queue:
-            if change.local and self._orphans.keys() & change.inodes:
+        for change in self._queue:
+            if change.local and orphans.keys() & change.inodes:
                 continue  # it is in the copy already
             if change.made:
-                self.tree.next_inode = change.made
+                tree.next_inode = change.made
             try:
-                Fold(self.tree, change.blobs, self.at + 1, change.time_ns).run(change.operation)
+                Fold(tree, change.blobs, at + 1, change.time_ns).run(change.operation)
             except OperationRejected as error:
                 failed.append((change, error))
                 if change.made and self._held(change.made) and (kept := old.orphan(change.made)):
-                    self._orphans[change.made] = kept  # its handles go on working
+                    orphans[change.made] = kept  # its handles go on working
             else:
-                self._queue.append(change)
+                queue.append(change)
+        self.at, self.tree, self._orphans, self._queue = at, tree, orphans, queue
+        self._shows_more = False
+        self._ours.clear()
         self._let_go()
         return failed
 
@@ -262,10 +267,9 @@ class Present:
 
     def drop_all(self, state: TreeReading, at: int) -> list[Change]:
         """Nothing more will get into the log: show the state as it is; returns what was queued."""
-        dropped, self._queue, self.at = [*self.under_way, *self._queue], deque(), at
-        self.under_way = ()
-        self._ours.clear()
-        self._rebuild(state, ours=False)
+        dropped, self.under_way = self.unsettled(), ()
+        self._queue.clear()
+        self._rebuild(at, state, ours=False)
         return dropped
 
     def forget(self, ino: int) -> None:
