@@ -162,9 +162,38 @@ async def test_a_state_that_somebody_knows_stays_and_another_gives_its_range_up(
         await saved(here)
     newest = here.volume.view.size - 1
     known = [led(here, f".muniment/at/{newest - back}") for back in range(3)]
-    with pytest.raises(FileRefused):
-        led(here, f".muniment/at/{newest - 3}")
-    here.files.forget(known[1])
+    for ino in known:
+        await here.names(ino)
     other = led(here, f".muniment/at/{newest - 3}")
+    with pytest.raises(FileRefused):
+        await here.names(other)
+    here.files.forget(known[1])
+    assert await here.names(other) == []
     modes = [here.files.inode(ino).mode for ino in (known[0], other, known[2])]
     assert modes == [0o705, 0o702, 0o703]
+
+
+async def test_many_snapshots_are_listed_and_each_leads_to_its_own_state(
+    where: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(past, "_RANGES", past._STATES + 2)  # instead of a thousand snapshots
+    here = await where.mount()
+    wanted = [b"%d" % at for at in range(6)]
+    for name in wanted:
+        here.files.forget(await here.make(name))
+        await saved(here)
+        await here.outside().snapshot(b"after-" + name)
+    await here.files.sync_all()
+    handle = await here.files.open_folder(led(here, ".muniment/at"))
+    found = {}
+    for one in here.files.names(handle):  # with their attributes, as a kernel lists them
+        row = here.files.find(one.inode)
+        assert row is not None
+        here.files.know(row.inode)
+        found[one.name] = row.inode
+    here.files.release(handle)
+    for at, name in enumerate(wanted):
+        ino = found[b"after-" + name]
+        assert here.files.lookup(led(here, ".muniment/at"), b"after-" + name).inode == ino
+        assert await here.names(ino) == wanted[: at + 1]
+        here.files.forget(ino)

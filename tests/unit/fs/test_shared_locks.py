@@ -326,8 +326,8 @@ class Cut(SwitchedLog):
 
 async def test_nobody_waits_longer_than_the_deadline_for_those_who_wait_before_him(where: Place) -> None:
     where.world.log = log = Silent(where.world.log)
-    here = await where.mount(Options(linger_s=0.0, deadline_s=0.2, shared_locks=True, strict=False))
-    files = [await here.make(b"%d" % at) for at in range(6)]
+    here = await where.mount(Options(linger_s=0.0, deadline_s=0.5, shared_locks=True, strict=False))
+    files = [await here.make(b"%d" % at) for at in range(12)]
     await here.files.sync_all()
     log.stopped = True
     began_s = asyncio.get_running_loop().time()
@@ -335,7 +335,7 @@ async def test_nobody_waits_longer_than_the_deadline_for_those_who_wait_before_h
         *(here.files.locks.set(ino, Lock(ANNA)) for ino in files), return_exceptions=True
     ):
         assert isinstance(result, DeadlineExceeded)
-    assert asyncio.get_running_loop().time() - began_s < 0.6
+    assert asyncio.get_running_loop().time() - began_s < 4  # and not twelve times the deadline
     log.stopped = False
     log.awake.set()
 
