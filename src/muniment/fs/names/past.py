@@ -7,8 +7,9 @@
 If the volume has a `.muniment` of its own, that is what callers see.
 
 Everything here has numbers behind those of volumes and of what is made here, in ranges of `INODE_MAX`: two
-for what stands in no state (`_OWN`, `_VERSIONS`), one for the folders that mirror the present, and one for
-each past state that somebody looks at.  A range is given to another state when nobody knows a number of it.
+for what stands in no state (`_OWN`, `_VERSIONS`), one for the folders that mirror the present, one for the
+roots of past states, by their entries, and one for each past state into which somebody looks.  That range is
+given to another state when nobody knows a number of it, nor its root's.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from muniment.ports import Clock
 from muniment.spec.operation import INODE_MAX, ROOT, Kind
 
 NAME: Final = b".muniment"
-_OWN, _MIRROR, _VERSIONS, _STATES = range(1, 5)
+_OWN, _MIRROR, _VERSIONS, _ROOTS, _STATES = range(1, 6)
 _RANGES: Final = 1 << 10
 _TOP, _AT, _HISTORY = (_OWN * INODE_MAX + low for low in (1, 2, 3))
 _FOLDERS: Final = {_AT: b"at", _HISTORY: b"versions"}
@@ -64,12 +65,15 @@ class Past:
                 row = self._newest.inode(ino % INODE_MAX)
                 return None if row is None else self._mirrored(row)
             case 3:
-                found = self._version(ino)
-                row = None if found is None else found[0].inode(found[1])
+                version = self._versions.get(ino)
+                row = None if version is None else self._store.state(version[0]).inode(version[1])
                 return None if row is None else row._replace(inode=ino, links=1)
+            case 4:
+                return self._root(ino)
             case slot:
-                row = self._state(slot).inode(ino % INODE_MAX)
-                return None if row is None else self._then(row, slot * INODE_MAX)
+                state = self._states.get(slot)
+                row = None if state is None else state[1].inode(ino % INODE_MAX)
+                return None if state is None or row is None else _then(row, slot * INODE_MAX, state[0])
 
     def child(self, parent: int, name: bytes) -> Name | None:
         """What a name leads to; `NAME` in the root is asked for here too."""
@@ -79,7 +83,7 @@ class Past:
         match parent // INODE_MAX:
             case 1 if parent == _AT:
                 at = self._find(name)
-                return None if at is None else Name(parent, name, self._number(at, ROOT), Kind.FOLDER)
+                return None if at is None else Name(parent, name, _ROOTS * INODE_MAX + at, Kind.FOLDER)
             case 1 if parent == _HISTORY:
                 return self._mirror_child(parent, ROOT, name)
             case 1:
@@ -91,9 +95,10 @@ class Past:
                 return next((one for one in self._versions_of(parent, low) if one.name == name), None)
             case 3:
                 return None
+            case 4:
+                return self._child_in(self._range(low), parent, ROOT, name)
             case slot:
-                there = self._state(slot).child(low, name)
-                return None if there is None else _moved(there, parent, slot * INODE_MAX)
+                return self._child_in(slot, parent, low, name)
 
     def children(self, parent: int, after: bytes, limit: int) -> Sequence[Name]:
         """As `TreeReading.children`."""
@@ -109,9 +114,10 @@ class Past:
                 names = self._versions_of(parent, low)
             case 3:
                 return []
+            case 4:
+                return self._children_in(self._range(low), parent, ROOT, after, limit)
             case slot:
-                found = self._state(slot).children(low, after, limit)
-                return [_moved(one, parent, slot * INODE_MAX) for one in found]
+                return self._children_in(slot, parent, low, after, limit)
         return [one for one in names if one.name > after][:limit]
 
     def extents(self, ino: int, start: int, stop: int) -> Sequence[StoredExtent]:
@@ -141,7 +147,7 @@ class Past:
             return []
         snapshots = self._store.snapshots()
         return [
-            Name(parent, name, self._number(at, ROOT), Kind.FOLDER)
+            Name(parent, name, _ROOTS * INODE_MAX + at, Kind.FOLDER)
             for name, at in sorted(snapshots.items())
             if b"/" not in name
         ]
@@ -164,33 +170,43 @@ class Past:
 
     # --- past states --------------------------------------------------------------------------
 
-    def _number(self, at: int, ino: int) -> int:
-        """The number of an inode in the state after an entry; the state gets a range if it has none."""
+    def _root(self, ino: int) -> Inode | None:
+        """The root of a state; None if that is of before what is known here."""
+        try:
+            row = self._store.state(ino % INODE_MAX).inode(ROOT)
+        except HistoryMissing:
+            return None
+        return None if row is None else row._replace(inode=ino, parent=_AT)
+
+    def _child_in(self, slot: int, parent: int, low: int, name: bytes) -> Name | None:
+        state = self._states.get(slot)
+        found = None if state is None else state[1].child(low, name)
+        return None if found is None else _moved(found, parent, slot * INODE_MAX)
+
+    def _children_in(self, slot: int, parent: int, low: int, after: bytes, limit: int) -> list[Name]:
+        state = self._states.get(slot)
+        found = () if state is None else state[1].children(low, after, limit)
+        return [_moved(one, parent, slot * INODE_MAX) for one in found]
+
+    def _range(self, at: int) -> int:
+        """The range of the state after an entry, which it is given if it has none."""
         slot = self._ranges.get(at)
         if slot is None:
             slot = self._free_range()
             self._states[slot], self._ranges[at] = (at, self._store.past(at)), slot
         self._states.move_to_end(slot)
-        return slot * INODE_MAX + ino
+        return slot
 
     def _free_range(self) -> int:
         if len(self._states) < _RANGES - _STATES:
             return _STATES + len(self._states)
-        busy = {ino // INODE_MAX for ino in self._known()}
+        known = {divmod(ino, INODE_MAX) for ino in self._known()}
+        busy = {slot for slot, _ in known} | {self._ranges.get(at, 0) for slot, at in known if slot == _ROOTS}
         slot = next((slot for slot in self._states if slot not in busy), None)
         if slot is None:
             raise FileRefused(why=Because.NOT_SUPPORTED, reason="too many past states are looked at")
         del self._ranges[self._states.pop(slot)[0]]
         return slot
-
-    def _state(self, slot: int) -> TreeReading:
-        found = self._states.get(slot)
-        return self._newest if found is None else found[1]
-
-    @staticmethod
-    def _then(row: Inode, base: int) -> Inode:
-        parent = _AT if row.inode == ROOT else base + row.parent if row.parent else 0
-        return row._replace(inode=base + row.inode, parent=parent)
 
     # --- versions -----------------------------------------------------------------------------
 
@@ -246,16 +262,22 @@ class Past:
         for number in [one for one in self._versions if one not in known]:
             del self._numbers[self._versions.pop(number)]
 
-    def _version(self, number: int) -> tuple[TreeReading, int] | None:
-        found = self._versions.get(number)
-        return None if found is None else (self._store.past(found[0]), found[1])
-
     def _content(self, ino: int) -> tuple[TreeReading, int] | None:
-        slot = ino // INODE_MAX
+        slot, low = divmod(ino, INODE_MAX)
         if slot == _VERSIONS:
-            return self._version(ino)
-        return (self._state(slot), ino % INODE_MAX) if slot >= _STATES else None
+            version = self._versions.get(ino)
+            return None if version is None else (self._store.past(version[0]), version[1])
+        if slot == _ROOTS:
+            return self._store.past(low), ROOT
+        state = self._states.get(slot)
+        return None if state is None else (state[1], low)
 
 
 def _moved(name: Name, parent: int, base: int) -> Name:
     return name._replace(parent=parent, inode=base + name.inode)
+
+
+def _then(row: Inode, base: int, at: int) -> Inode:
+    """An inode of the state after an entry, whose range begins at `base`."""
+    parent = _ROOTS * INODE_MAX + at if row.parent == ROOT else row.parent and base + row.parent
+    return row._replace(inode=base + row.inode, parent=parent)
