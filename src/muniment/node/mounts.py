@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from muniment.crypto.member import MemberSecret
-from muniment.durable_file import failed, write_whole
+from muniment.durable_file import failed, flush, write_whole
 from muniment.engine.members import Members
 from muniment.engine.opened import LOCAL, KnownVolume, OpenVolume
 from muniment.engine.volume import Volume
@@ -223,6 +223,7 @@ def _copy(source: Path, target: Path) -> None:
                 shutil.copyfile(source / name, part)
             else:
                 _copy_database(source / name, part)
+            flush(part)
             part.replace(target / name)
         except (OSError, sqlite3.Error) as error:
             raise StoreFailed(where=str(target), reason=f"it cannot be copied: {error}") from error

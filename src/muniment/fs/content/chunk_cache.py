@@ -36,11 +36,6 @@ class ChunkCache:
         self._ahead = 0
         self._bytes = 0
 
-    @property
-    def size_bytes(self) -> int:
-        """Kept now."""
-        return self._bytes
-
     async def get(self, ref: BlobRef) -> memoryview:
         """The whole chunk.  Raises: TooFewShares, BlobCorrupt."""
         blob = ref.name.blob
