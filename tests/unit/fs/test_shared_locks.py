@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.thoroughness import times
-from tests.unit.fs.support import Mounted, Place, place
+from tests.unit.fs.support import CHUNK, Mounted, Place, place
 from tests.unit.fs.test_faults import Silent
 from tests.unit.fs.test_lock_ranges import BYTES, RANGES, Oracle
 
@@ -266,6 +266,76 @@ async def test_a_file_that_is_removed_while_it_is_locked_keeps_no_lease(where: P
     await one.names()
     await one.files.locks.clear(ino, ANNA)
     assert one.volume.view.reading().xattrs(ROOT) == {}
+
+
+async def test_others_have_a_lock_when_what_was_written_under_it_is_saved_and_not_before(
+    where: Place,
+) -> None:
+    one, ino, other, number = await two(where)
+    handle = await one.files.open(ino, os.O_RDWR)
+    await one.files.locks.set(ino, Lock(ANNA))
+    data = os.urandom(CHUNK)
+    await one.files.write(handle, 0, data)
+    for node in where.fake.nodes:
+        node.faults.down = "no power"
+    await one.files.locks.clear(ino, ANNA)
+    assert await refused(other, number, Lock(BERT)) == errno.EAGAIN
+    await one.files.locks.set(ino, Lock(BERT))  # here it is free, and what was written is seen
+    await one.files.locks.clear(ino, BERT)
+    await one.files.locks.renew()
+    assert await refused(other, number, Lock(BERT)) == errno.EAGAIN
+    for node in where.fake.nodes:
+        node.faults.down = None
+    await one.files.locks.renew()
+    await other.files.locks.set(number, Lock(BERT))
+    assert await other.read(number) == data
+    one.files.release(handle)
+
+
+async def test_what_could_not_be_saved_for_a_lease_comes_over_nothing_that_others_write(where: Place) -> None:
+    clock = Time()
+    one, ino, other, number = await two(where, clock)
+    handle = await one.files.open(ino, os.O_RDWR)
+    await one.files.locks.set(ino, Lock(ANNA))
+    await one.files.write(handle, 0, os.urandom(CHUNK))
+    for node in where.fake.nodes:
+        node.faults.down = "no power"
+    await one.files.locks.clear(ino, ANNA)
+    assert await refused(other, number, Lock(BERT)) == errno.EAGAIN
+    clock.passed_s += LEASE_S
+    for node in where.fake.nodes:
+        node.faults.down = None
+    await other.files.locks.set(number, Lock(BERT))
+    await other.write(number, b"theirs")
+    with pytest.raises(FileRefused):
+        await one.files.fsync(handle)
+    await one.files.sync_all()
+    one.files.release(handle)
+    await other.files.locks.clear(number, BERT)
+    for here, at in ((one, ino), (other, number)):
+        assert await here.read(at) == b"theirs"
+
+
+async def test_a_lease_ends_in_time_though_the_log_says_nothing(
+    where: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("locks", "shared_locks"):
+        monkeypatch.setattr(f"muniment.fs.locking.{name}.LEASE_S", 0.4)
+    where.world.log = log = Silent(where.world.log)
+    here = await where.mount(Options(linger_s=0.0, deadline_s=10.0, shared_locks=True, strict=False))
+    handle, row = await here.files.create(ROOT, b"a", 0o644, 0, 0, os.O_RDWR)
+    await here.files.locks.set(row.inode, Lock(ANNA))
+    await here.files.write(handle, 0, b"text")
+    log.stopped = True
+    for _ in range(100):
+        if row.inode in here.files.locks._lost:
+            break
+        await asyncio.sleep(0.02)
+    assert here.files._dirty.get(row.inode) is None, "it is dropped by itself"
+    log.stopped = False
+    log.awake.set()
+    await here.files.locks.clear(row.inode, ANNA)
+    here.files.release(handle)
 
 
 async def test_a_lock_that_cannot_be_given_up_now_is_later(where: Place) -> None:

@@ -127,6 +127,12 @@ class Committer:
         self.look()
         await self._until(lambda: self._present.at >= at)
 
+    def tell(self, ino: int, error: MunimentError) -> None:
+        """Let whoever asks for the error of this inode next have it, unless there is an earlier one."""
+        self._errors.setdefault(ino, error)
+        if len(self._errors) > _ERRORS_MAX:
+            del self._errors[next(iter(self._errors))]
+
     def error_of(self, inodes: Iterable[int]) -> MunimentError | None:
         """What failed of these since somebody last asked; told once."""
         found = [error for ino in inodes if (error := self._errors.pop(ino, None)) is not None]
@@ -225,9 +231,7 @@ class Committer:
             _log.warning("a change of this client was not possible any more: %s", error)
             change.error = error
             for ino in change.inodes:
-                self._errors.setdefault(ino, error)  # what came first is why
-        while len(self._errors) > _ERRORS_MAX:
-            del self._errors[next(iter(self._errors))]
+                self.tell(ino, error)
 
     def _break(self, error: MunimentError) -> None:
         _log.error("this volume cannot be written any more: %s", error)

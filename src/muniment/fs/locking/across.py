@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 
+from muniment.errors import FileRefused
 from muniment.fs.content.saving import Saving
 from muniment.fs.deadlines import Patience, within
+from muniment.fs.errnos import Because
 from muniment.fs.locking.shared_locks import SharedLocks
 from muniment.fs.names.numbers import PAST_FIRST, Numbers
 from muniment.fs.working_tree import WorkingTree
@@ -55,9 +57,18 @@ class Across:
         await self._tree.committer.caught_up(self._tree.store.newest)
         await self.forget_content(ino)
 
-    def drop(self, ino: int) -> None:
-        """What was written and is not saved must not come after what others write now."""
+    def drop(self, ino: int, *, tell: bool) -> None:
+        """What was written and is not saved must not come after what others write now.
+
+        Args:
+            tell: the next `fsync` or close says so.
+        """
+        if self._tree.dirty.get(ino) is None:
+            return
         self._tree.dirty.cut(ino, 0, SIZE_MAX)
+        if tell:
+            reason = "the lock under which it was written was lost before it was saved"
+            self._tree.committer.tell(ino, FileRefused(why=Because.LOCK_LOST, reason=reason))
 
 
 async def _nothing(ino: int) -> None:

@@ -53,7 +53,7 @@ class Locks:
         self._lost: set[int] = set()  # inodes whose locks others may have
         self._claimed: dict[int, int] = {}  # inodes, with their numbers in the volume
         self._unsure: set[int] = set()  # those of them of which others may be told too much
-        self._task: asyncio.Task[None] | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
         if across is not None:
             across.shared.lost = self._lose
 
@@ -105,24 +105,11 @@ class Locks:
     ) -> None:
         """Give up what an owner has in [start, stop) (F_UNLCK, LOCK_UN; all when he closes the file).
 
-        Across mounts, what was written to the file is in the log before, for whoever locks it next.
+        Other mounts can have it when what was written to the file is in the log, which may be later.
         """
         table = self._tables.get((ino, whole))
-        if table is None or not table.copy().clear(owner, start, stop):
+        if table is None or not table.clear(owner, start, stop):
             return
-        try:
-            if self.across is not None and ino not in self._lost:
-                await self.across.save(ino)
-        except MunimentError as error:
-            _log.warning("a lock is given up, and what it was for is not saved yet: %s", error)
-        finally:
-            self._clear(ino, owner, start, stop, whole)
-        if self.across is not None and ino not in self._lost:
-            await self._give_up(self.across, ino)
-
-    def _clear(self, ino: int, owner: int, start: int, stop: int, whole: bool) -> None:
-        table = self._tables.get((ino, whole)) or LockRanges()
-        table.clear(owner, start, stop)
         if not len(table):
             self._tables.pop((ino, whole), None)
         if not self._is_locked(ino):
@@ -130,10 +117,12 @@ class Locks:
         if ino in self._claimed:
             self._unsure.add(ino)
         self._tell(ino)
+        if self.across is not None and ino not in self._lost:
+            await self._give_up(self.across, ino)
 
     def check(self, ino: int) -> None:
         """Raises: FileRefused: a lock of the file was lost while somebody here counted on it."""
-        if self.across is not None and self._tables:
+        if self.across is not None and (self._tables or self._claimed):
             self.across.shared.check()
             if ino in self._lost:
                 raise FileRefused(why=Because.LOCK_LOST, reason="the lock on it was lost")
@@ -189,13 +178,17 @@ class Locks:
     def start(self) -> None:
         """Begin to renew what is claimed."""
         if self.across is not None:
-            self._task = asyncio.create_task(self._keep(self.across), name="renew locks")
+            self._tasks = {
+                asyncio.create_task(self._keep(self.across), name="renew locks"),
+                asyncio.create_task(self._catch_up(self.across), name="give up locks"),
+            }
 
     async def aclose(self) -> None:
         """Let other mounts have everything; if they cannot be told in time, the lease's end tells them."""
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.wait({self._task})
+        for task in self._tasks:
+            task.cancel()
+        if self._tasks:
+            await asyncio.wait(self._tasks)
         if self.across is not None:
             try:
                 async with within("unlock", self.across.patience):
@@ -211,11 +204,13 @@ class Locks:
                 self._tell(ino)
 
     def _lose(self) -> None:
-        """Others may have what was locked here: its owners are refused the files until they give up."""
-        for ino, _ in self._tables:
-            self._lost.add(ino)
-            if self.across is not None:
-                self.across.drop(ino)
+        """Others may have what was claimed here: owners are refused the files until they give up."""
+        assert self.across is not None
+        self._lost = {ino for ino, _ in self._tables}
+        for ino in self._lost | self._claimed.keys():
+            self.across.drop(ino, tell=ino not in self._lost)
+        self._claimed = {ino: number for ino, number in self._claimed.items() if ino in self._lost}
+        self._unsure &= self._lost
 
     async def _claim(self, across: Across, ino: int, lock: Lock, whole: bool) -> Lock | None:
         number = await across.number(ino)
@@ -234,8 +229,11 @@ class Locks:
         return None
 
     async def _give_up(self, across: Across, ino: int) -> None:
-        """Claim no more than owners here have; what fails is tried again by the task."""
+        """Claim no more than owners here have, when what was written is saved; a task tries it again."""
+        if ino not in self._unsure:
+            return
         try:
+            await across.save(ino)
             async with self._turn_of("unlock"):
                 if ino in self._unsure:
                     claims = self._claims(ino)
@@ -244,25 +242,36 @@ class Locks:
                     if not claims:
                         del self._claimed[ino]
         except MunimentError as error:
-            _log.warning("other mounts cannot be told yet that a lock is given up: %s", error)
+            _log.warning("other mounts cannot have a lock yet that was given up here: %s", error)
 
     async def _keep(self, across: Across) -> None:
         while True:
-            await asyncio.sleep(LEASE_S / _RENEWALS)
-            await self.renew()
+            await asyncio.sleep(min(LEASE_S / _RENEWALS, across.shared.left_s))
+            await self._renew_lease(across)
             across.shared.check()
 
+    async def _catch_up(self, across: Across) -> None:
+        while True:
+            await asyncio.sleep(LEASE_S / _RENEWALS)
+            await self._give_up_again(across)
+
     async def renew(self) -> None:
-        """Tell other mounts that this one is alive, and what it has given up; the task does so regularly."""
-        if self.across is None:
-            return
-        for ino in self._unsure - self._lost:
-            await self._give_up(self.across, ino)
+        """Tell other mounts that this one is alive, and what it has given up; tasks do so regularly."""
+        if self.across is not None:
+            await self._renew_lease(self.across)
+            await self._give_up_again(self.across)
+
+    async def _renew_lease(self, across: Across) -> None:
         try:
-            async with within("renew", self.across.patience):
-                await self.across.shared.renew()
-        except MunimentError as error:
-            _log.warning("the locks of this mount cannot be renewed at present: %s", error)
+            async with asyncio.timeout(min(across.patience.left_s, across.shared.left_s)):
+                await across.shared.renew()
+        except (MunimentError, TimeoutError) as error:
+            why = str(error) or "no answer"
+            _log.warning("the locks of this mount cannot be renewed at present: %s", why)
+
+    async def _give_up_again(self, across: Across) -> None:
+        for ino in self._unsure - self._lost:
+            await self._give_up(across, ino)
 
     def _claims(self, ino: int, lock: Lock | None = None, whole: bool = False) -> Claims:
         """What all owners here have of a file, and this one."""

@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import math
 import secrets
 from collections.abc import Callable
 from typing import Final
@@ -152,14 +153,19 @@ class SharedLocks:
         past_s = self._clock.monotonic_s() - LEASE_S
         return frozenset(name for name, seen_s in self._seen_s.items() if seen_s <= past_s)
 
-    def check(self) -> None:
-        """Notice that the lease has run out."""
+    @property
+    def left_s(self) -> float:
+        """So long the lease is trusted; without one there is no end to that."""
         if self._renewed_s is None:
-            return
+            return math.inf
         # The one clock stands still while a machine sleeps, the other can be set.
         passed_s = max(now - then for now, then in zip(self._now_s(), self._renewed_s, strict=True))
-        if passed_s >= LEASE_S:
-            self._lose(f"they could not be renewed for {passed_s:.0f} s")
+        return max(0.0, LEASE_S - passed_s)
+
+    def check(self) -> None:
+        """Notice that the lease has run out."""
+        if not self.left_s:
+            self._lose(f"they could not be renewed for {LEASE_S:.0f} s")
 
     def _now_s(self) -> tuple[float, float]:
         return self._clock.monotonic_s(), self._clock.now_s()
