@@ -19,6 +19,7 @@ from muniment.errors import (
     InvalidRequest,
     MunimentError,
     OperationRejected,
+    ProtocolViolation,
     StoreFailed,
 )
 from muniment.fs.committing.changes import Change
@@ -64,15 +65,12 @@ class PoorLog(SwitchedLog):
     def __init__(self, inner: LogClient) -> None:
         super().__init__(inner)
         self.error: Exception | None = None
-        self.bytes_max = 1 << 30
         self.asked = 0
 
     async def append(self, signed: Sequence[bytes]) -> list[Appended]:
         self.asked += 1
         if self.error is not None:
             raise self.error
-        if any(len(one) > self.bytes_max for one in signed):
-            raise InvalidRequest(reason="the entry is too large")
         return await super().append(signed)
 
 
@@ -119,13 +117,10 @@ async def test_what_does_not_get_smaller_goes_into_several_entries(where: Place)
 
 
 async def test_what_the_log_cannot_take_as_one_is_divided_and_only_what_it_cannot_take_alone_fails(
-    where: Place,
+    where: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    plain = where.world.log
-    where.world.log = log = PoorLog(plain)
     here = await where.mount(SLOW)
-    where.world.log = plain
-    log.bytes_max = 20_000
+    monkeypatch.setattr("muniment.crypto.entries.ENTRY_BYTES_MAX", 20_000)
     made = [await here.make(b"%d" % at) for at in range(8)]
     for ino in made:
         await here.files.set_xattr(ino, b"user.some", os.urandom(6_000))
@@ -144,7 +139,14 @@ async def test_what_the_log_cannot_take_as_one_is_divided_and_only_what_it_canno
 
 
 @pytest.mark.parametrize(
-    "error", [DiskFull(where="here"), OSError(errno.EIO, "bad block"), ZeroDivisionError()]
+    "error",
+    [
+        DiskFull(where="here"),
+        OSError(errno.EIO, "bad block"),
+        InvalidRequest(reason="says a proxy"),
+        ProtocolViolation(node=b"", reason="nonsense"),
+        ZeroDivisionError(),
+    ],
 )
 async def test_what_goes_wrong_on_the_way_is_tried_again_and_nothing_is_given_up(
     where: Place, error: Exception
