@@ -17,6 +17,9 @@ if TYPE_CHECKING:  # it stands on the store, which plans entries on readings
 _ROWS_KEPT: Final = 1024
 """Inodes that were looked at last: the folder of each name, the file of each block."""
 
+_VALUES_KEPT: Final = 8
+"""Of so few all extended attributes: programs ask for several of one file, one by one."""
+
 
 @dataclass(frozen=True, slots=True)
 class Orphan:
@@ -62,7 +65,7 @@ class HereReading:
         past: Past | None = None,
     ) -> None:
         self._state, self._numbers, self._past = state, numbers, past
-        self._row = lru_cache(_ROWS_KEPT)(state.inode)
+        self._row, self._values = lru_cache(_ROWS_KEPT)(state.inode), lru_cache(_VALUES_KEPT)(state.xattrs)
         self._orphans = {} if orphans is None else orphans
         self._times = {} if times is None else times
 
@@ -129,7 +132,7 @@ class HereReading:
         if ino >= PAST_FIRST and self._past is not None:
             return self._past.xattrs(ino)
         volume = self._numbers.in_volume(ino)
-        return self._state.xattrs(volume) if volume else {}
+        return self._values(volume) if volume else {}
 
     def has_snapshot(self, name: bytes) -> bool:
         return self._state.has_snapshot(name)
