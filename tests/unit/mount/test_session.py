@@ -228,6 +228,28 @@ async def test_only_so_many_are_under_way_and_who_waits_for_a_lock_is_not_counte
         assert len([await kernel.heard() for _ in range(200)]) == 200
 
 
+async def test_who_waits_until_all_is_durable_holds_up_nobody_and_no_signal_breaks_it_off() -> None:
+    durable = asyncio.Event()
+
+    async def flush(request: Request) -> Answer:
+        await durable.wait()
+        return ()
+
+    async def read(request: Request) -> Answer:
+        return (b"data",)
+
+    async with serving(in_task={Opcode.FLUSH: flush, Opcode.READ: read}) as kernel:
+        for unique in range(100, 200):
+            kernel.ask(Opcode.FLUSH, unique=unique, pid=os.getpid())
+            await turns(2)
+        kernel.ask(Opcode.INTERRUPT, protocol.INTERRUPT.pack(100), unique=3)
+        kernel.ask(Opcode.READ, unique=2)
+        assert await kernel.heard() == (2, 0, b"data")
+        assert kernel.heard_now() == []
+        durable.set()
+        assert sorted([await kernel.heard() for _ in range(100)]) == [(at, 0, b"") for at in range(100, 200)]
+
+
 async def test_a_signal_ends_the_wait_for_a_lock_and_no_other_call_of_who_lives_on() -> None:
     go = asyncio.Event()
 

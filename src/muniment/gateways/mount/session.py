@@ -1,8 +1,8 @@
 """Serving a mount: requests of the kernel in, answers out, in the engine's loop.
 
 What needs no await is answered where it was read; for all else there is a task, which the session owns.
-At most `_UNDER_WAY` are under way, then nothing is read until one has ended.  Who waits for a lock is not
-counted, or nobody could read how the lock is let go.
+At most `_UNDER_WAY` are under way, then nothing is read until one has ended.  Who waits for a lock, or until
+all is durable, is not counted: nobody could read how the lock is let go, nor go on while nodes are away.
 
 The kernel asks for a call to be broken off at any signal to the one who waits, and hands the answer on as it
 is: who got EINTR from `open` because a timer rang would fail.  So it is broken off only if it waits for a
@@ -37,6 +37,9 @@ _CONGESTED: Final = 48
 _READY_S: Final = 30.0
 _PENDING: Final = re.compile(rb"^SigPnd:\s*([0-9a-f]+)", re.MULTILINE)
 _SIGKILL: Final = 1 << 8
+_PATIENT: Final = frozenset(
+    (Opcode.SETLKW, Opcode.FLUSH, Opcode.FSYNC, Opcode.FSYNCDIR, Opcode.SYNCFS, Opcode.RELEASE)
+)
 _UNANSWERED: Final = frozenset((Opcode.FORGET, Opcode.BATCH_FORGET))
 _GONE: Final = frozenset((errno.ENODEV, errno.ECONNABORTED))
 _TOLD: Final = frozenset((errno.EIO, errno.ETIMEDOUT, errno.ENOSPC, errno.ESTALE))
@@ -75,8 +78,8 @@ class Session:
         self._buffer = bytearray(protocol.REQUEST_BYTES_MAX)
         self._free: list[bytearray] = []
         self._tasks: dict[int, asyncio.Task[None]] = {}
-        self._threads: dict[int, int] = {}  # who waits for each
-        self._waiters: set[int] = set()
+        self._requests: dict[int, Request] = {}  # of these tasks
+        self._waiters: set[int] = set()  # those that are not counted
         self._told_s: dict[tuple[int, int], float] = {}  # when, by opcode and number
         self._reading = False
         self._ready: asyncio.Future[None] = self._loop.create_future()
@@ -170,12 +173,13 @@ class Session:
             self._buffer = self._free.pop() if self._free else bytearray(protocol.REQUEST_BYTES_MAX)
         else:
             request = request.kept()
-        if request.opcode == Opcode.SETLKW:
-            if len(self._waiters) >= _WAITERS:
-                self._answer(request.unique, errno.ENOLCK, ())
-                return
-            self._waiters.add(request.unique)
-        self._threads[request.unique] = request.pid
+        if len(self._waiters) < _WAITERS:
+            if request.opcode in _PATIENT:
+                self._waiters.add(request.unique)
+        elif request.opcode == Opcode.SETLKW:
+            self._answer(request.unique, errno.ENOLCK, ())
+            return
+        self._requests[request.unique] = request
         self._tasks[request.unique] = self._loop.create_task(self._finish(request, call, buffer))
 
     async def _finish(self, request: Request, call: InTask, buffer: bytearray | None) -> None:
@@ -188,7 +192,7 @@ class Session:
             number = self._number(request, error)
         finally:
             self._answer(request.unique, number, answer)
-            del self._tasks[request.unique], self._threads[request.unique]
+            del self._tasks[request.unique], self._requests[request.unique]
             self._waiters.discard(request.unique)
             if buffer is not None and len(self._free) < _BUFFERS_KEPT:
                 self._free.append(buffer)
@@ -222,9 +226,10 @@ class Session:
 
     def _interrupt(self, request: Request) -> None:
         (unique,) = request.fields(protocol.INTERRUPT)
-        task = self._tasks.get(unique)
-        if task is not None and (unique in self._waiters or _is_dying(self._threads[unique])):
-            self._loop.call_soon(task.cancel)  # not before it has begun, or nobody would answer
+        asked = self._requests.get(unique)
+        if asked is not None and (asked.opcode == Opcode.SETLKW or _is_dying(asked.pid)):
+            # Not before it has begun, or nobody would answer.
+            self._loop.call_soon(self._tasks[unique].cancel)
 
     # --- answers out --------------------------------------------------------------------------
 
