@@ -6,7 +6,7 @@ Only the calls that `bench.mount` makes are here.
 """
 
 # Plain calls, as in the file system that is measured:
-# ruff: noqa: PTH101, PTH102, PTH106, PTH108, PTH116, PTH208
+# ruff: noqa: PTH101, PTH102, PTH104, PTH106, PTH108, PTH116, PTH208
 
 from __future__ import annotations
 
@@ -109,6 +109,24 @@ class Passthrough(pyfuse3.Operations):
     @_translated
     async def rmdir(self, parent_inode: InodeT, name: FileNameT, ctx: pyfuse3.RequestContext) -> None:
         os.rmdir(self._path(parent_inode, name))
+
+    @_translated
+    async def rename(
+        self,
+        parent_inode_old: InodeT,
+        name_old: FileNameT,
+        parent_inode_new: InodeT,
+        name_new: FileNameT,
+        flags: FlagT,
+        ctx: pyfuse3.RequestContext,
+    ) -> None:
+        if flags:
+            raise OSError(errno.EINVAL, "plain moves only")
+        old, new = self._path(parent_inode_old, name_old), self._path(parent_inode_new, name_new)
+        os.rename(old, new)
+        for number, path in self._paths.items():
+            if path == old or path.startswith(f"{old}/"):
+                self._paths[number] = new + path[len(old) :]
 
     @_translated
     async def open(self, inode: InodeT, flags: FlagT, ctx: pyfuse3.RequestContext) -> FileInfo:
