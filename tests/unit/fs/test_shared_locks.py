@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 
 import pytest
 from hypothesis import given, settings
@@ -16,15 +16,17 @@ from tests.unit.fs.test_faults import Silent
 from tests.unit.fs.test_lock_ranges import BYTES, RANGES, Oracle
 
 from muniment.core.lock_ranges import TO_END, Lock
+from muniment.core.tree_state import TreeReading
 from muniment.engine.volume_plans import xattrs_set
 from muniment.errors import AuthorChainBroken, DeadlineExceeded, FileRefused, MunimentError, NodeUnreachable
 from muniment.fs.content.holes import Allocate
 from muniment.fs.errnos import errno_of
 from muniment.fs.locking.shared_locks import LEASE_S
 from muniment.fs.options import Options
+from muniment.fs.store import Store
 from muniment.ports import Appended
 from muniment.spec.lock_attributes import OWN
-from muniment.spec.operation import ROOT, SetXattr
+from muniment.spec.operation import ROOT, Operation, SetXattr
 from muniment.testing.lying_log import SwitchedLog
 
 OPTIONS = Options(linger_s=0.0, deadline_s=10.0, shared_locks=True)
@@ -415,6 +417,42 @@ async def test_an_orderly_end_gives_up_everything_at_once(where: Place) -> None:
     await one.files.locks.set(ino, Lock(ANNA))
     await one.files.aclose()
     await other.files.locks.set(number, Lock(BERT))
+
+
+async def test_a_lock_that_was_given_up_is_free_for_who_knows_only_that_it_was_taken(
+    where: Place,
+) -> None:
+    one, ino, other, number = await two(where)
+    shared = other.files.locks.across.shared  # type: ignore[union-attr]
+    before = other.volume.view.size - 1
+    await one.files.locks.set(ino, Lock(ANNA))
+    taken = one.volume.view.size - 1
+    await one.files.aclose()
+    await other.volume.sync()
+    shared._store = Following(shared._store, [before, before, taken])
+    await other.files.locks.set(number, Lock(BERT))
+
+
+class Following:
+    """A store whose tasks take in one state after the other while its callers look."""
+
+    def __init__(self, store: Store, states: list[int]) -> None:
+        self._store, self._states = store, states
+
+    @property
+    def newest(self) -> int:
+        return self._states.pop(0) if self._states else self._store.newest
+
+    def state(self, at: int) -> TreeReading:
+        return self._store.state(at)
+
+    async def follow(self) -> None:
+        self._states.clear()
+        await self._store.follow()
+
+    async def change(self, plan: Callable[[TreeReading], Sequence[Operation]], message: str) -> None:
+        plan(self.state(self.newest))
+        await self._store.change(plan, message)
 
 
 async def test_locks_change_no_time_and_no_program_sees_them(where: Place) -> None:

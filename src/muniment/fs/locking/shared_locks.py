@@ -98,14 +98,13 @@ class SharedLocks:
         """
         if len(claims) > _CLAIMS_MAX:
             raise FileRefused(why=Because.TOO_MANY_LOCKS, reason="this mount has too many locks of the file")
-        if self._blocker(inode, claims) is not None:
-            await self._store.follow()  # which may have gone since
-            self.look()
         try:
-            await self._change(inode, claims)
-        except Held as held:
-            self.look()  # its lease counts from now at the latest
-            return held.claim
+            blocker = self._blocker(inode, claims) or await self._try(inode, claims)
+            if blocker is None:
+                return None
+            await self._store.follow()  # it may have been given up before this was called
+            self.look()
+            return await self._try(inode, claims)
         except Overtaken:
             if not claims:
                 raise
@@ -113,6 +112,14 @@ class SharedLocks:
         except LeaseGone as error:
             self._lose("others have taken this mount for dead")
             raise FileRefused(why=Because.LOCK_LOST, reason="the locks of this mount were lost") from error
+
+    async def _try(self, inode: int, claims: Claims) -> Claim | None:
+        """As `set`, but what is known here of others may be old."""
+        try:
+            await self._change(inode, claims)
+        except Held as held:
+            self.look()  # its lease counts from now at the latest
+            return held.claim
         return None
 
     async def renew(self) -> None:
