@@ -103,6 +103,19 @@ async def test_many_pieces_of_many_files_go_into_several_entries(where: Place) -
     assert here.files.inode(here.files.lookup(ROOT, b"32").inode).size == 4096
 
 
+async def test_what_others_change_is_seen_while_changes_wait_for_company(where: Place) -> None:
+    here = await where.mount(Options(linger_s=60.0, deadline_s=10.0))
+    other = await where.mount()
+    for turn in range(3):
+        size = where.world.store.size
+        ino = await here.make(b"mine%d" % turn)
+        await other.make(b"theirs%d" % turn)
+        await other.files.sync_all()
+        assert b"theirs%d" % turn in await here.names()
+        await here.write(ino, b"content")  # it is opened too, and what is new asked for again
+        assert where.world.store.size == size + 2
+
+
 async def test_what_does_not_get_smaller_goes_into_several_entries(where: Place) -> None:
     here = await where.mount(SLOW)
     size = where.world.store.size

@@ -18,6 +18,7 @@ What becomes of failures:
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import random
 from collections.abc import Callable, Iterable
@@ -75,7 +76,8 @@ class Committer:
         self._present, self._store, self._changed = present, store, changed
         self._linger_s, self._patience = linger_s, patience
         self._expected = 0
-        self._work, self._hurry, self._progress = asyncio.Event(), asyncio.Event(), asyncio.Event()
+        self._work, self._progress = asyncio.Event(), asyncio.Event()
+        self._is_waited_for = False  # somebody waits for what is queued
         self._errors: dict[int, MunimentError] = {}
         self._trouble: MunimentError | None = None
         self._broken: MunimentError | None = None
@@ -101,13 +103,10 @@ class Committer:
     def queued(self) -> None:
         """There is a new change."""
         self._work.set()
-        if self._present.waiting >= _HURRY:
-            self._hurry.set()
 
     def look(self) -> None:
         """The log may have something new of others."""
         self._work.set()
-        self._hurry.set()
 
     async def admit(self) -> None:
         """Wait until the queue has room.  Raises: DeadlineExceeded; what broke it."""
@@ -119,13 +118,11 @@ class Committer:
         Raises: DeadlineExceeded: it is not yet; what broke it.  What failed alone is in `Change.error` and
             `error_of`.
         """
-        self._hurry.set()
         await self._until(lambda: self._present.done >= number)
 
     async def caught_up(self, at: int) -> None:
         """Wait until callers see the state after an entry.  Raises: as `durable`."""
-        self.look()
-        await self._until(lambda: self._present.at >= at)
+        await self._until(lambda: self._present.at >= at, hurry=False)
 
     def tell(self, ino: int, error: MunimentError) -> None:
         """Let whoever asks for the error of this inode next have it, unless there is an earlier one."""
@@ -138,14 +135,14 @@ class Committer:
         found = [error for ino in inodes if (error := self._errors.pop(ino, None)) is not None]
         return found[0] if found else None
 
-    async def _until(self, done: Callable[[], bool]) -> None:
+    async def _until(self, done: Callable[[], bool], *, hurry: bool = True) -> None:
         try:
             async with asyncio.timeout(self._patience.left_s):
                 while not done():
                     if self._broken is not None:
                         raise self._broken
+                    self._is_waited_for |= hurry
                     self._work.set()
-                    self._hurry.set()
                     await self._progress.wait()
         except TimeoutError as error:
             raise DeadlineExceeded(node=b"", call="commit", deadline_s=self._patience.deadline_s) from (
@@ -184,19 +181,22 @@ class Committer:
                 failures += 1
 
     async def _linger(self) -> None:
-        try:
+        """Let changes find company; what others have changed is taken in meanwhile."""
+        with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(self._linger_s):
-                await self._hurry.wait()
-        except TimeoutError:
-            pass
-        self._hurry.clear()
-        try:
+                while not self._is_waited_for and self._present.waiting < _HURRY:
+                    await self._woken()
+        with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_COMPANY_S):
                 while self._present.waiting < self._expected:
-                    self._work.clear()
-                    await self._work.wait()
-        except TimeoutError:
-            pass
+                    await self._woken()
+
+    async def _woken(self) -> None:
+        await self._work.wait()
+        self._work.clear()
+        if self._store.newest > self._present.at and not self._present.under_way:
+            self._advance()
+            self._tell()
 
     async def _commit(self) -> None:
         # What could not be committed stays one batch: its entry may be in the log already.
@@ -209,6 +209,7 @@ class Committer:
         self._expected = min(len(batch) + self._present.waiting, _COMPANY_MAX)
         if self._present.waiting:
             self._work.set()
+        self._is_waited_for = False  # who still waits says so again
         self._tell()
 
     async def _outcome(self, batch: tuple[Change, ...]) -> Outcome | None:
