@@ -142,7 +142,7 @@ def create(folder: Path, count: int, writers: int, size: int) -> None:
         for number in range(count // writers):
             descriptor = os.open(own / f"file{number:05}", os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644)
             if size:
-                os.write(descriptor, content)
+                os.write(descriptor, number.to_bytes(8) + content[8:])  # equal files would be stored once
             os.close(descriptor)
 
     with ThreadPoolExecutor(writers) as threads:
