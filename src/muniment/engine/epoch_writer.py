@@ -99,14 +99,19 @@ class EpochWriter:
             self._sealed_in.pop(ref, None)
 
     async def commit(
-        self, blobs: Sequence[BlobRef], plan: BlobPlan, attempt: Attempt | None = None
+        self,
+        blobs: Sequence[BlobRef],
+        plan: BlobPlan,
+        attempt: Attempt | None = None,
+        *,
+        is_brief: bool = False,
     ) -> Committed:
         """Commit a change that names blobs of this writer; those under passed keys are stored again before.
 
         Args:
             blobs: each from `store`.
             plan: is given as many, in the same order and with the same plaintext.
-            attempt: as `Volume.commit`.
+            attempt, is_brief: as `Volume.commit`.
         Raises: as `Volume.commit`; NotHappy; TooFewShares, BlobCorrupt; EpochPassed: the keys changed again
             and again meanwhile.
         """
@@ -127,6 +132,7 @@ class EpochWriter:
                         lambda state, c=current: make(state, c),  # type: ignore[misc]
                         epoch=epoch,
                         attempt=attempt,
+                        is_brief=is_brief,
                     )
                 except EpochPassed as error:
                     passed = error

@@ -334,6 +334,7 @@ class Sequencer:
             frontier, nodes = frontier.extend(entry.hash for entry in fresh)
             note = signed_tree(self._identity, self.volume, frontier)
             self._store.append(fresh, nodes, note)
+            self._keep_root(frontier.size, frontier.root())  # what the next entries' authors have seen
         else:
             note = self._store.checkpoint()
         self._state = membership, frontier
@@ -363,10 +364,14 @@ class Sequencer:
         """Of the first entries; what authors have seen lately is kept at hand."""
         root = self._roots.get(size)
         if root is None:
-            root = self._roots[size] = Frontier.at(size, self._store.node).root()
-            if len(self._roots) > _ROOTS_KEPT:
-                self._roots.pop(next(iter(self._roots)))
+            root = Frontier.at(size, self._store.node).root()
+            self._keep_root(size, root)
         return root
+
+    def _keep_root(self, size: int, root: bytes) -> None:
+        self._roots[size] = root
+        if len(self._roots) > _ROOTS_KEPT:
+            self._roots.pop(next(iter(self._roots)))
 
 
 class _Ahead:

@@ -304,7 +304,12 @@ class Volume:
     # --- changing -----------------------------------------------------------------------------
 
     async def commit(
-        self, plan: Plan, *, epoch: int | None = None, attempt: Attempt | None = None
+        self,
+        plan: Plan,
+        *,
+        epoch: int | None = None,
+        attempt: Attempt | None = None,
+        is_brief: bool = False,
     ) -> Committed:
         """Make one change.
 
@@ -312,11 +317,12 @@ class Volume:
         the state they left, which either suits it or shows it why not.
 
         Args:
-            plan: called in the volume's thread, and again if others were faster.
+            plan: called in the volume's thread unless it is brief, and again if others were faster.
             epoch: under whose keys new content is sealed that the plan names; None: it names none.
             attempt: of a caller who calls again with the same change after an UnavailableError.  If an entry
                 of it was not answered, that is sent again as it was; only if the log refuses it, and so can
                 never have it, is the change planned anew.
+            is_brief: planned and signed on the loop, since it takes less than to wake the thread would.
         Returns: when the entry is durable at the log service and folded here.
 
         Cancelled, the change may or may not be made.
@@ -340,7 +346,7 @@ class Volume:
 
         for count in range(_TRIES):
             async with self._turn:
-                done = await self._append(make, attempt)
+                done = await self._append(make, attempt, is_brief=is_brief)
             self._check_folded(done.index + 1)
             (folded,) = self.view.entries(done.index, done.index + 1)  # a hop would cost more than this look
             why = folded.rejection
@@ -376,7 +382,9 @@ class Volume:
         async with self._turn:
             return await self._append(make)
 
-    async def _append(self, make: Callable[[Place], Entry], attempt: Attempt | None = None) -> Committed:
+    async def _append(
+        self, make: Callable[[Place], Entry], attempt: Attempt | None = None, *, is_brief: bool = False
+    ) -> Committed:
         """Sign, order and follow; what changed under us is planned anew, what was lost is sent again."""
         attempt = attempt or Attempt()
         for count in range(_TRIES):
@@ -387,7 +395,9 @@ class Volume:
             if not resumed:
                 if self._withheld():
                     await self._rotate()
-                attempt.unanswered = await self.run(lambda: self._signed(make))
+                # Whoever changes what this reads has the turn, which is ours.
+                sign = partial(self._signed, make)
+                attempt.unanswered = sign() if is_brief else await self.run(sign)
             signed = attempt.unanswered
             try:
                 (done,) = await self._send([signed])
