@@ -294,6 +294,17 @@ def _suites(targets: tuple[Target, ...]) -> None:
         told = [_suite("dbench", "-t", "10", "4", "-D", str(target.folder)) for target in targets]
         rates = [float(re.findall(r"Throughput ([\d.]+) MB/sec", one)[-1]) for one in told]
         print(f"{'dbench, 4 clients, MB/s':<34}" + "".join(f"{rate:14,.1f}" for rate in rates), flush=True)
+    if shutil.which(
+        "iozone"
+    ):  # all its tests of 64 KiB to 16 MiB, in records of each size, flushed and closed
+        sizes = ("-a", "-e", "-c", "-n", "64k", "-g", "16m")
+        times = []
+        for target in targets:
+            begun = time.perf_counter()
+            if "iozone test complete" not in _suite("iozone", *sizes, "-f", str(target.folder / "iozone")):
+                raise RuntimeError("iozone gave up")
+            times.append(time.perf_counter() - begun)
+        print(f"{'iozone, all its tests, s':<34}" + "".join(f"{took:14,.1f}" for took in times), flush=True)
 
 
 def _suite(*command: str) -> str:
@@ -344,7 +355,7 @@ def main() -> None:
     parser.add_argument("--size-mb", type=int, default=512, help="of the big file")
     parser.add_argument("--files", type=int, default=20_000)
     parser.add_argument("--times", type=int, default=1, help="so often the big file is written and read")
-    parser.add_argument("--suites", action="store_true", help="fio, bonnie++ and dbench too")
+    parser.add_argument("--suites", action="store_true", help="fio, bonnie++, dbench, iozone too")
     parser.add_argument("--only-suites", action="store_true")
     parser.add_argument("--folder", type=Path, default=None, help="on the disk to measure")
     chosen = parser.parse_args()
