@@ -44,6 +44,7 @@ _ORIGIN: Final = "muniment.log/"
 _WITNESS: Final = "muniment.witness/"
 _DASH: Final = "\u2014 "
 _SIZE: Final = re.compile(r"0|[1-9][0-9]{0,18}", re.ASCII)
+_BLANK_OR_PLUS: Final = re.compile(r"[\s+]")
 _CONTROL: Final = re.compile(r"[\x00-\x09\x0b-\x1f]")
 
 
@@ -87,7 +88,7 @@ class NoteSignature:
 
     def __post_init__(self) -> None:
         _check_name(self.name)
-        if "+" in self.name or any(character.isspace() for character in self.name):
+        if _BLANK_OR_PLUS.search(self.name):
             raise MalformedRecord(format="signed note", reason="a key name with blanks or plus signs")
         if len(self.key_id) != KEY_ID_BYTES or not self.signature:
             raise MalformedRecord(format="signed note", reason="a signature that is too short")

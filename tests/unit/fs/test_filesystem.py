@@ -149,6 +149,24 @@ async def test_what_one_has_closed_another_reads_when_he_opens_it(where: Place) 
         assert await two.read(other) == b"number %d" % number
 
 
+async def test_times_that_were_shown_stay_when_others_change_something_else(where: Place) -> None:
+    one, two = await where.mount(), await where.mount()
+    ino = await one.make(b"a")
+    await one.write(ino, b"content")
+    await one.files.sync_all()
+    shown = one.files.inode(ino)
+    assert shown.ctime_ns != (await one.outside().find(b"a")).ctime_ns  # the entry has a time of its own
+    await two.make(b"b")
+    await two.files.sync_all()
+    assert await one.names() == [b"a", b"b"]
+    assert one.files.inode(ino) == shown
+    await two.files.set_attributes(two.files.lookup(ROOT, b"a").inode, mode=0o600)
+    await two.files.sync_all()
+    await one.names()
+    assert one.files.inode(ino).mode == 0o600
+    assert one.files.inode(ino).ctime_ns > shown.ctime_ns
+
+
 async def test_another_client_was_faster(where: Place) -> None:
     one = await where.mount()
     slow = await where.mount(Options(linger_s=60.0, strict=False, deadline_s=10.0))

@@ -44,6 +44,10 @@ _BATCH_BYTES: Final = ENTRY_BYTES_MAX - 256 * KIB
 """What does not get smaller by compression must fit with all that an entry has besides."""
 
 _TOUCHED_MAX: Final = 50_000
+_TOUCHED_IDLE_MAX: Final = 512
+"""The tree stands on an older state and has what was changed since on top: up to so many inodes and names,
+fewer when nothing is queued.  To lay it on the newest state costs as much as a change."""
+
 _FORGOTTEN_MAX: Final = 1 << 15
 """A kernel that needs memory forgets inodes whose numbers and times programs remember: so many stay as they
 were, at some 600 bytes each."""
@@ -82,6 +86,7 @@ class Present:
         self._forgotten: dict[int, None] = {}  # numbers that nobody knows now, by when that was
         self._ours: set[int] = set()  # entries beyond the state below the tree
         self._shows_more = False  # the tree has changes that were not allowed
+        self._keeps_gone = False  # and inodes that nobody can reach any more
         self.under_way: tuple[Change, ...] = ()
         self.tree = self._on(state, self._orphans)
 
@@ -213,19 +218,32 @@ class Present:
         if at == self.at and not self._shows_more and not self._ours:
             return []
         ours = all(index in self._ours for index in range(self.at + 1, at + 1)) and not self._shows_more
-        if ours and self._queue and self.tree.touched < _TOUCHED_MAX:
+        if ours and self._stays():
             self.at = at
             return []  # the tree shows it already
-        return self._rebuild(at, state(at), ours=ours)
+        if self._ours and not self._shows_more:
+            own = next(index for index in range(self.at, at + 1) if index + 1 not in self._ours)
+            self._keep_times(state(own))
+        return self._rebuild(at, state(at))
 
-    def _rebuild(self, at: int, state: TreeReading, *, ours: bool) -> list[tuple[Change, MunimentError]]:
+    def _stays(self) -> bool:
+        """Whether the tree is left on the state that it stands on."""
+        if self._queue:
+            return self.tree.touched < _TOUCHED_MAX
+        few = self.tree.touched < _TOUCHED_IDLE_MAX and len(self._forgotten) <= _FORGOTTEN_MAX
+        return few and not self._keeps_gone
+
+    def _keep_times(self, state: TreeReading) -> None:
+        """The tree shows this state with times of its own: who was shown them goes on to be."""
+        there = HereReading(state, self._numbers, past=self._past)
+        for row in self.tree.changed():
+            now = there.inode(row.inode)
+            if now is not None and row.links:
+                self._times[row.inode] = Times(now.ctime_ns, row.mtime_ns, row.ctime_ns)
+
+    def _rebuild(self, at: int, state: TreeReading) -> list[tuple[Change, MunimentError]]:
         """Run what is queued on another state; if that cannot be read, all stays as it is."""
         old, fresh = self.tree, HereReading(state, self._numbers, past=self._past)
-        if ours:
-            for row in old.changed():
-                now = fresh.inode(row.inode)
-                if now is not None and row.links:
-                    self._times[row.inode] = Times(now.ctime_ns, row.mtime_ns, row.ctime_ns)
         gone = {row.inode for row in old.changed() if row.links == 0} | self._orphans.keys()
         gone.update(self._opened())  # another client may have removed them
         waits = {change.made for change in self._queue}
@@ -251,7 +269,7 @@ class Present:
             else:
                 queue.append(change)
         self.at, self.tree, self._orphans, self._queue = at, tree, orphans, queue
-        self._shows_more = False
+        self._shows_more = self._keeps_gone = False
         self._ours.clear()
         self._let_go()
         return failed
@@ -269,12 +287,13 @@ class Present:
         """Nothing more will get into the log: show the state as it is; returns what was queued."""
         dropped, self.under_way = self.unsettled(), ()
         self._queue.clear()
-        self._rebuild(at, state, ours=False)
+        self._rebuild(at, state)
         return dropped
 
     def forget(self, ino: int) -> None:
         """Nobody knows the inode by this number any more; who looks for it soon finds it as it was."""
         self._orphans.pop(ino, None)
         self._forgotten.pop(ino, None)
+        self._keeps_gone |= self._is_gone(ino)
         if LOCAL_FIRST <= ino < PAST_FIRST or ino in self._times or self.tree.keeps(ino):
             self._forgotten[ino] = None
