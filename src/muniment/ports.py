@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from muniment.core.history import Difference, EntryMeta, FileVersion, FoldedEntry
@@ -159,7 +159,13 @@ class ShareClaim:
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """Reserve: the node has this share already, durably."""
+    """The node has this share, durably.
+
+    Attributes:
+        new: put: it did not have it before.
+    """
+
+    new: bool = field(default=False, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,8 +237,13 @@ class NodeClient(Protocol):
         """Give reservations back; those not held are ignored."""
         ...
 
-    async def put(self, uploads: Sequence[ShareUpload]) -> list[PutOutcome]:
-        """Send shares in one request.  `Held` means durable on the node; one outcome for each, in order."""
+    async def put(self, uploads: Sequence[ShareUpload], *, reserving: bool = False) -> list[PutOutcome]:
+        """Send shares in one request.  `Held` means durable on the node; one outcome for each, in order.
+
+        Args:
+            reserving: space is asked for with it where none was reserved.  For small shares: what is held
+                already is sent all the same.
+        """
         ...
 
     async def get(self, key: ShareKey, header: memoryview, data: memoryview) -> None:

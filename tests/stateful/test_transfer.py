@@ -30,14 +30,18 @@ class UploadModel(RuleBasedStateMachine):
     """`claims` and `sends` are under way; `reserved` and `stored` are what the nodes really have."""
 
     @initialize(
-        n=st.integers(1, 6), nodes=st.integers(1, 8), happy=st.integers(1, 6), held=st.sets(st.integers(0, 5))
+        n=st.integers(1, 6),
+        nodes=st.integers(1, 8),
+        happy=st.integers(1, 6),
+        held=st.sets(st.integers(0, 5)),
+        direct=st.booleans(),
     )
-    def begin(self, n: int, nodes: int, happy: int, held: set[int]) -> None:
+    def begin(self, n: int, nodes: int, happy: int, held: set[int], *, direct: bool) -> None:
         slots = tuple(Slot(ShareNumber(i), node_id(i % nodes)) for i in range(n))
         spares = tuple(node_id(i) for i in range(n, nodes))
         self.plan = Placement(slots, spares, -(-n // nodes))
         self.happy = min(happy, n)
-        self.machine = ul.Upload(BLOB, self.plan, happy=self.happy)
+        self.machine = ul.Upload(BLOB, self.plan, happy=self.happy, direct=direct)
         self.claims: dict[Slot, bool] = {}  # value: it was asked to be withdrawn
         self.sends: dict[Slot, bool] = {}
         self.reserved: set[Slot] = set()
@@ -59,7 +63,9 @@ class UploadModel(RuleBasedStateMachine):
                     assert self.asked[slot] <= 2
                     assert slot not in self.claims
                     self.claims[slot] = False
-                case ul.Send(slot):
+                case ul.Send(slot, direct):
+                    if direct:  # the node takes the space now
+                        self.reserved.add(slot)
                     assert slot in self.reserved, "a share sent without a reservation"
                     assert slot not in self.unwanted, "a share sent that nobody wants"
                     assert slot not in self.sends

@@ -13,7 +13,7 @@ next candidate against the late one.  Every (share, node) is tried once, so the 
     ENDING     no claim or send is under way any more                               Settled
     SETTLED    never; events are ignored
 
-    attempt    event -> next
+    attempt    event -> next; of small shares (direct) it begins with SENDING
     CLAIMING   ClaimAccepted -> SENDING   ShareHeld -> HELD   ShareRefused, ShareLost, ShareWithdrawn -> GONE
     SENDING    ShareHeld -> HELD   ShareRefused -> GONE (CLAIMING once, if the node forgot the reservation)
                ShareLost, ShareWithdrawn -> GONE
@@ -115,9 +115,14 @@ class Claim:
 
 @dataclass(frozen=True, slots=True)
 class Send:
-    """Send the share to the node that accepted it."""
+    """Send the share to the node that accepted it.
+
+    Attributes:
+        direct: it was not asked yet; space is asked for with the share.
+    """
 
     slot: Slot
+    direct: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,12 +216,14 @@ class Upload:
         blob: for the error.
         placement: where its shares should go.
         happy: how many distinct nodes must hold distinct shares; at least k, so that the blob is whole.
+        direct: shares are so small that to ask a node first costs more than to send them in vain.
     """
 
-    def __init__(self, blob: BlobId, placement: Placement, *, happy: int) -> None:
+    def __init__(self, blob: BlobId, placement: Placement, *, happy: int, direct: bool = False) -> None:
         self._blob = blob
         self._plan = placement
         self._happy = happy
+        self._direct = direct
         self._phase = Phase.RUNNING
         self._attempts: dict[Slot, _Attempt] = {}
         self._open = set(range(len(placement.slots)))
@@ -263,6 +270,13 @@ class Upload:
             self._fail(out)
             return
         for place, slot in enumerate(self._plan.slots):
+            self._try(slot, place, out)
+
+    def _try(self, slot: Slot, place: int, out: list[UploadAction]) -> None:
+        if self._direct:
+            self._attempts[slot] = _Attempt(place, Stage.SENDING)
+            out.append(Send(slot, direct=True))
+        else:
             self._attempts[slot] = _Attempt(place)
             out.append(Claim(slot))
 
@@ -350,8 +364,7 @@ class Upload:
             if node not in self._failed and slot not in self._attempts:
                 if node in self._spares:
                     self._spares.remove(node)
-                self._attempts[slot] = _Attempt(attempt.place)
-                out.append(Claim(slot))
+                self._try(slot, attempt.place, out)
                 return
 
     def _candidates(self) -> Iterator[NodeId]:

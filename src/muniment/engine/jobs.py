@@ -76,9 +76,14 @@ class ClaimJob(Job):
 
 @dataclass(slots=True, eq=False)
 class SendJob(Job):
-    """Put: Held, Refused, Failed or Withdrawn.  The parts must not change until it has ended."""
+    """Put: Held, Refused, Failed or Withdrawn.  The parts must not change until it has ended.
+
+    Attributes:
+        direct: no space was asked for before.
+    """
 
     upload: ShareUpload
+    direct: bool = False
 
 
 @dataclass(slots=True, eq=False)

@@ -147,7 +147,7 @@ class Lane:
         self._add(self._claims, job)
 
     def send(self, job: SendJob) -> None:
-        """Send a share for which space was granted."""
+        """Send a share for which space was granted, or is asked for with it."""
         self._add(self._sends, job)
 
     def fetch(self, job: FetchJob, *, alone: bool = False) -> None:
@@ -326,7 +326,8 @@ class Lane:
         return self._one_each(jobs, outcomes)
 
     async def _put(self, jobs: list[SendJob]) -> Sequence[Answer]:
-        outcomes = await self.connection.put([job.upload for job in jobs])
+        direct = any(job.direct for job in jobs)
+        outcomes = await self.connection.put([job.upload for job in jobs], reserving=direct)
         return self._one_each(jobs, outcomes)
 
     async def _get(self, jobs: list[FetchJob]) -> Sequence[Answer]:

@@ -57,6 +57,7 @@ class Limits:
         put_bytes: share data of one put request, unless one share is larger.
         get_bytes: share data of one batched read.
         small_share_bytes: shares up to this size are read in batches.
+        direct_bytes: a lone blob's shares up to this size are sent without asking first if there is room.
         requests: puts, and reads, under way at one node.
         streams: files being read, or written, at once.
         put_patience_s: no share is late before this, however fast the others are.
@@ -74,6 +75,7 @@ class Limits:
     put_bytes: int = 4 * MIB
     get_bytes: int = 2 * MIB
     small_share_bytes: int = 256 * KIB
+    direct_bytes: int = 32 * KIB
     requests: int = 2
     streams: int = 8
     put_patience_s: float = 1.0

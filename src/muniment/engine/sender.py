@@ -240,13 +240,25 @@ class Sender:
         self._uses(blob, fresh)
         slots: list[Slot] = fresh.of(blob)
         sending = Sending(
-            shares, plan, happy, self._nodes, self._limits, lambda: self._free(sending, buffers), slots
+            shares,
+            plan,
+            happy,
+            self._nodes,
+            self._limits,
+            lambda: self._free(sending, buffers),
+            slots,
+            direct=self._is_brief(shares),
         )
         self._memory[sending] = _measure(buffers.kind)
         sending.settled.add_done_callback(partial(self._settled, blob, sending))
         self._sendings[blob] = sending
         sending.begin()
         return sending
+
+    def _is_brief(self, shares: OutgoingShares) -> bool:
+        """Nothing else is under way: to ask for space first would double the time, and share no request."""
+        small = shares.name.shape.record_bytes <= self._limits.direct_bytes
+        return small and all(other.done.done() for other in self._sendings.values())
 
     async def _outcome(self, sending: Sending) -> Sent:
         sending.waiters += 1

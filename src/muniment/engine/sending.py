@@ -87,6 +87,7 @@ class Sending:
         limits: how patient to be.
         free: called once, when nothing reads the buffers any more.
         fresh: where shares are written down that were sent and taken.
+        direct: they are sent without a claim.
 
     Attributes:
         happy: as given.
@@ -106,12 +107,14 @@ class Sending:
         limits: Limits,
         free: Callable[[], None],
         fresh: list[Slot],
+        *,
+        direct: bool,
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._sealed = sealed
         self._name = sealed.name
         self._size_bytes = self._name.shape.record_bytes
-        self._machine = Upload(self._name.blob, plan, happy=happy)
+        self._machine = Upload(self._name.blob, plan, happy=happy, direct=direct)
         self._nodes = nodes
         self._limits = limits
         self._free = free
@@ -152,9 +155,9 @@ class Sending:
                 case Claim(slot):
                     claim = ShareClaim(self._name.share(slot.share), self._size_bytes)
                     self._ask(slot, Lane.claim, ClaimJob(partial(self._claimed, slot), claim))
-                case Send(slot):
+                case Send(slot, direct):
                     upload = ShareUpload(self._name.share(slot.share), self._sealed.parts(slot.share))
-                    job = SendJob(partial(self._sent, slot), upload, size_bytes=self._size_bytes)
+                    job = SendJob(partial(self._sent, slot), upload, direct, size_bytes=self._size_bytes)
                     self._ask(slot, Lane.send, job)
                 case Release(slot):
                     self._release(slot)
@@ -201,12 +204,15 @@ class Sending:
                 self._feed(_refusal(slot, answer))
 
     def _sent(self, slot: Slot, answer: Answer) -> None:
-        if isinstance(answer, Held):
+        if not isinstance(answer, Held):
+            self._feed(_refusal(slot, answer))
+            return
+        if answer.new:
             self._new += self._size_bytes
             self._fresh.append(slot)
-            self._land(slot)
         else:
-            self._feed(_refusal(slot, answer))
+            self._present += self._size_bytes
+        self._land(slot)
 
     def _released(self, _: Answer) -> None:
         self._releases -= 1

@@ -106,7 +106,7 @@ class HttpNodeConnection:
             names = _names(keys[at : at + BATCH_SHARES_MAX])
             await self._exchange("release", _post("release", names), self._timeouts.control_s)
 
-    async def put(self, uploads: Sequence[ShareUpload]) -> list[PutOutcome]:
+    async def put(self, uploads: Sequence[ShareUpload], *, reserving: bool = False) -> list[PutOutcome]:
         parts: list[bytes | memoryview] = []
         for upload in uploads:
             parts.append(upload.key.blob)
@@ -114,6 +114,8 @@ class HttpNodeConnection:
         headers = {"Content-Type": SHARES_TYPE, "Muniment-Shares": str(len(uploads))}
         if 0 < len(uploads) <= PUT_NAMES_MAX:
             headers["Muniment-Names"] = ",".join(str(upload.key) for upload in uploads)
+        if reserving:
+            headers["Muniment-Reserving"] = "1"
         deadline_s = self._timeouts.bulk_s(sum(len(part) for part in parts))
         answer = await self._exchange("put", Exchange("PUT", "/v1/shares", parts, headers), deadline_s)
         outcomes = self._decoded(wire.Outcomes, answer).outcomes
@@ -258,7 +260,7 @@ class HttpNodeConnection:
 
     def _stored(self, outcome: wire.Outcome) -> PutOutcome:
         if outcome.result == "held":
-            return Held()
+            return Held(outcome.new)
         if outcome.result == "refused" and outcome.problem is not None:
             return Refused(error_of(outcome.problem, self.node))
         raise self._violation(f"an outcome '{outcome.result[:20]}'")

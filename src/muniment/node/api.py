@@ -37,11 +37,13 @@ from muniment.node.calls import (
     CALLS,
     COUNT_HEADER,
     NAMES_HEADER,
+    RESERVING_HEADER,
     SHARE_TYPE,
     SHARES_TYPE,
     KeyText,
     LeafCount,
     NamesText,
+    ReservingText,
     RowCount,
     ShareCount,
 )
@@ -152,7 +154,10 @@ class NodeApi:
     async def _put(self, request: Request) -> Response:
         account = self._gate.account(request)
         count = _converted(COUNT_HEADER, request.headers.get(COUNT_HEADER.lower()) or "", ShareCount, int)
-        receiver = self._service.begin_put(account, count)
+        reserving = request.headers.get(RESERVING_HEADER.lower())
+        if reserving is not None:
+            _converted(RESERVING_HEADER, reserving, ReservingText, str)
+        receiver = self._service.begin_put(account, count, reserving=reserving is not None)
         named = request.headers.get(NAMES_HEADER.lower())
         size_bytes = request.announced_bytes()
         if named is not None and size_bytes is not None and size_bytes <= _WHOLE_BYTES:
@@ -318,10 +323,10 @@ def _outcomes(outcomes: Sequence[ReserveOutcome | PutOutcome]) -> Response:
 
 def _outcome(outcome: ReserveOutcome | PutOutcome) -> wire.Outcome:
     match outcome:
-        case Held():
-            return wire.Outcome("held")
+        case Held(new):
+            return wire.Outcome("held", new)
         case Accepted(expires_s):
-            return wire.Outcome("accepted", expires_s)
+            return wire.Outcome("accepted", expires_s=expires_s)
         case Refused(error):
             return wire.Outcome("refused", problem=problem_of(error))
 

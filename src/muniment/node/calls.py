@@ -48,6 +48,7 @@ SHARES_TYPE: Final = "application/vnd.muniment.shares"
 SHARE_TYPE: Final = "application/vnd.muniment.share"
 COUNT_HEADER: Final = "Muniment-Shares"
 NAMES_HEADER: Final = "Muniment-Names"
+RESERVING_HEADER: Final = "Muniment-Reserving"
 
 ShareCount = Annotated[int, msgspec.Meta(ge=0, le=BATCH_SHARES_MAX)]
 LeafCount = Annotated[int, msgspec.Meta(ge=1, le=LEAVES_MAX)]
@@ -55,6 +56,7 @@ RowCount = Annotated[int, msgspec.Meta(ge=1, le=LIST_SHARES_MAX)]
 _KEY: Final = r"[a-z2-7]{51}[aq]\.(0|[1-9][0-9]?|1[0-9]{2}|2[0-4][0-9]|25[0-5])"
 KeyText = Annotated[str, msgspec.Meta(pattern=f"^{_KEY}$")]
 NamesText = Annotated[str, msgspec.Meta(pattern=f"^{_KEY}(,{_KEY}){{0,{PUT_NAMES_MAX - 1}}}$")]
+ReservingText = Annotated[str, msgspec.Meta(pattern="^1$")]
 RangeText = Annotated[str, msgspec.Meta(pattern="^bytes=[0-9]{0,18}-[0-9]{0,18}$")]
 
 _BLOB: Final = Parameter("blob", "path", IdText, "BlobId.")
@@ -98,11 +100,14 @@ CALLS: Final = (
     _control("reserve", "/v1/reserve", "Ask for space, or for a lease on what is held already.",
              ReserveRequest, Outcomes),
     _control("release", "/v1/release", "Give reservations back.", ShareNames, None, status=204),
-    Call("put", "PUT", "/v1/shares", "Store shares for which space is reserved.", request=SHARES_TYPE,
-         answer=Outcomes, errors=(MalformedRecord, UnknownVersion), body_bytes_max=PUT_BODY_BYTES_MAX,
+    Call("put", "PUT", "/v1/shares", "Store shares for which space is reserved, or asked for here.",
+         request=SHARES_TYPE, answer=Outcomes, errors=(MalformedRecord, UnknownVersion),
+         body_bytes_max=PUT_BODY_BYTES_MAX,
          parameters=(Parameter(COUNT_HEADER, "header", ShareCount, "How many shares the body has."),
                      Parameter(NAMES_HEADER, "header", NamesText, "All shares of the body, so that a node may"
-                               " take it whole: what breaks off is released.", required=False))),
+                               " take it whole: what breaks off is released.", required=False),
+                     Parameter(RESERVING_HEADER, "header", ReservingText, "Take space for shares that have"
+                               " none.", required=False))),
     Call("get", "GET", "/v1/shares/{blob}/{number}", "One share record, verified, whole or a byte range.",
          answer=SHARE_TYPE, errors=_READ_ERRORS, extra={206: (SHARE_TYPE, "The range asked for.")},
          parameters=(_BLOB, _NUMBER, Parameter("Range", "header", RangeText, "One byte range of the record.",

@@ -26,7 +26,16 @@ from muniment.errors import InvalidRequest, MunimentError, ReservationMissing
 from muniment.ids import ID_BYTES, AccountId, BlobId, ShareKey
 from muniment.merkle.share_tree import ShareReceiver
 from muniment.node.reservations import Promise
-from muniment.ports import Held, PutOutcome, Refused, ShareStore, ShareWriter, StoredShare
+from muniment.ports import (
+    Held,
+    PutOutcome,
+    Refused,
+    ReserveOutcome,
+    ShareClaim,
+    ShareStore,
+    ShareWriter,
+    StoredShare,
+)
 from muniment.spec.share import FIXED_BYTES, decode_fixed
 
 FRAME_BYTES: Final = ID_BYTES + FIXED_BYTES
@@ -96,6 +105,7 @@ class PutReceiver:
     Args:
         count: shares that the body is to hold.
         is_reconciled: whether the books know all that the store has.
+        reserve: asks for space for a share that has none; None: such a share is refused.
     """
 
     def __init__(
@@ -105,9 +115,10 @@ class PutReceiver:
         account: AccountId,
         count: int,
         is_reconciled: Callable[[], bool],
+        reserve: Callable[[ShareClaim], ReserveOutcome] | None = None,
     ) -> None:
         self._books, self._store, self._account = books, store, account
-        self._is_reconciled = is_reconciled
+        self._is_reconciled, self._reserve = is_reconciled, reserve
         self._outcomes: list[PutOutcome | None] = [None] * count
         self._begun = 0
         self._frame = bytearray()
@@ -189,14 +200,25 @@ class PutReceiver:
     def _admit(self, share: _Incoming) -> None:
         """Decide whether its bytes are stored or skipped."""
         share.promise = self._books.take(self._account, share.key, share.size_bytes)
-        entitled = share.promise is not None or self._books.is_leased(self._account, share.key)
-        if entitled and self._books.is_held(share.key):
-            return  # somebody was faster: skip the bytes, give a lease
+        if self._is_settled(share):
+            return
+        if share.promise is None and self._reserve is not None:
+            outcome = self._reserve(ShareClaim(share.key, share.size_bytes))
+            if isinstance(outcome, Refused):
+                raise outcome.error
+            share.promise = self._books.take(self._account, share.key, share.size_bytes)
+            if self._is_settled(share):
+                return
         if share.promise is None:
             raise ReservationMissing(blob=share.key.blob, share=share.key.number)
         receiver = ShareReceiver(share.key, share.size_bytes)
         share.writer = self._store.create(share.key, share.size_bytes)
         share.receiver = receiver
+
+    def _is_settled(self, share: _Incoming) -> bool:
+        """Somebody was faster, and this account may have it too: its bytes are skipped, a lease is given."""
+        entitled = share.promise is not None or self._books.is_leased(self._account, share.key)
+        return entitled and self._books.is_held(share.key)
 
     def _take_piece(self, share: _Incoming, piece: memoryview) -> None:
         self._attempt(share, lambda: _write(share, piece))
@@ -242,7 +264,7 @@ class PutReceiver:
             self._delete_unrecorded([share.key for share in written])
         else:
             for share in group:
-                self._outcomes[share.index] = Held()
+                self._outcomes[share.index] = Held(new=share.writer is not None)
             self._give_back(group)
         self._group = []
 

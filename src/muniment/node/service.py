@@ -94,9 +94,16 @@ class NodeService:
         """As `Books.reserve`, with what the disk has room for."""
         return self.books.reserve(account, claims, self.medium_bytes())
 
-    def begin_put(self, account: AccountId, count: int) -> PutReceiver:
+    def begin_put(self, account: AccountId, count: int, *, reserving: bool = False) -> PutReceiver:
         """Receive the body of one put with `count` shares; the caller must `finish` or `abort` it."""
-        return PutReceiver(self.books, self._store, account, count, lambda: self.reconciled)
+
+        def reserve(claim: ShareClaim) -> ReserveOutcome:
+            (outcome,) = self.reserve(account, [claim])
+            return outcome
+
+        return PutReceiver(
+            self.books, self._store, account, count, lambda: self.reconciled, reserve if reserving else None
+        )
 
     # --- reading ------------------------------------------------------------------------------
 

@@ -124,9 +124,10 @@ class ReserveRequest(Message):
 
 
 class Outcome(Message):
-    """One share's fate: `held`, `accepted` (with expiry) or `refused` (with the problem)."""
+    """One share's fate: `held` (put: was it `new`), `accepted` (till when) or `refused` (with a problem)."""
 
     result: str
+    new: bool = False
     expires_s: float = 0.0
     problem: Problem | None = None
 

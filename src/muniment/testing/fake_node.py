@@ -238,9 +238,13 @@ class FakeNode:
         """Give space back that was set aside."""
         self._reservations.pop((account, key), None)
 
-    def put_share(self, account: AccountId, upload: ShareUpload) -> PutOutcome:
-        """Verify and store what was reserved."""
+    def put_share(self, account: AccountId, upload: ShareUpload, *, reserving: bool = False) -> PutOutcome:
+        """Verify and store what was reserved, or is now."""
         owner = (account, upload.key)
+        if reserving and owner not in self._reservations:
+            reserved = self.reserve_share(account, ShareClaim(upload.key, upload.size_bytes))
+            if not isinstance(reserved, Accepted):
+                return reserved
         size, _ = self._reservations.get(owner, (-1, 0.0))
         if self.faults.lose_reservations or size != upload.size_bytes:
             self._reservations.pop(owner, None)
@@ -250,7 +254,7 @@ class FakeNode:
         del self._reservations[owner]
         self.put_bytes += size
         if not self.faults.store:
-            return Held()
+            return Held(new=True)
         receiver = ShareReceiver(upload.key, size)
         try:
             for part in upload.parts:
@@ -258,11 +262,12 @@ class FakeNode:
             receiver.finish()
         except ShareCorrupt as error:
             return Refused(error)
-        if upload.key not in self.shares:
+        is_new = upload.key not in self.shares
+        if is_new:
             self.shares[upload.key] = b"".join(upload.parts)
             self._used_bytes += size
         self.lease_share(account, upload.key, LEASE_S)
-        return Held()
+        return Held(is_new)
 
     def lease_share(self, account: AccountId, key: ShareKey, duration_s: float) -> bool:
         """Extend or make a lease on a share that is held."""
@@ -373,7 +378,7 @@ class FakeConnection:
         for key in keys:
             self._server.unreserve(self._account, key)
 
-    async def put(self, uploads: Sequence[ShareUpload]) -> list[PutOutcome]:
+    async def put(self, uploads: Sequence[ShareUpload], *, reserving: bool = False) -> list[PutOutcome]:
         server = self._server
         try:
             await self._enter("put", len(uploads))
@@ -381,7 +386,7 @@ class FakeConnection:
             for taken, upload in enumerate(uploads):
                 if taken == server.faults.break_put_after:
                     raise NodeUnreachable(node=server.node, reason="connection reset")
-                outcomes.append(server.put_share(self._account, upload))
+                outcomes.append(server.put_share(self._account, upload, reserving=reserving))
         except BaseException:
             for upload in uploads:  # the transfer died: a node gives its space back
                 server.unreserve(self._account, upload.key)

@@ -386,7 +386,7 @@ async def test_too_few_outcomes_are_a_violation(bench: Bench) -> None:
 
 @on_bench
 async def test_a_bug_in_a_driver_ends_the_jobs_and_is_logged(bench: Bench) -> None:
-    async def broken(uploads: object) -> list[PutOutcome]:
+    async def broken(uploads: object, *, reserving: bool = False) -> list[PutOutcome]:
         raise ZeroDivisionError
 
     bench.connection.put = broken  # type: ignore[method-assign]  # a driver with a bug
@@ -440,7 +440,8 @@ def test_parts_of_an_upload_are_what_the_node_gets() -> None:
         blob = blobs(1)[0]
         seen: list[ShareUpload] = []
 
-        async def look(uploads: list[ShareUpload]) -> list[PutOutcome]:
+        async def look(uploads: list[ShareUpload], *, reserving: bool) -> list[PutOutcome]:
+            assert not reserving
             seen.extend(uploads)
             return [Held()] * len(uploads)
 

@@ -243,8 +243,8 @@ def spy_on_feeds(bench: Bench) -> list[list[int]]:
     fed: list[list[int]] = []
     begin = bench.service.begin_put
 
-    def spying(account: Any, count: int) -> Any:
-        receiver = begin(account, count)
+    def spying(account: Any, count: int, *, reserving: bool = False) -> Any:
+        receiver = begin(account, count, reserving=reserving)
         feed = receiver.feed
 
         def noted(pieces: Sequence[bytes | memoryview]) -> None:

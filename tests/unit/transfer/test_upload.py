@@ -55,6 +55,23 @@ def kinds(actions: list[UploadAction]) -> list[type]:
     return [type(action) for action in actions]
 
 
+def test_small_shares_are_sent_without_a_claim_and_asked_for_only_where_a_node_does_not_know_how() -> None:
+    upload = Upload(BLOB, plan(2, 3), happy=2, direct=True)
+    assert upload.handle(Begin()) == [Send(slot(i, i), direct=True) for i in range(2)]
+    assert upload.handle(ShareRefused(slot(0, 0), "full")) == [Send(slot(0, 2), direct=True)]
+    assert upload.handle(ShareRefused(slot(1, 1), "none", forgotten=True)) == [Claim(slot(1, 1))]
+    assert upload.handle(ClaimAccepted(slot(1, 1))) == [Send(slot(1, 1))]
+    assert upload.handle(ShareHeld(slot(0, 2))) == []
+    assert kinds(upload.handle(ShareHeld(slot(1, 1)))) == [Finish, Settled]
+
+
+def test_a_small_share_whose_answer_was_lost_is_released() -> None:
+    upload = Upload(BLOB, plan(2, 2), happy=2, direct=True)
+    upload.handle(Begin())
+    upload.handle(ShareHeld(slot(0, 0)))
+    assert upload.handle(ShareLost(slot(1, 1), "gone"))[0] == Release(slot(1, 1))
+
+
 def test_begin_claims_every_slot() -> None:
     upload = Upload(BLOB, plan(3, 3), happy=3)
     assert upload.handle(Begin()) == [Claim(slot(i, i)) for i in range(3)]

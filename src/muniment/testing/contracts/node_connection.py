@@ -32,7 +32,7 @@ from muniment.errors import (
 )
 from muniment.ids import ShareKey, id_text
 from muniment.merkle.share_tree import check_proof, check_share
-from muniment.ports import Accepted, Held, NodeConnection, PutOutcome, Refused, ShareUpload
+from muniment.ports import Accepted, Held, NodeConnection, PutOutcome, Refused, ShareClaim, ShareUpload
 from muniment.spec.limits import BATCH_SHARES_MAX, CHALLENGES_MAX, LEAF_BYTES, MIB, SHARES_MAX
 from muniment.testing.sample_blob import SampleBlob, sample_blob
 
@@ -136,6 +136,35 @@ class NodeConnectionContract:
         assert isinstance(refusal(outcomes[0]), ReservationMissing)
         with pytest.raises(ShareUnknown):
             await fetch(node.connection, blob, 0)
+
+    async def test_a_put_may_ask_for_its_space_itself(self, node: NodeUnderTest) -> None:
+        blob = sample_blob(6)
+        await node.connection.reserve([blob.claim(1)])
+        both = [blob.upload(0), blob.upload(1)]
+        for is_new in (True, False):
+            outcomes = await node.connection.put(both, reserving=True)
+            assert [isinstance(one, Held) and one.new for one in outcomes] == [is_new] * 2
+        assert (await node.connection.usage()).reserved_bytes == 0
+        assert await fetch(node.connection, blob, 0) == blob.records[0]
+
+    async def test_such_a_put_gives_a_lease_on_what_others_have(self, node: NodeUnderTest) -> None:
+        blob = sample_blob(6)
+        await node.stranger.put([blob.upload(0)], reserving=True)
+        assert (await node.connection.usage()).share_count == 0
+        (outcome,) = await node.connection.put([blob.upload(0)], reserving=True)
+        assert outcome == Held()
+        assert not outcome.new
+        assert (await node.connection.usage()).share_count == 1
+
+    async def test_such_a_put_is_refused_as_a_reservation_would_be(self, node: NodeUnderTest) -> None:
+        first, second, others = sample_blob(6), sample_blob(7), sample_blob(8, length=12 * MIB, k=1, n=1)
+        left_bytes = CAPACITY_BYTES - first.upload(0).size_bytes - others.upload(0).size_bytes
+        filling = ShareClaim(sample_blob(9).key(0), left_bytes)
+        await node.stranger.reserve([others.claim(0), filling])
+        outcomes = await node.connection.put([first.upload(0), second.upload(0)], reserving=True)
+        assert outcomes[0] == Held()
+        assert isinstance(refusal(outcomes[1]), CapacityFull)
+        assert await node.connection.have([second.name.blob]) == {second.name.blob: frozenset()}
 
     async def test_another_accounts_reservation_is_no_permission(self, node: NodeUnderTest) -> None:
         blob = sample_blob(7)
