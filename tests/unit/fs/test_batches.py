@@ -221,7 +221,7 @@ async def test_a_state_that_cannot_be_read_for_a_moment_costs_no_change_that_wai
     async def rival(_: int) -> None:
         await makes(other, b"others")
         await here.make(b"waits")  # for the entry that is being ordered
-        while not here.files._committer._is_waited_for:
+        while not here.files._committer._is_waited_for:  # noqa: ASYNC110 - nothing tells of it
             await asyncio.sleep(0)
         monkeypatch.setattr(Damaged, "bad", True)
 
