@@ -69,6 +69,11 @@ class ContentEdit:
             at = stop
         self._now.update(zip(offsets, extents, strict=True))
 
+    @property
+    def pieces(self) -> int:
+        """Extents that are kept here, as found and as they are now."""
+        return len(self._before) + len(self._now)
+
     def extents(self, start: int, stop: int) -> Sequence[StoredExtent]:
         """The extents as they are now that have a byte in [start, stop), whole, in order of their offsets."""
         if start >= stop:

@@ -218,6 +218,7 @@ class FileSystem:
     def know(self, ino: int) -> None:
         """A caller keeps this number, until he says `forget`."""
         self._handles.know(ino)
+        self._present.know(ino)
 
     def forget(self, ino: int, count: int = 1) -> None:
         """A caller forgets a number as often as he says."""

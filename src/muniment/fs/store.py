@@ -242,7 +242,7 @@ class Store:
         Raises: as `EpochWriter.commit`.  Cancelled, the entry may or may not be there.
         """
         writer = await self._begun()
-        named = (ref for change in changes for ref in change.blobs if not change.local)
+        named = (ref for change in changes for ref in change.blobs)
         refs = tuple(dict.fromkeys(ref for ref in named if ref not in self._adopted))
         if self._sending is None or self._sending.changes is not changes:
             self._sending = _Sending(changes)

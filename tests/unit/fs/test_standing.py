@@ -1,5 +1,5 @@
-"""A tree that stands on an older state, with all on top that this mount has changed since: what callers see is
-the same as if it were laid on the newest one, and it keeps no more than it says."""
+"""A tree that stands on an older state, with all on top that this mount has changed since: callers see the
+same as if it were laid on the newest one, and it keeps no more than it says."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 from tests.unit.fs.support import OPTIONS, Mounted, Place, place
+from tests.unit.fs.test_races import beaten
 
 from muniment.errors import NotMember, OperationRejected
 from muniment.fs.names.tree import HereTree
@@ -59,9 +60,9 @@ async def test_what_one_file_grows_by_is_not_kept_on_top_for_ever(
     monkeypatch.setattr("muniment.fs.names.present._TOUCHED_IDLE_MAX", 16)
     here = await where.mount()
     ino = await here.make(b"log")
-    trees = await _appended(here, ino, 40)
+    trees = await _appended(here, ino, 80)
     assert 2 <= len(trees) <= 5
-    assert await here.read(ino) == b"".join(b"line %02d\n" % at for at in range(40))
+    assert await here.read(ino) == b"".join(b"line %02d\n" % at for at in range(80))
 
 
 async def _appended(here: Mounted, ino: int, lines: int) -> list[HereTree]:
@@ -81,7 +82,7 @@ async def test_extents_of_what_was_removed_are_not_kept_on_top_for_ever(
     for name in (b"a", b"b"):
         await _appended(first, await first.make(name), 40)
     await first.files.aclose()
-    monkeypatch.setattr("muniment.fs.names.present._TOUCHED_IDLE_MAX", 32)
+    monkeypatch.setattr("muniment.fs.names.present._TOUCHED_IDLE_MAX", 12)
     here = await where.mount()
     await here.make(b"c")
     await here.files.sync_all()
@@ -91,9 +92,7 @@ async def test_extents_of_what_was_removed_are_not_kept_on_top_for_ever(
     assert here.files._present.tree is not tree
 
 
-async def test_attributes_are_not_kept_on_top_for_ever(
-    where: Place, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_attributes_are_not_kept_on_top_for_ever(where: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("muniment.fs.names.present._TOUCHED_IDLE_MAX", 32)
     here = await where.mount()
     ino = await here.make(b"file")
@@ -194,6 +193,8 @@ async def test_shown_times_stay_when_the_volume_cannot_be_written_any_more(where
     before = shown(here, ino)
     here.files._committer._break(NotMember(member=MemberId(bytes(32))))
     assert shown(here, ino) == before
+    with pytest.raises(NotMember):
+        await here.files.aclose()
 
 
 # --- others' changes, while ours wait ---------------------------------------------------------
@@ -230,3 +231,46 @@ async def test_changes_are_run_again_for_others_not_much_more_often_than_once(
         count += 1
         assert count < 5
     assert count >= 2
+
+
+# --- what was removed here while others kept a name for it -------------------------------------
+
+
+async def test_who_has_open_what_others_have_renamed_in_time_cuts_the_file_itself(where: Place) -> None:
+    here, other = await where.mount(SLOW), await where.mount()
+    ino = await here.make(b"a")
+    await here.write(ino, b"content")
+    await other.names()
+    handle = await here.files.open(ino, 2)
+    await here.files.unlink(ROOT, b"a")
+    await here.files.set_attributes(ino, size=3)
+    await other.files.rename(ROOT, b"a", ROOT, b"b")
+    await other.files.sync_all()
+    assert await here.names() == [b"b"]  # a name was faster than its removal
+    assert here.files.inode(ino).links == 1
+    await here.files.sync_all()
+    here.files.release(handle)
+    await other.names()
+    assert await other.read(other.files.lookup(ROOT, b"b").inode) == b"con" == await here.read(ino)
+
+
+async def test_who_was_overtaken_by_a_rename_cuts_the_file_itself(where: Place) -> None:
+    here, log = await beaten(where, SLOW)
+    other = await where.mount()
+    ino = await here.make(b"a")
+    await here.write(ino, b"content")
+    await other.names()
+    handle = await here.files.open(ino, 2)
+    await here.files.unlink(ROOT, b"a")
+    await here.files.set_attributes(ino, size=3)
+
+    async def rename(_: int) -> None:
+        await other.files.rename(ROOT, b"a", ROOT, b"b")
+        await other.files.sync_all()
+
+    log.rival, log.times = rename, 1
+    await here.files.sync_all()
+    assert log.beaten == 1
+    here.files.release(handle)
+    assert await here.names() == [b"b"] == await other.names()
+    assert await other.read(other.files.lookup(ROOT, b"b").inode) == b"con" == await here.read(ino)

@@ -149,8 +149,8 @@ def plan(
         return found
 
     for change in changes:
-        if change.local:
-            continue
+        if change.local and (tree is None or tree.node(change.inodes[0]) is None):
+            continue  # it is about what was removed, unless who was faster has kept a name for it
         current = [blobs.get(ref, ref) for ref in change.blobs]
         try:
             if tree is not None:

@@ -46,7 +46,7 @@ Changed = Callable[[int, int], None]
 _QUEUE_MAX: Final = 8192
 _ERRORS_MAX: Final = 4096
 _HURRY: Final = 1024
-"""So many changes are company enough."""
+"""So many changes are company enough, each counted once more when it is run again for what others changed."""
 
 _COMPANY_MAX: Final = 64
 _COMPANY_S: Final = 0.003
@@ -182,28 +182,36 @@ class Committer:
 
     async def _linger(self) -> None:
         """Let changes find company; what others have changed is taken in meanwhile."""
+        again = self._take_in()  # who asked for that may have done so before this task had its turn
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(self._linger_s):
-                while not self._is_waited_for and self._present.waiting < _HURRY:
-                    await self._woken()
+                while not self._is_waited_for and self._present.waiting + again < _HURRY:
+                    again += await self._woken()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_COMPANY_S):
                 while self._present.waiting < self._expected:
                     await self._woken()
 
-    async def _woken(self) -> None:
+    async def _woken(self) -> int:
         await self._work.wait()
         self._work.clear()
-        if self._store.newest > self._present.at and not self._present.under_way:
-            self._advance()
-            self._tell()
+        return self._take_in()
+
+    def _take_in(self) -> int:
+        """Take in what is new, unless a batch is under way; returns how many changes are run again for it."""
+        if self._present.under_way or self._store.newest == self._present.at:
+            return 0
+        count = self._present.waiting
+        self._advance()
+        self._tell()
+        return count
 
     async def _commit(self) -> None:
         # What could not be committed stays one batch: its entry may be in the log already.
         batch = self._present.under_way or self._present.take()
         while (outcome := await self._outcome(batch)) is None:
             batch = self._present.halve()
-        self._present.settled(outcome.index, whole=not outcome.failed)
+        self._present.settled(outcome.index, [change for change, _ in outcome.failed])
         self._fail(outcome.failed)
         self._advance()
         self._expected = min(len(batch) + self._present.waiting, _COMPANY_MAX)
@@ -239,8 +247,8 @@ class Committer:
     def _break(self, error: MunimentError) -> None:
         _log.error("this volume cannot be written any more: %s", error)
         self._broken = error
-        newest = self._store.newest
-        self._fail((change, error) for change in self._present.drop_all(self._store.state(newest), newest))
+        dropped = self._present.drop_all(self._store.newest, self._store.state)
+        self._fail((change, error) for change in dropped)
         self._tell()
 
     def _tell(self) -> None:

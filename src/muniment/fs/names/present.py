@@ -11,7 +11,8 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from itertools import islice
+from dataclasses import dataclass, field
+from itertools import count, islice
 from typing import Final
 
 from muniment.core.fold import Fold, Why
@@ -53,6 +54,20 @@ _FORGOTTEN_MAX: Final = 1 << 15
 were, at some 600 bytes each."""
 
 
+def _inodes(changes: Iterable[Change]) -> set[int]:
+    return {ino for change in changes for ino in change.inodes}
+
+
+@dataclass(slots=True)
+class _Again:
+    """What came of running queued changes on another state."""
+
+    tree: HereTree
+    orphans: dict[int, Orphan]
+    queue: deque[Change] = field(default_factory=deque)
+    failed: list[tuple[Change, MunimentError]] = field(default_factory=list)
+
+
 class Present:
     """See the module.
 
@@ -84,9 +99,10 @@ class Present:
         self._queue: deque[Change] = deque()
         self._count = 0
         self._forgotten: dict[int, None] = {}  # numbers that nobody knows now, by when that was
-        self._ours: set[int] = set()  # entries beyond the state below the tree
-        self._shows_more = False  # the tree has changes that were not allowed
-        self._keeps_gone = False  # and inodes that nobody can reach any more
+        self._ours: set[int] = set()  # entries beyond `at`
+        self._is_behind = False  # the tree stands on an older state than that after `at`
+        self._undone: set[int] = set()  # inodes that it shows as changes made them that were not allowed
+        self._keeps_gone = False  # it has inodes that nobody can reach any more
         self.under_way: tuple[Change, ...] = ()
         self.tree = self._on(state, self._orphans)
 
@@ -151,9 +167,9 @@ class Present:
         """
         match operation:
             case SetAttributes(inode) | Write(inode) | Truncate(inode):
-                return self._is_gone(inode)
+                return self.tree.is_gone(inode)
             case SetXattr(inode) | RemoveXattr(inode):
-                return self._is_gone(inode)
+                return self.tree.is_gone(inode)
             case Make():
                 needed = [operation.parent]
             case Link():
@@ -162,13 +178,9 @@ class Present:
                 needed = [operation.new_parent]
             case _:
                 return False
-        if any(map(self._is_gone, needed)):
+        if any(map(self.tree.is_gone, needed)):
             raise OperationRejected(why=Why.NOT_FOUND, operation=0, reason="it is removed already")
         return False
-
-    def _is_gone(self, ino: int) -> bool:
-        row = self.tree.inode(ino)
-        return row is not None and row.links == 0
 
     # --- for the committer --------------------------------------------------------------------
 
@@ -195,14 +207,14 @@ class Present:
         self.under_way = self.under_way[:half]
         return self.under_way
 
-    def settled(self, index: int | None, *, whole: bool) -> None:
+    def settled(self, index: int | None, failed: Iterable[Change]) -> None:
         """The batch is the entry `index`; None: there is none.
 
         Args:
-            whole: all of it was allowed; else the tree shows what is not so.
+            failed: what of it was not allowed: there the tree shows what is not so.
         """
         self.under_way = ()
-        self._shows_more |= not whole
+        self._undone.update(_inodes(failed))
         if index is not None:
             self._ours.add(index)
 
@@ -215,16 +227,15 @@ class Present:
         Cost: O(queued changes), when others have changed anything or too much is kept.
         """
         assert not self.under_way
-        if at == self.at and not self._shows_more and not self._ours:
+        if at == self.at and not self._is_behind and not self._undone:
             return []
-        ours = all(index in self._ours for index in range(self.at + 1, at + 1)) and not self._shows_more
+        ours = not self._undone and all(index in self._ours for index in range(self.at + 1, at + 1))
         if ours and self._stays():
+            self._is_behind |= at > self.at
             self.at = at
+            self._ours.clear()
             return []  # the tree shows it already
-        if self._ours and not self._shows_more:
-            own = next(index for index in range(self.at, at + 1) if index + 1 not in self._ours)
-            self._keep_times(state(own))
-        return self._rebuild(at, state(at))
+        return self._rebuild(at, state)
 
     def _stays(self) -> bool:
         """Whether the tree is left on the state that it stands on."""
@@ -233,18 +244,53 @@ class Present:
         few = self.tree.touched < _TOUCHED_IDLE_MAX and len(self._forgotten) <= _FORGOTTEN_MAX
         return few and not self._keeps_gone
 
-    def _keep_times(self, state: TreeReading) -> None:
-        """The tree shows this state with times of its own: who was shown them goes on to be."""
-        there = HereReading(state, self._numbers, past=self._past)
-        for row in self.tree.changed():
-            now = there.inode(row.inode)
-            if now is not None and row.links:
-                self._times[row.inode] = Times(now.ctime_ns, row.mtime_ns, row.ctime_ns)
-
-    def _rebuild(self, at: int, state: TreeReading) -> list[tuple[Change, MunimentError]]:
+    def _rebuild(self, at: int, state: Callable[[int], TreeReading]) -> list[tuple[Change, MunimentError]]:
         """Run what is queued on another state; if that cannot be read, all stays as it is."""
+        fresh, before = state(at), self._keep_times(state)
+        again = self._run_again(at, fresh)
+        undone = before.keys() & _inodes(change for change, _ in again.failed)
+        if undone:  # their times were kept as they have never been
+            for ino in undone:
+                self._show_times(ino, before[ino])
+            again = self._run_again(at, fresh)
+        self.at, self.tree, self._orphans, self._queue = at, again.tree, again.orphans, again.queue
+        self._is_behind = self._keeps_gone = False
+        self._undone.clear()
+        self._ours.clear()
+        self._let_go()
+        return again.failed
+
+    def _keep_times(self, state: Callable[[int], TreeReading]) -> dict[int, Times | None]:
+        """The tree may show times of its own: who was shown them goes on to be.
+
+        Returns: what was kept of these inodes before.
+        """
+        before: dict[int, Times | None] = {}
+        if not self._is_behind and not self._ours:
+            return before
+        own = next(index for index in count(self.at) if index + 1 not in self._ours)
+        there = HereReading(state(own), self._numbers, past=self._past)
+        for row in self.tree.kept():
+            now = there.inode(row.inode)
+            if now is None or not row.links or row.inode in self._undone:
+                continue
+            before[row.inode] = self._times.get(row.inode)
+            shown, known = (
+                (row.atime_ns, row.mtime_ns, row.ctime_ns),
+                (now.atime_ns, now.mtime_ns, now.ctime_ns),
+            )
+            self._show_times(row.inode, None if shown == known else Times(now.ctime_ns, *shown))
+        return before
+
+    def _show_times(self, ino: int, times: Times | None) -> None:
+        if times is None:
+            self._times.pop(ino, None)
+        else:
+            self._times[ino] = times
+
+    def _run_again(self, at: int, state: TreeReading) -> _Again:
         old, fresh = self.tree, HereReading(state, self._numbers, past=self._past)
-        gone = {row.inode for row in old.changed() if row.links == 0} | self._orphans.keys()
+        gone = {row.inode for row in old.kept() if row.links == 0} | self._orphans.keys()
         gone.update(self._opened())  # another client may have removed them
         waits = {change.made for change in self._queue}
         orphans = {
@@ -253,47 +299,49 @@ class Present:
             if ino not in waits and fresh.inode(ino) is None and self._held(ino)
             if (kept := old.orphan(ino)) is not None
         }
-        tree, queue = self._on(state, orphans), deque[Change]()
-        failed: list[tuple[Change, MunimentError]] = []
+        again = _Again(self._on(state, orphans), orphans)
         for change in self._queue:
             if change.local and orphans.keys() & change.inodes:
                 continue  # it is in the copy already
             if change.made:
-                tree.next_inode = change.made
+                again.tree.next_inode = change.made
             try:
-                Fold(tree, change.blobs, at + 1, change.time_ns).run(change.operation)
+                Fold(again.tree, change.blobs, at + 1, change.time_ns).run(change.operation)
             except OperationRejected as error:
-                failed.append((change, error))
+                again.failed.append((change, error))
                 if change.made and self._held(change.made) and (kept := old.orphan(change.made)):
                     orphans[change.made] = kept  # its handles go on working
             else:
-                queue.append(change)
-        self.at, self.tree, self._orphans, self._queue = at, tree, orphans, queue
-        self._shows_more = self._keeps_gone = False
-        self._ours.clear()
-        self._let_go()
-        return failed
+                # Who was faster may have kept a name for what was removed here: it goes on to be a file.
+                change.local = change.local and again.tree.is_gone(change.inodes[0])
+                again.queue.append(change)
+        return again
 
     def _let_go(self) -> None:
         """Give back numbers and times that were forgotten long ago."""
-        count = len(self._forgotten) - _FORGOTTEN_MAX
-        for ino in list(islice(self._forgotten, max(count, 0))):
+        too_many = len(self._forgotten) - _FORGOTTEN_MAX
+        for ino in list(islice(self._forgotten, max(too_many, 0))):
             if not self.tree.keeps(ino) and not self._held(ino):
                 del self._forgotten[ino]
                 self._times.pop(ino, None)
                 self._numbers.forget(ino)
 
-    def drop_all(self, state: TreeReading, at: int) -> list[Change]:
+    def drop_all(self, at: int, state: Callable[[int], TreeReading]) -> list[Change]:
         """Nothing more will get into the log: show the state as it is; returns what was queued."""
         dropped, self.under_way = self.unsettled(), ()
         self._queue.clear()
+        self._undone.update(_inodes(dropped))
         self._rebuild(at, state)
         return dropped
+
+    def know(self, ino: int) -> None:
+        """Somebody knows the inode by this number, again perhaps."""
+        self._forgotten.pop(ino, None)
 
     def forget(self, ino: int) -> None:
         """Nobody knows the inode by this number any more; who looks for it soon finds it as it was."""
         self._orphans.pop(ino, None)
         self._forgotten.pop(ino, None)
-        self._keeps_gone |= self._is_gone(ino)
+        self._keeps_gone |= self.tree.is_gone(ino)
         if LOCAL_FIRST <= ino < PAST_FIRST or ino in self._times or self.tree.keeps(ino):
             self._forgotten[ino] = None

@@ -42,6 +42,7 @@ class Times:
     """
 
     there_ns: int
+    atime_ns: int
     mtime_ns: int
     ctime_ns: int
 
@@ -91,7 +92,7 @@ class HereReading:
             row = row._replace(inode=ino, parent=parent)
         times = self._times.get(ino)
         if times is not None and times.there_ns == row.ctime_ns:
-            row = row._replace(mtime_ns=times.mtime_ns, ctime_ns=times.ctime_ns)
+            row = row._replace(atime_ns=times.atime_ns, mtime_ns=times.mtime_ns, ctime_ns=times.ctime_ns)
         return row
 
     def child(self, parent: int, name: bytes) -> Name | None:

@@ -9,12 +9,17 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Final
 
+from muniment.core.content_edit import ContentEdit
 from muniment.core.overlay import Node, Overlay
 from muniment.core.tree_state import Inode, Name, StoredExtent, TreeReading
 from muniment.fs.names.reading import Orphan
 from muniment.spec.operation import SIZE_MAX
 
 _PAGE: Final = 4096
+
+_PIECES: Final = 4
+_VALUE_BYTES: Final = 512
+"""So many extents, or bytes of attributes, take about as much memory as an inode."""
 
 
 class HereTree(Overlay):
@@ -27,15 +32,46 @@ class HereTree(Overlay):
     def __init__(self, state: TreeReading, held: Callable[[int], bool]) -> None:
         super().__init__(state)
         self._held = held
+        self._to_weigh: set[int] = set()
+        self._weights: dict[int, int] = {}  # of contents and attributes, by inode
+        self._weight = 0
 
     @property
     def touched(self) -> int:
-        """Inodes kept here: about what memory it takes."""
-        return len(self._nodes) + len(self._names)
+        """Inodes and names kept here, and so many more as contents and attributes are worth: about what
+        memory it takes.
+
+        Cost: O(extents and attributes of what was touched since the last look).
+        """
+        for ino in self._to_weigh:
+            weight = self._weighed(ino)
+            self._weight += weight - self._weights.get(ino, 0)
+            self._weights[ino] = weight
+        self._to_weigh.clear()
+        return len(self._nodes) + len(self._names) + self._weight
+
+    def _weighed(self, ino: int) -> int:
+        edit = self._contents.get(ino)
+        pieces = 0 if edit is None else edit.pieces
+        held = (self._values.get(ino, {}), self._xattrs.get(ino, {}))
+        return pieces // _PIECES + sum(len(value) for one in held for value in one.values()) // _VALUE_BYTES
+
+    def content(self, ino: int) -> ContentEdit:
+        self._to_weigh.add(ino)
+        return super().content(ino)
+
+    def xattrs(self, ino: int) -> dict[bytes, bytes]:
+        self._to_weigh.add(ino)
+        return super().xattrs(ino)
 
     def keeps(self, ino: int) -> bool:
         """Whether an inode was changed here, or a change has looked at it."""
         return ino in self._nodes
+
+    def is_gone(self, ino: int) -> bool:
+        """Whether it has no name any more, and only handles know it."""
+        row = self.inode(ino)
+        return row is not None and row.links == 0
 
     def drop(self, node: Node) -> None:
         if self._held(node.inode):
@@ -76,7 +112,10 @@ class HereTree(Overlay):
     def extents(self, ino: int, start: int, stop: int) -> Sequence[StoredExtent]:
         """The extents of a file that have a byte in [start, stop), whole, in order."""
         edit = self._contents.get(ino)
-        return self._state.extents(ino, start, stop) if edit is None else edit.extents(start, stop)
+        if edit is None:
+            return self._state.extents(ino, start, stop)
+        self._to_weigh.add(ino)  # what is only read is taken over, too
+        return edit.extents(start, stop)
 
     def attributes(self, ino: int) -> Mapping[bytes, bytes]:
         """All extended attributes."""
@@ -91,8 +130,6 @@ class HereTree(Overlay):
         extents = tuple(self.extents(ino, 0, SIZE_MAX)) if row.size else ()
         return Orphan(row._replace(links=0), extents, dict(self.attributes(ino)))
 
-    def changed(self) -> Iterator[Inode]:
-        """The inodes that were changed here, as they are now."""
-        for ino, node in self._nodes.items():
-            if node is not None and (row := node.row()) != self._rows.get(ino):
-                yield row
+    def kept(self) -> Iterator[Inode]:
+        """The inodes that were changed here, or that a change has looked at, as they are now."""
+        return (node.row() for node in self._nodes.values() if node is not None)
