@@ -1,4 +1,8 @@
-"""The file system against the machine's own: the same calls on both, then the same tree."""
+"""The file system against the machine's own: the same calls on both, then the same tree.
+
+With one mount of the volume, with two that change what is theirs while they see each other's changes, and
+with two that take turns at everything; their trees are laid anew at each entry of their own, or seldom.
+"""
 
 from __future__ import annotations
 
@@ -7,9 +11,10 @@ import contextlib
 import os
 import shutil
 import tempfile
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from unittest import mock
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -18,6 +23,8 @@ from tests.unit.fs.support import CHUNK, Mounted, Place, place
 
 from muniment.errors import MunimentError
 from muniment.fs.errnos import errno_of
+from muniment.fs.filesystem import FileSystem
+from muniment.fs.names import present
 from muniment.fs.options import Options
 from muniment.spec.operation import ROOT, Kind
 
@@ -56,14 +63,15 @@ class Held:
 class Both:
     """One file system and one folder, to which the same is done."""
 
-    def __init__(self, mounted: Mounted, folder: Path) -> None:
-        self.here, self.files, self.folder = mounted, mounted.files, folder
+    def __init__(self, mounted: Mounted, folder: Path, top: int = ROOT) -> None:
+        self.here, self.files, self.folder, self.top = mounted, mounted.files, folder, top
         self.held: list[Held] = []
         self.count = 0
+        self.keeps_times = False
 
     def place(self, path: str) -> tuple[int, bytes]:
         """The folder that a path is in, and its last name."""
-        ino, (*above, name) = ROOT, path.encode().split(b"/")
+        ino, (*above, name) = self.top, path.encode().split(b"/")
         for part in above:
             ino = self.files.lookup(ino, part).inode
         return ino, name
@@ -191,10 +199,16 @@ class Both:
     async def do_wait(self) -> None:
         await asyncio.sleep(0.002)
 
+    async def do_look(self) -> None:
+        """See what others have changed; what this one has shown of its own stays as it is."""
+        before = _times(self.files, self.top) if self.keeps_times else {}
+        await self.here.names()
+        assert not self.keeps_times or _times(self.files, self.top) == before
+
     # what there is then
 
     async def compare(self) -> None:
-        assert await _tree(self.here, ROOT) == _their_tree(self.folder)
+        assert await _tree(self.here, self.top) == _their_tree(self.folder)
         for one in self.held:
             theirs = os.pread(one.descriptor, 1 << 30, 0)
             assert await self.files.read(one.handle, 0, 1 << 30) == theirs
@@ -240,6 +254,16 @@ async def _tree(here: Mounted, ino: int, above: str = "") -> dict[str, tuple[obj
     return found
 
 
+def _times(files: FileSystem, ino: int) -> dict[int, tuple[int, int, int]]:
+    """Of a folder and all below, as shown."""
+    row = files.inode(ino)
+    found = {ino: (row.atime_ns, row.mtime_ns, row.ctime_ns)}
+    if row.kind is Kind.FOLDER:
+        for one in files._present.tree.names(ino):
+            found |= _times(files, one.inode)
+    return found
+
+
 def _their_tree(folder: Path, above: str = "") -> dict[str, tuple[object, ...]]:
     found: dict[str, tuple[object, ...]] = {}
     for path in sorted(folder.iterdir()):
@@ -276,16 +300,91 @@ async def _elsewhere(where: Place, folder: Path) -> None:
     assert await _tree(other, ROOT) == _their_tree(folder)
 
 
-@settings(max_examples=times(60), deadline=None)
-@given(
-    st.lists(STEPS, max_size=40),
-    st.sampled_from([0.0, 0.001, 60.0]),
-    st.sampled_from([1, 2 * CHUNK, 1 << 24]),
-)
-def test_it_does_what_the_machine_does(steps: list[Step], linger_s: float, dirty_bytes: int) -> None:
+LINGERS = st.sampled_from([0.0, 0.001, 60.0])
+KEPT = st.sampled_from([0, 8, 512])
+"""How much a tree keeps on top of an older state."""
+
+
+@contextlib.contextmanager
+def _oracle(kept: int) -> Iterator[Path]:
     folder = Path(tempfile.mkdtemp(prefix="muniment-oracle-"))
     try:
-        options = Options(linger_s=linger_s, dirty_bytes=dirty_bytes, deadline_s=20.0, strict=False)
-        asyncio.run(_run(steps, folder, options))
+        with mock.patch.object(present, "_TOUCHED_IDLE_MAX", kept):  # a real tree of so few steps stays below
+            yield folder
     finally:
         shutil.rmtree(folder)
+
+
+@settings(max_examples=times(60), deadline=None)
+@given(st.lists(STEPS, max_size=40), LINGERS, st.sampled_from([1, 2 * CHUNK, 1 << 24]), KEPT)
+def test_it_does_what_the_machine_does(
+    steps: list[Step], linger_s: float, dirty_bytes: int, kept: int
+) -> None:
+    with _oracle(kept) as folder:
+        options = Options(linger_s=linger_s, dirty_bytes=dirty_bytes, deadline_s=20.0, strict=False)
+        asyncio.run(_run(steps, folder, options))
+
+
+LOOKING = st.one_of(STEPS, st.tuples(st.just("look")), st.tuples(st.just("sync")))
+SIDES = st.sampled_from([0, 1])
+
+
+async def _run_apart(steps: Sequence[tuple[int, Step]], folder: Path, linger_s: float) -> None:
+    async with place() as where:
+        sides = []
+        for at in range(2):
+            own = folder / f"own{at}"
+            own.mkdir(0o755)
+            here = await where.mount(Options(linger_s=linger_s, deadline_s=20.0))
+            sides.append(Both(here, own, await here.make(own.name.encode(), kind=Kind.FOLDER, mode=0o755)))
+            sides[-1].keeps_times = linger_s > 1  # at other times an entry of its own may come in meanwhile
+        try:
+            for at, step in steps:
+                await sides[at].step(step)
+            for side in sides:
+                await side.compare()
+                await side.files.sync_all()
+            for side in sides:
+                await side.do_look()
+                await side.compare()
+                assert await _tree(side.here, ROOT) == _their_tree(folder)
+            await _elsewhere(where, folder)
+        finally:
+            for side in sides:
+                await side.close()
+
+
+@settings(max_examples=times(60), deadline=None)
+@given(st.lists(st.tuples(SIDES, LOOKING), max_size=50), LINGERS, KEPT)
+def test_two_who_change_what_is_theirs_do_what_the_machine_does(
+    steps: list[tuple[int, Step]], linger_s: float, kept: int
+) -> None:
+    with _oracle(kept) as folder:
+        asyncio.run(_run_apart(steps, folder, linger_s))
+
+
+async def _run_in_turns(steps: Sequence[tuple[int, Step]], folder: Path, linger_s: float) -> None:
+    async with place() as where:
+        options = Options(linger_s=linger_s, deadline_s=20.0)
+        sides = [Both(await where.mount(options), folder) for _ in range(2)]
+        last = 0
+        for at, step in steps:
+            if at != last:
+                await sides[last].files.sync_all()
+                await sides[at].do_look()
+            await sides[at].step(step)
+            last = at
+        await sides[last].files.sync_all()
+        for side in sides:
+            await side.do_look()
+            await side.compare()
+        await _elsewhere(where, folder)
+
+
+@settings(max_examples=times(60), deadline=None)
+@given(st.lists(st.tuples(SIDES, LOOKING.filter(lambda step: step[0] != "hold")), max_size=40), LINGERS, KEPT)
+def test_two_who_take_turns_do_what_the_machine_does(
+    steps: list[tuple[int, Step]], linger_s: float, kept: int
+) -> None:
+    with _oracle(kept) as folder:
+        asyncio.run(_run_in_turns(steps, folder, linger_s))

@@ -170,6 +170,29 @@ async def test_shown_times_stay_when_a_folder_of_a_refused_change_has_changed_no
     assert shown(here, ino) != before
 
 
+async def test_a_folder_does_not_say_that_it_has_changed_for_what_was_refused_on_its_way(
+    where: Place,
+) -> None:
+    here, log = await beaten(where, SLOW)
+    other = await where.mount()
+    mine, ino = await here.make(b"mine", kind=Kind.FOLDER), await here.make(b"a")
+    await here.files.sync_all()
+    await other.names()
+
+    async def rename(_: int) -> None:
+        await other.files.rename(ROOT, b"a", ROOT, b"b")
+        await other.files.sync_all()
+
+    log.rival, log.times = rename, 1
+    await here.files.rename(ROOT, b"a", mine, b"a")
+    moved = shown(here, mine), shown(here, ino)
+    await here.files.sync_all()
+    assert log.beaten == 1
+    assert await here.names() == [b"b", b"mine"]
+    assert shown(here, mine) != moved[0]
+    assert shown(here, ino) != moved[1]
+
+
 async def test_shown_times_stay_of_what_waits_while_others_change_something(where: Place) -> None:
     here, other = await where.mount(SLOW), await where.mount()
     folder = await here.make(b"folder", kind=Kind.FOLDER)
