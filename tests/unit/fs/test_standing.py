@@ -193,6 +193,30 @@ async def test_a_folder_does_not_say_that_it_has_changed_for_what_was_refused_on
     assert shown(here, ino) != moved[1]
 
 
+async def test_shown_times_stay_when_others_changed_something_else_while_an_entry_was_on_its_way(
+    where: Place,
+) -> None:
+    here, log = await beaten(where, SLOW)
+    other = await where.mount()
+    mine = await here.make(b"mine", kind=Kind.FOLDER)
+    await here.files.sync_all()
+    ino = await here.make(b"a", mine)
+    await here.make(b"b")
+    before, root = (shown(here, mine), shown(here, ino)), shown(here, ROOT)
+
+    async def make(_: int) -> None:
+        await other.make(b"theirs")
+        await other.files.sync_all()
+
+    log.rival, log.times = make, 1
+    await here.files.sync_all()
+    assert log.beaten == 1
+    assert (shown(here, mine), shown(here, ino)) == before
+    assert b"theirs" in await here.names()
+    assert shown(here, ROOT)[1] != root[1]  # it has changed, and must say so
+    assert shown(here, ROOT)[2] != root[2]
+
+
 async def test_shown_times_stay_of_what_waits_while_others_change_something(where: Place) -> None:
     here, other = await where.mount(SLOW), await where.mount()
     folder = await here.make(b"folder", kind=Kind.FOLDER)

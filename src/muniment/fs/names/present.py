@@ -246,7 +246,7 @@ class Present:
 
     def _rebuild(self, at: int, state: Callable[[int], TreeReading]) -> list[tuple[Change, MunimentError]]:
         """Run what is queued on another state; if that cannot be read, all stays as it is."""
-        fresh, before = state(at), self._keep_times(state)
+        fresh, before = state(at), self._keep_times(at, state)
         again = self._run_again(at, fresh)
         undone = before.keys() & _inodes(change for change, _ in again.failed)
         if undone:  # their times were kept as they have never been
@@ -260,8 +260,9 @@ class Present:
         self._let_go()
         return again.failed
 
-    def _keep_times(self, state: Callable[[int], TreeReading]) -> dict[int, Times | None]:
-        """The tree may show times of its own: who was shown them goes on to be.
+    def _keep_times(self, at: int, state: Callable[[int], TreeReading]) -> dict[int, Times | None]:
+        """The tree may show times of its own: who was shown them goes on to be, unless others have changed
+        the same.  What others have changed came before the last entry of ours, behind it, or both.
 
         Returns: what was kept of these inodes before.
         """
@@ -269,18 +270,25 @@ class Present:
         if not self._is_behind and not self._ours:
             return before
         own = next(index for index in count(self.at) if index + 1 not in self._ours)
-        there = HereReading(state(own), self._numbers, past=self._past)
+        last = max(self._ours, default=own)
+        there = self._reading(state(last))
+        spans = [(own, last - 1), (last, at)] if last > own else []
+        others = [(self._reading(state(start)), self._reading(state(stop))) for start, stop in spans]
         for row in self.tree.kept():
-            now = there.inode(row.inode)
-            if now is None or not row.links or row.inode in self._undone:
+            ino, now = row.inode, there.inode(row.inode)
+            if now is None or not row.links or ino in self._undone:
                 continue
-            before[row.inode] = self._times.get(row.inode)
-            shown, known = (
-                (row.atime_ns, row.mtime_ns, row.ctime_ns),
-                (now.atime_ns, now.mtime_ns, now.ctime_ns),
-            )
-            self._show_times(row.inode, None if shown == known else Times(now.ctime_ns, *shown))
+            if any(then.inode(ino) != later.inode(ino) for then, later in others):
+                continue
+            before[ino] = self._times.get(ino)
+            shown = row.atime_ns, row.mtime_ns, row.ctime_ns
+            is_so = shown == (now.atime_ns, now.mtime_ns, now.ctime_ns)
+            self._show_times(ino, None if is_so else Times(now.ctime_ns, *shown))
         return before
+
+    def _reading(self, state: TreeReading) -> HereReading:
+        """A state as it is, in the numbers of this file system."""
+        return HereReading(state, self._numbers, past=self._past)
 
     def _show_times(self, ino: int, times: Times | None) -> None:
         if times is None:
@@ -289,7 +297,7 @@ class Present:
             self._times[ino] = times
 
     def _run_again(self, at: int, state: TreeReading) -> _Again:
-        old, fresh = self.tree, HereReading(state, self._numbers, past=self._past)
+        old, fresh = self.tree, self._reading(state)
         gone = {row.inode for row in old.kept() if row.links == 0} | self._orphans.keys()
         gone.update(self._opened())  # another client may have removed them
         waits = {change.made for change in self._queue}
