@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -90,7 +89,10 @@ async def cosigned(grid: World, name: str) -> bytes:
     """Have a member cosign the newest checkpoint; returns the note."""
     secret = member(name)
     note = cosign(
-        secret.identity, witness_of(secret.member), await grid.log.checkpoint(), time_s=int(time.time())
+        secret.identity,
+        witness_of(secret.member),
+        await grid.log.checkpoint(),
+        time_s=int(grid.clock.now_s()),
     )
     await grid.log.cosign(note)
     return await grid.log.checkpoint()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -168,7 +167,7 @@ async def test_replayed_from_another_volume(grid: World, honest: list[bytes]) ->
 
 async def test_forked(grid: World, honest: list[bytes]) -> None:
     """Two logs that are both in order; who has a checkpoint of the one knows that the other is not all."""
-    last = resigned("anna", honest[-1], time_ns=time.time_ns() + 1)
+    last = resigned("anna", honest[-1], time_ns=int(grid.clock.now_s() * 1e9) + 1)
     forked = [*honest[:-1], last]
     assert (await audited(grid, forked)).verdict is Verdict.CLEAN
     report = await audited(grid, forked, notes=[signed_for(grid, honest[:-1]), signed_for(grid, honest)])

@@ -26,7 +26,7 @@ TIMES = 20
 @pytest.fixture
 async def where(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Place]:
     monkeypatch.setattr("muniment.engine.volume._PAUSE_S", 0.0)
-    monkeypatch.setattr("muniment.fs.committing.committer._OVERTAKEN_S", 0.0)
+    monkeypatch.setattr("muniment.fs.committing.committer._OVERTAKEN_S", 0.05)
     async with place() as made:
         yield made
 

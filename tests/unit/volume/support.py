@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import itertools
 import os
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -27,20 +28,22 @@ from muniment.ports import Clock, LogClient, LogStore
 from muniment.spec.act import Accept, Act, Join, Kick, Quorum, Role, VolumePolicy
 from muniment.spec.operation import ROOT, Kind, Make, Operation
 from muniment.spec.transaction import Transaction
+from muniment.testing.virtual_time import LoopClock
 from muniment.views.memory import MemoryView
 
 POLICY = VolumePolicy(Quorum.MAJORITY, 7 * 24 * 3600, "2/3", 2, 1 << 20)
 LOG_KEY = Identity.from_seed(b"l" * 32)
 
 
-class Now:
-    """The real clock."""
+class Now(LoopClock):
+    """The clock of the loop that runs; it goes on a little each time that somebody looks, as clocks do."""
+
+    def __init__(self) -> None:
+        super().__init__(asyncio.get_running_loop())
+        self._looks = itertools.count()
 
     def now_s(self) -> float:
-        return time.time()
-
-    def monotonic_s(self) -> float:
-        return time.monotonic()
+        return super().now_s() + next(self._looks) * 1e-6
 
 
 def member(name: str) -> MemberSecret:
@@ -77,7 +80,7 @@ class World:
     volume: VolumeId
     log: LogClient
     stack: contextlib.AsyncExitStack
-    clock: Clock = field(default_factory=Now)
+    clock: Clock
     open: dict[str, Volume] = field(default_factory=dict)
 
     async def member(

@@ -18,6 +18,7 @@ from muniment.engine.sequencer import Sequencer
 from muniment.engine.volume import Volume
 from muniment.logs.clear_file import FileClear, MemoryClear
 from muniment.logs.memory import MemoryLog
+from muniment.node.clock import SystemClock
 from muniment.ports import LogStore
 from muniment.spec.act import Quorum, Role, VolumePolicy
 from muniment.testing.log_author import LogAuthor
@@ -154,7 +155,7 @@ async def test_it_is_kept_when_enough_is_new(tmp_path: Path) -> None:
     store = store_of(author.volume, entries, LOG_KEY)
     clear = FileClear(tmp_path / "clear")
     with ThreadPoolExecutor(1) as thread:
-        sequencer = Sequencer(author.volume, store, LOG_KEY, Now(), thread, clear)
+        sequencer = Sequencer(author.volume, store, LOG_KEY, SystemClock(), thread, clear)
         await sequencer.append([author.transaction(b"one less")])
         assert clear.load() == b""
         await sequencer.append([author.transaction(b"enough"), author.transaction(b"more")])

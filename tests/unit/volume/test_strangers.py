@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from tests.unit.volume.support import LOG_KEY, Now, member
+from tests.unit.volume.support import LOG_KEY, member
 
 from muniment.core.entries import Place
 from muniment.core.membership import Membership
@@ -19,6 +19,7 @@ from muniment.errors import ActRefused, MunimentError, Overloaded
 from muniment.ids import VolumeId
 from muniment.logs.memory import MemoryLog
 from muniment.merkle.log_tree import EMPTY_ROOT
+from muniment.node.clock import SystemClock
 from muniment.ports import Appended
 from muniment.spec.act import Act, Join, Leave, Role
 from muniment.testing.log_author import LogAuthor
@@ -103,7 +104,7 @@ class Served:
         found(self.author.founding, self.store, LOG_KEY)
         bounds = Strangers(self.hour, address=Rate(2, 60.0), volume=Rate(3, 60.0))
         volume = self.author.volume
-        self.sequencer = Sequencer(volume, self.store, LOG_KEY, Now(), thread, strangers=bounds)
+        self.sequencer = Sequencer(volume, self.store, LOG_KEY, SystemClock(), thread, strangers=bounds)
 
     def state(self) -> Membership:
         state = Membership()
@@ -112,7 +113,7 @@ class Served:
         return state
 
     async def act(self, who: MemberSecret, act: Act, peer: str) -> type[MunimentError] | None:
-        now_ns = int(Now().now_s() * 1e9)
+        now_ns = int(SystemClock().now_s() * 1e9)
         place = Place.next(self.state(), who.member, seen_size=0, seen_root=EMPTY_ROOT, now_ns=now_ns)
         (done,) = await self.sequencer.append([sign_entry(who.identity, place.entry(act))], peer)
         return None if isinstance(done, Appended) else type(done)
@@ -162,7 +163,7 @@ async def test_a_service_that_is_restoring_takes_what_was_ordered_before(served:
 
 async def test_one_entry_sent_again_counts_once(served: Served) -> None:
     secret = member("zoe")
-    now_ns = int(Now().now_s() * 1e9)
+    now_ns = int(SystemClock().now_s() * 1e9)
     place = Place.next(served.state(), secret.member, seen_size=0, seen_root=EMPTY_ROOT, now_ns=now_ns)
     signed = sign_entry(secret.identity, place.entry(Join(secret.card("zoe"), Role.READER, "")))
     answers = await asyncio.gather(*(served.sequencer.append([signed], HERE) for _ in range(6)))
