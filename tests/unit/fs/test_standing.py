@@ -3,7 +3,7 @@ same as if it were laid on the newest one, and it keeps no more than it says."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 
 import pytest
 from tests.unit.fs.support import OPTIONS, Mounted, Place, place
@@ -127,6 +127,70 @@ async def test_numbers_that_were_forgotten_and_are_known_again_make_no_change_de
     await here.make(b"other")
     await here.files.sync_all()
     assert len(here.files._present._forgotten) <= 4
+
+
+async def test_what_was_removed_and_closed_is_not_kept_and_makes_no_change_dearer(where: Place) -> None:
+    here = await where.mount()
+    await here.make(b"first")
+    await here.files.sync_all()
+    tree = here.files._present.tree
+    for at in range(5):
+        ino = await here.make(b"%d" % at)
+        await here.write(ino, b"content")
+        handle = await here.files.open(ino, 2)
+        await here.files.unlink(ROOT, b"%d" % at)
+        await here.files.set_attributes(ino, size=3)
+        await here.files.sync_all()
+        assert await here.read(ino) == b"con"
+        here.files.release(handle)
+        here.files.forget(ino)
+        assert here.files.find(ino) is None
+        assert ino not in tree._contents.keys() | tree._xattrs.keys()
+    await here.files.sync_all()
+    assert here.files._present.tree is tree
+    assert await here.names() == [b"first"]
+
+
+async def test_only_what_others_have_changed_can_take_files_from_who_has_them_open(
+    where: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("muniment.fs.names.present._TOUCHED_IDLE_MAX", 0)
+    here, other = await where.mount(), await where.mount()
+    present, asked = here.files._present, list[int]()
+    opened = present._opened
+
+    def noted() -> Iterable[int]:
+        asked.append(present.at)
+        return opened()
+
+    monkeypatch.setattr(present, "_opened", noted)
+    ino = await here.make(b"open")
+    handle = await here.files.open(ino, 0)
+    tree = present.tree
+    await here.make(b"mine")
+    await here.files.sync_all()
+    assert present.tree is not tree
+    assert not asked
+    await other.names()
+    await other.files.unlink(ROOT, b"open")
+    await other.files.sync_all()
+    assert await here.names() == [b"mine"]
+    assert asked
+    assert here.files.inode(ino).links == 0
+    here.files.release(handle)
+
+
+async def test_numbers_are_given_back_some_at_a_time(where: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("muniment.fs.names.present._FORGOTTEN_MAX", 256)
+    here = await where.mount(SLOW)
+    trees: dict[int, HereTree] = {}
+    for at in range(256 + 12):
+        here.files.forget(await here.make(b"%d" % at))
+        if at >= 256:
+            await here.files.sync_all()
+            trees[id(here.files._present.tree)] = here.files._present.tree
+    assert 2 <= len(trees) <= 4
+    assert len(here.files._present._forgotten) <= 260
 
 
 # --- times ------------------------------------------------------------------------------------
@@ -299,6 +363,23 @@ async def test_who_has_open_what_others_have_renamed_in_time_cuts_the_file_itsel
     here.files.release(handle)
     await other.names()
     assert await other.read(other.files.lookup(ROOT, b"b").inode) == b"con" == await here.read(ino)
+
+
+async def test_what_was_done_to_what_is_removed_and_closed_fails_for_nobody(
+    where: Place, caplog: pytest.LogCaptureFixture
+) -> None:
+    here, other = await where.mount(SLOW), await where.mount()
+    ino = await here.make(b"a")
+    await here.files.sync_all()
+    handle = await here.files.open(ino, 2)
+    await here.files.unlink(ROOT, b"a")
+    await here.files.set_attributes(ino, mode=0o600)
+    here.files.release(handle)
+    here.files.forget(ino)
+    await others_make(other, here, b"b")
+    await here.files.sync_all()
+    assert await here.names() == [b"b"]
+    assert not caplog.records
 
 
 async def test_who_was_overtaken_by_a_rename_cuts_the_file_itself(where: Place) -> None:

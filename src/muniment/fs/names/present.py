@@ -53,6 +53,9 @@ _FORGOTTEN_MAX: Final = 1 << 15
 """A kernel that needs memory forgets inodes whose numbers and times programs remember: so many stay as they
 were, at some 600 bytes each."""
 
+_SHARE: Final = 64
+"""Numbers are given back when one in so many is to be: that needs the tree to be laid anew."""
+
 
 def _inodes(changes: Iterable[Change]) -> set[int]:
     return {ino for change in changes for ino in change.inodes}
@@ -102,7 +105,6 @@ class Present:
         self._ours: set[int] = set()  # entries beyond `at`
         self._is_behind = False  # the tree stands on an older state than that after `at`
         self._undone: set[int] = set()  # inodes that it shows as changes made them that were not allowed
-        self._keeps_gone = False  # it has inodes that nobody can reach any more
         self.under_way: tuple[Change, ...] = ()
         self.tree = self._on(state, self._orphans)
 
@@ -241,39 +243,43 @@ class Present:
         """Whether the tree is left on the state that it stands on."""
         if self._queue:
             return self.tree.touched < _TOUCHED_MAX
-        few = self.tree.touched < _TOUCHED_IDLE_MAX and len(self._forgotten) <= _FORGOTTEN_MAX
-        return few and not self._keeps_gone
+        too_many = len(self._forgotten) - _FORGOTTEN_MAX
+        return self.tree.touched < _TOUCHED_IDLE_MAX and too_many <= _FORGOTTEN_MAX // _SHARE
 
     def _rebuild(self, at: int, state: Callable[[int], TreeReading]) -> list[tuple[Change, MunimentError]]:
         """Run what is queued on another state; if that cannot be read, all stays as it is."""
-        fresh, before = state(at), self._keep_times(at, state)
-        again = self._run_again(at, fresh)
+        own = next(index for index in count(self.at) if index + 1 not in self._ours)
+        fresh, before = state(at), self._keep_times(own, at, state)
+        again = self._run_again(at, fresh, is_ours=own == at)
         undone = before.keys() & _inodes(change for change, _ in again.failed)
         if undone:  # their times were kept as they have never been
             for ino in undone:
                 self._show_times(ino, before[ino])
-            again = self._run_again(at, fresh)
+            again = self._run_again(at, fresh, is_ours=own == at)
         self.at, self.tree, self._orphans, self._queue = at, again.tree, again.orphans, again.queue
-        self._is_behind = self._keeps_gone = False
+        self._is_behind = False
         self._undone.clear()
         self._ours.clear()
         self._let_go()
         return again.failed
 
-    def _keep_times(self, at: int, state: Callable[[int], TreeReading]) -> dict[int, Times | None]:
+    def _keep_times(self, own: int, at: int, state: Callable[[int], TreeReading]) -> dict[int, Times | None]:
         """The tree may show times of its own: who was shown them goes on to be, unless others have changed
         the same.  What others have changed came before the last entry of ours, behind it, or both.
 
+        Args:
+            own: up to this entry all that are new are of this mount.
         Returns: what was kept of these inodes before.
         """
         before: dict[int, Times | None] = {}
         if not self._is_behind and not self._ours:
             return before
-        own = next(index for index in count(self.at) if index + 1 not in self._ours)
         last = max(self._ours, default=own)
         there = self._reading(state(last))
         spans = [(own, last - 1), (last, at)] if last > own else []
-        others = [(self._reading(state(start)), self._reading(state(stop))) for start, stop in spans]
+        others = [
+            (self._reading(state(start)), self._reading(state(stop))) for start, stop in spans if start < stop
+        ]
         for row in self.tree.kept():
             ino, now = row.inode, there.inode(row.inode)
             if now is None or not row.links or ino in self._undone:
@@ -296,10 +302,11 @@ class Present:
         else:
             self._times[ino] = times
 
-    def _run_again(self, at: int, state: TreeReading) -> _Again:
+    def _run_again(self, at: int, state: TreeReading, *, is_ours: bool) -> _Again:
         old, fresh = self.tree, self._reading(state)
         gone = {row.inode for row in old.kept() if row.links == 0} | self._orphans.keys()
-        gone.update(self._opened())  # another client may have removed them
+        if not is_ours:
+            gone.update(self._opened())  # another client may have removed them
         waits = {change.made for change in self._queue}
         orphans = {
             ino: kept
@@ -309,8 +316,8 @@ class Present:
         }
         again = _Again(self._on(state, orphans), orphans)
         for change in self._queue:
-            if change.local and orphans.keys() & change.inodes:
-                continue  # it is in the copy already
+            if change.local and (orphans.keys() & change.inodes or not again.tree.inode(change.inodes[0])):
+                continue  # it is in the copy already, or nobody has that open any more
             if change.made:
                 again.tree.next_inode = change.made
             try:
@@ -350,6 +357,6 @@ class Present:
         """Nobody knows the inode by this number any more; who looks for it soon finds it as it was."""
         self._orphans.pop(ino, None)
         self._forgotten.pop(ino, None)
-        self._keeps_gone |= self.tree.is_gone(ino)
+        self.tree.let_go(ino)
         if LOCAL_FIRST <= ino < PAST_FIRST or ino in self._times or self.tree.keeps(ino):
             self._forgotten[ino] = None

@@ -79,6 +79,15 @@ class HereTree(Overlay):
         else:
             super().drop(node)
 
+    def let_go(self, ino: int) -> None:
+        """Nobody knows an inode any more: without a name it goes, with its content and attributes."""
+        node = self._nodes.get(ino)
+        if node is not None and node.links == 0:
+            self._nodes[ino] = None
+            for kept in (self._contents, self._values, self._xattrs):
+                kept.pop(ino, None)
+            self._to_weigh.add(ino)
+
     def inode(self, ino: int) -> Inode | None:
         """As it is now; with 0 links if only handles know it."""
         if ino in self._nodes:
