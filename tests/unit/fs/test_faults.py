@@ -59,6 +59,37 @@ async def test_a_batch_whose_answers_are_all_lost_is_found_in_the_log(where: Pla
     assert await here.read(ino) == b"content"
 
 
+@pytest.mark.parametrize("answers", [1, 6, 17])
+async def test_what_others_change_is_seen_once_an_entry_whose_answers_were_lost_is_found(
+    where: Place, answers: int
+) -> None:
+    plain = where.world.log
+    where.world.log = log = SwitchedLog(plain)
+    here = await where.mount()
+    where.world.log = plain
+    other = await where.mount()
+    folder = await here.make(b"d", kind=Kind.FOLDER)
+    await here.files.sync_all()
+    log.lost_answers = answers
+    ino = await here.make(b"mine", folder)
+    before = [here.files.inode(one)[5:8] for one in (folder, ino)]
+    saved = asyncio.create_task(here.files.sync_all())
+    while log.lost_answers == answers:
+        await asyncio.sleep(0)
+    await other.make(b"theirs")
+    await other.files.sync_all()
+    looked = asyncio.create_task(here.names())
+    await here.make(b"later")
+    await saved
+    await looked
+    await here.files.sync_all()
+    assert not log.lost_answers
+    assert await here.names() == [b"d", b"later", b"theirs"] == await other.names()
+    assert [here.files.inode(one)[5:8] for one in (folder, ino)] == before
+    there = await other.outside().find(b"d/mine")
+    assert there.size == 0
+
+
 async def test_who_waits_is_told_at_his_deadline_and_it_is_committed_later(where: Place) -> None:
     where.world.log = log = SwitchedLog(where.world.log)
     here = await where.mount(Options(linger_s=0.0, deadline_s=0.2))
