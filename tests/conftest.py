@@ -13,7 +13,7 @@ from tests.thoroughness import SEED, times
 
 # At night the seed is an option of its own, which scripts/nightly gives.
 settings.register_profile(
-    "muniment", derandomize=not SEED, deadline=None, database=None, max_examples=times(100)
+    "muniment", derandomize=not SEED, deadline=None, database=None, max_examples=times(50)
 )
 settings.load_profile("muniment")
 

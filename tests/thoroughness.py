@@ -13,7 +13,7 @@ from typing import Final
 SEED: Final = os.environ.get("MUNIMENT_NIGHTLY_SEED", "")
 """Empty in a run at every change."""
 
-NIGHTS: Final = 10 if SEED else 1
+NIGHTS: Final = 20 if SEED else 1
 
 
 def times(count: int) -> int:

@@ -179,7 +179,7 @@ def books(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Library]:
 def test_what_was_acknowledged_survives_the_death_of_the_mount(books: Library) -> None:
     rng = chance("test_mount_killed")
     writers = [Writer(number, random.Random(rng.random())) for number in range(_WRITERS)]
-    rounds = times(5)
+    rounds = times(3)
     for _ in range(rounds):
         with books.served() as process:
             for writer in writers:

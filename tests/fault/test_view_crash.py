@@ -103,7 +103,7 @@ def test_killed_in_a_batch(tmp_path: Path, dies_at: int) -> None:
 def test_killed_between_batches_and_at_any_time(tmp_path: Path) -> None:
     hashes = expected(60)
     by = chance("moments")
-    for run in range(times(3)):
+    for run in range(times(2)):
         path = tmp_path / str(run)
         with start(path) as child:
             assert child.stdout is not None
@@ -126,7 +126,7 @@ def test_power_fails_while_the_log_of_the_file_is_written(tmp_path: Path) -> Non
     log = path.with_name("view-wal").read_bytes()
     assert len(log) == lengths[-1]
     cuts = {0, *lengths, *(length - 1 for length in lengths[1:]), *(length + 1 for length in lengths[:-1])}
-    cuts |= set(chance("cuts").sample(range(lengths[-1]), times(25)))
+    cuts |= set(chance("cuts").sample(range(lengths[-1]), times(13)))
     for cut in sorted(cuts):
         left = tmp_path / f"after-{cut}"
         shutil.copyfile(path, left)

@@ -160,4 +160,4 @@ class CacheMachine(RuleBasedStateMachine):
 
 
 TestBlobCache = CacheMachine.TestCase
-TestBlobCache.settings = settings(max_examples=times(12), stateful_step_count=30)
+TestBlobCache.settings = settings(max_examples=times(6), stateful_step_count=30)

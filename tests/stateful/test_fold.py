@@ -591,9 +591,9 @@ class SqliteMachine(FoldMachine):
 
 
 TestFoldInMemory = MemoryMachine.TestCase
-TestFoldInMemory.settings = settings(max_examples=times(60), stateful_step_count=12, deadline=None)
+TestFoldInMemory.settings = settings(max_examples=times(30), stateful_step_count=12, deadline=None)
 TestFoldInSqlite = SqliteMachine.TestCase
-TestFoldInSqlite.settings = settings(max_examples=times(25), stateful_step_count=12, deadline=None)
+TestFoldInSqlite.settings = settings(max_examples=times(13), stateful_step_count=12, deadline=None)
 
 
 @pytest.mark.parametrize(

@@ -426,4 +426,4 @@ class MembershipModel(RuleBasedStateMachine):
 
 
 TestMembership = MembershipModel.TestCase
-TestMembership.settings = settings(max_examples=times(100), stateful_step_count=50)
+TestMembership.settings = settings(max_examples=times(50), stateful_step_count=50)

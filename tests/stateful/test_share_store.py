@@ -194,7 +194,7 @@ class OnModelledDisk(StoreMachine):
         self.writers.clear()
 
 
-few = settings(max_examples=times(25), stateful_step_count=25)
+few = settings(max_examples=times(13), stateful_step_count=25)
 
 TestMemory = OnMemory.TestCase
 TestMemory.settings = few

@@ -175,7 +175,7 @@ class QueueMachine(RuleBasedStateMachine):
 
 
 TestQueueMachine = QueueMachine.TestCase
-TestQueueMachine.settings = settings(max_examples=times(60), stateful_step_count=40)
+TestQueueMachine.settings = settings(max_examples=times(30), stateful_step_count=40)
 
 
 # --- a worker that crashes ------------------------------------------------------------------------
@@ -204,7 +204,7 @@ class CrashingQueue:
         return noted
 
 
-@settings(max_examples=times(40))
+@settings(max_examples=times(20))
 @given(
     plans=st.lists(st.integers(1, 4), min_size=1, max_size=5),
     failures=st.lists(st.booleans(), max_size=20),

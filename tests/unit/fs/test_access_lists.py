@@ -77,7 +77,7 @@ def _taken(value: bytes) -> bool:
         return True
 
 
-@settings(max_examples=times(150), deadline=None)
+@settings(max_examples=times(75), deadline=None)
 @given(st.one_of(near_lists(), lists()))
 @example(struct.pack("<I", 2) + b"\1")
 @example(b"\2\0\0")
@@ -200,7 +200,7 @@ async def _run(steps: Sequence[Step], folder: Path) -> None:
             both.compare_all()
 
 
-@settings(max_examples=times(25), deadline=None)
+@settings(max_examples=times(13), deadline=None)
 @given(st.lists(STEPS, max_size=10))
 def test_lists_modes_and_what_is_made_are_as_the_machine_has_them(steps: list[Step]) -> None:
     folder = Path(tempfile.mkdtemp(prefix="muniment-oracle-"))

@@ -208,7 +208,7 @@ async def _run(steps: Sequence[tuple[str | int, int, int]], options: Options) ->
             files.release(one)
 
 
-@settings(max_examples=times(20), deadline=None)
+@settings(max_examples=times(10), deadline=None)
 @given(st.lists(STEPS, max_size=12), st.sampled_from([1, 2 * CHUNK, 1 << 24]))
 def test_bytes_and_holes_are_where_they_belong(
     steps: list[tuple[str | int, int, int]], dirty_bytes: int

@@ -214,5 +214,5 @@ class AnyOrder(RuleBasedStateMachine):
         assert self.table.count == len(self.waiting)
 
 
-AnyOrder.TestCase.settings = settings(max_examples=times(60), stateful_step_count=40)
+AnyOrder.TestCase.settings = settings(max_examples=times(30), stateful_step_count=40)
 TestAnyOrder = AnyOrder.TestCase

@@ -232,7 +232,7 @@ def _packed(made: Entry) -> list[object]:
     return value
 
 
-@settings(max_examples=times(200))
+@settings(max_examples=times(100))
 @given(damaged(entries().map(_packed)))
 def test_a_damaged_entry_is_an_entry_or_refused(value: object) -> None:
     payload = dump(value)

@@ -36,7 +36,7 @@ def test_any_value_is_refused_in_one_way(value: object) -> None:
             read(value)
 
 
-@settings(max_examples=times(200))
+@settings(max_examples=times(100))
 @given(damaged(ACTS.map(spec.pack_act)))
 def test_a_damaged_act_is_an_act_or_refused(value: object) -> None:
     try:

@@ -77,7 +77,7 @@ def test_any_value_is_an_operation_or_refused(value: object) -> None:
     assert pack_operation(op) == value
 
 
-@settings(max_examples=times(200))
+@settings(max_examples=times(100))
 @given(damaged(operations(3, 1000).map(pack_operation)))
 def test_a_damaged_operation_is_an_operation_or_refused(value: object) -> None:
     try:
@@ -104,7 +104,7 @@ def _unpacked(transaction: Transaction) -> list[object]:
     return [plain, cbor2.loads(plain[1]) if one_table else None, cbor2.loads(names) if names else None]
 
 
-@settings(max_examples=times(100))
+@settings(max_examples=times(50))
 @given(damaged(transactions().map(_unpacked)))
 def test_a_damaged_transaction_is_a_transaction_or_refused(value: Any) -> None:
     plain, read_half, names = (*value, None, None, None)[:3]
