@@ -22,6 +22,7 @@ from muniment.erasure.codec import Coding
 from muniment.errors import NotHappy, TooFewShares
 from muniment.net.http_client import HttpConnector
 from muniment.net.server import free_port
+from muniment.net.timeouts import Timeouts
 from muniment.node.clock import SystemClock
 from muniment.node.compose import init_node, run_node
 from muniment.node.config import NodeConfig, Times
@@ -35,11 +36,21 @@ from muniment.testing.fake_grid import FakeRoster
 from muniment.testing.lying_node import LyingService
 
 POLICY = Policy(coding=Coding.from_text("2/4"), happy=3, chunk_bytes=MIB, compress=False)
-IMPATIENT = Limits(
-    put_patience_s=0.2, get_patience_s=0.2, first_patience_s=0.5, trouble_s=0.0, cleanup_s=0.5, linger_s=0.0
+PATIENT = Limits(
+    put_patience_s=60.0,
+    get_patience_s=60.0,
+    first_patience_s=60.0,
+    trouble_s=0.0,
+    cleanup_s=0.5,
+    linger_s=0.0,
 )
-PATIENT = Limits(put_patience_s=60.0, get_patience_s=60.0, first_patience_s=60.0)
-"""For nodes that are all well: on a busy machine any of them may take its time."""
+"""Where nodes answer or break off: on a busy machine any of them may take its time."""
+READER = replace(PATIENT, get_patience_s=0.2, first_patience_s=0.5)
+"""For gets past silent nodes."""
+WRITER = replace(READER, put_patience_s=0.2)
+"""For puts past them too."""
+SOON_S = 30.0
+"""Long before a call to a silent node ends, and long enough on a busy machine."""
 WEIGHT = 1
 """Of every node, whatever its capacity."""
 HALF_SHARE = 200 * KIB
@@ -151,11 +162,11 @@ class Faulty:
     places: list[Place] = field(default_factory=list)
 
     @contextlib.asynccontextmanager
-    async def client(self, policy: Policy = POLICY, limits: Limits = IMPATIENT) -> AsyncIterator[Grid]:
+    async def client(self, policy: Policy = POLICY, limits: Limits = PATIENT) -> AsyncIterator[Grid]:
         """Run the nodes, and a client."""
         account = Identity.from_seed(b"a" * 32)
         async with contextlib.AsyncExitStack() as stack:
-            connector = HttpConnector(account, SystemClock())
+            connector = HttpConnector(account, SystemClock(), Timeouts(control_s=3 * SOON_S))
             stack.callback(connector.close)
             stopping = asyncio.Event()
             nodes: list[asyncio.Task[None]] = []
@@ -233,7 +244,7 @@ async def test_every_size_round_a_boundary_comes_back(tmp_path: Path) -> None:
     edges = (LITERAL_BYTES_MAX, LEAF_BYTES, k * LEAF_BYTES - tag, MIB, MIB - tag, 2 * MIB)
     sizes = sorted({0, 1, *(edge + off for edge in edges for off in (-1, 0, 1))})
     faulty = Faulty(tmp_path)
-    async with faulty.client(limits=PATIENT) as grid:
+    async with faulty.client() as grid:
         for size in sizes:
             stored = await grid.put(content(size))
             assert (stored.size_bytes, stored.missing) == (size, 0)
@@ -249,12 +260,12 @@ async def test_a_get_past_two_bad_ways(tmp_path: Path, fault: str) -> None:
     """The data shares come too late, in part, or not at all: every byte is right, and nobody is blamed."""
     data = content(MIB)
     faulty = Faulty(tmp_path)
-    async with faulty.client() as grid:
+    async with faulty.client(limits=READER) as grid:
         cap = (await grid.put(data)).cap
         for place in holders(faulty)[:2]:
             await spoil(place, fault)
         target = io.BytesIO()
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(SOON_S):
             result = await grid.get(cap, target)
         assert target.getvalue() == data
         assert (result.liars, result.decoded) == ({}, 1)
@@ -275,7 +286,7 @@ async def spoil(place: Place, fault: str) -> None:
         case "cuts":
             place.relay.cut_down_bytes = HALF_SHARE
         case "slow":
-            place.relay.delay_s = 0.1
+            place.relay.delay_s = 5.0  # before each of some thirty pieces of a share
         case "hangs":
             place.relay.flowing.clear()
         case "refuses":
@@ -341,13 +352,13 @@ async def test_a_put_past_one_bad_way(tmp_path: Path, fault: str) -> None:
     """Three of four nodes are enough; on the fourth nothing half-written shows or stays reserved."""
     data = content(2 * MIB)
     faulty = Faulty(tmp_path)
-    async with faulty.client() as grid:
+    async with faulty.client(limits=WRITER if fault == "hangs" else PATIENT) as grid:
         bad = faulty.places[2]
         if fault == "cuts":
             bad.relay.cut_up_bytes = HALF_SHARE
         else:
             await spoil(bad, fault)
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(SOON_S):
             stored = await grid.put(data)
         assert stored.placed == 3
         assert await got(grid, stored.cap) == data
