@@ -18,7 +18,8 @@ from tests.e2e import nursery
 
 ROOT: Final = Path(__file__).parents[2]
 VENV: Final = Path(sys.prefix)
-PATIENCE_S: Final = 30.0
+PATIENCE_S: Final = 60.0
+"""After so long what is waited for will never come; until then a busy machine may take its time."""
 _WHERE_IS_THE_CURSOR: Final = b"\x1b[6n"
 
 

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import http.client
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
+from tests.e2e.muni_command import PATIENCE_S
 
 from muniment.crypto.identity import Identity
 from muniment.crypto.tokens import issue_token
@@ -48,11 +50,11 @@ class Running:
     def stop(self) -> int:
         """SIGTERM; returns the exit code."""
         self.process.terminate()
-        return self.process.wait(20)
+        return self.process.wait(PATIENCE_S)
 
     def kill(self) -> None:
         self.process.kill()
-        self.process.wait(20)
+        self.process.wait(PATIENCE_S)
 
 
 def start(what: str, folder: Path) -> subprocess.Popen[str]:
@@ -172,9 +174,16 @@ def problem(answer: tuple[int, bytes]) -> tuple[int, str]:
     return status, msgspec.json.decode(body, type=wire.Problem).code
 
 
-def eventually(holds: Callable[[], bool], timeout_s: float = 10.0) -> None:
+def eventually(holds: Callable[[], bool], timeout_s: float = PATIENCE_S) -> None:
     """Wait until something is so; processes need their time."""
     until_s = time.monotonic() + timeout_s
     while not holds():
         assert time.monotonic() < until_s, "it never came true"
-        time.sleep(0.02)
+        time.sleep(0.01)
+
+
+async def in_time(holds: Callable[[], Awaitable[bool]]) -> None:
+    """As `eventually`, while the tasks of this process go on."""
+    async with asyncio.timeout(PATIENCE_S):
+        while not await holds():  # noqa: ASYNC110 - a node sets no event of ours
+            await asyncio.sleep(0.01)

@@ -89,7 +89,7 @@ def grid(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Grid]:
         join, status = (grid.typed(line) for line in TOUR[2].splitlines())
         joined = user.shell(join)
         assert joined.text.startswith(f"joined {grid.introducer}"), joined.err
-        eventually(lambda: "6 of 6 nodes up" in user.shell(status).text, PATIENCE_S)
+        eventually(lambda: "6 of 6 nodes up" in user.shell(status).text)
         yield grid
     finally:
         os.killpg(shell.pid, signal.SIGTERM)

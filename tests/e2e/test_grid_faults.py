@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
+from tests.e2e.node_processes import in_time
 
 from muniment.crypto.identity import Identity
 from muniment.engine.grid import Grid
@@ -91,12 +92,12 @@ class Relay:
         task = asyncio.create_task(self._serve(reader, writer))
         self._connections.add(task)
         task.add_done_callback(self._connections.discard)
+        task.add_done_callback(lambda _: writer.transport.abort())  # however it ends, and if it never began
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             from_node, to_node = await asyncio.open_connection("127.0.0.1", self._target)
         except OSError:
-            writer.close()
             return
         both = [
             asyncio.create_task(self._up(reader, to_node)),
@@ -107,9 +108,8 @@ class Relay:
         finally:
             for task in both:
                 task.cancel()
+            to_node.transport.abort()
             await asyncio.gather(*both, return_exceptions=True)
-            for end in (writer, to_node):
-                end.transport.abort()
 
     async def _up(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         passed = 0
@@ -206,13 +206,13 @@ class Faulty:
 
     async def settled(self) -> None:
         """Wait until no node has anything reserved or half-written."""
-        for place in self.places:
-            for _ in range(500):
-                if not ((await place.direct.usage()).reserved_bytes or place.incoming()):
-                    break
-                await asyncio.sleep(0.01)
-            else:
-                pytest.fail("something stays reserved or half-written")
+
+        async def settled() -> bool:
+            return not any(
+                [(await one.direct.usage()).reserved_bytes or one.incoming() for one in self.places]
+            )
+
+        await in_time(settled)
 
 
 async def ended(nodes: list[asyncio.Task[None]], stopping: asyncio.Event) -> None:
@@ -274,11 +274,11 @@ async def test_a_get_past_two_bad_ways(tmp_path: Path, fault: str) -> None:
 
 async def freed(grid: Grid) -> None:
     """Threads that were broken off let go of their buffers."""
-    for _ in range(500):
-        if not grid._fetcher.pool.used_bytes:
-            return
-        await asyncio.sleep(0.01)
-    pytest.fail("buffers are still in use")
+
+    async def freed() -> bool:
+        return not grid._fetcher.pool.used_bytes
+
+    await in_time(freed)
 
 
 async def spoil(place: Place, fault: str) -> None:

@@ -78,7 +78,7 @@ def test_a_node_that_drains_is_empty_at_once_where_the_member_keeps_what_he_stor
                     draining = stack.enter_context(user.starting("node", "drain", leaving))
                     assert draining.stdout is not None
                     # The next scan of its own accord is a day away.
-                    await asyncio.to_thread(eventually, lambda: not leased(leaving), PATIENCE_S)
+                    await asyncio.to_thread(eventually, lambda: not leased(leaving))
                     assert await asyncio.to_thread(draining.wait, PATIENCE_S) == 0
             finally:
                 stop.set()

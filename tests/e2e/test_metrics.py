@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
-from tests.e2e.node_processes import Plain
+from tests.e2e.node_processes import Plain, in_time
 
 from muniment.errors import ConfigInvalid, StoreFailed
 from muniment.net.metrics_server import MetricsServer
@@ -106,11 +106,12 @@ async def test_a_node_tells_requests_space_leases_and_scrub(tmp_path: Path) -> N
         assert found["muniment_node_draining"] == 0
         assert found["muniment_node_medium_free_bytes"] > 0
         assert "muniment_node_reconciled" in found
-        for _ in range(500):
-            if "muniment_node_scrub_done_ratio" in found:
-                break
-            await asyncio.sleep(0.01)
-            found = await asyncio.to_thread(values, address)
+
+        async def scrubs() -> bool:
+            found.update(await asyncio.to_thread(values, address))
+            return "muniment_node_scrub_done_ratio" in found
+
+        await in_time(scrubs)
         assert found["muniment_node_scrub_age_seconds"] == float("inf")
         assert found["muniment_node_scrub_found_total"] == 0
 

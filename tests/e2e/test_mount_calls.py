@@ -11,12 +11,12 @@ import signal
 import struct
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from tests.e2e.mounting import Library, library, needs_mounts, silent
+from tests.e2e.node_processes import eventually
 
 pytestmark = needs_mounts
 
@@ -65,9 +65,7 @@ def asleep(pid: int) -> bool:
 
 def until_asleep(pid: int) -> None:
     """Wait for that; all that it does before is to print a line and make the call."""
-    deadline_s = time.monotonic() + 20
-    while not asleep(pid):
-        assert time.monotonic() < deadline_s
+    eventually(lambda: asleep(pid))
 
 
 def test_holes_are_punched_and_found(folder: Path) -> None:

@@ -125,7 +125,7 @@ def saved_at_last(file: int) -> None:
             return False
         return True
 
-    eventually(synced, 60)
+    eventually(synced)
 
 
 def trashed(scene: Scene) -> int:
@@ -161,7 +161,7 @@ def test_an_answer_that_was_lost_on_the_way_makes_no_conflict(scene: Scene) -> N
         scene.turn("half")
         try:
             program.start()
-            eventually(lambda: scene.log_size() > before, 30)  # it is in the log, and nobody hears of it
+            eventually(lambda: scene.log_size() > before)  # it is in the log, and nobody hears of it
         finally:
             scene.turn("cut")
             scene.turn("open")

@@ -16,7 +16,7 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import pytest
+from tests.e2e.node_processes import in_time
 
 from muniment.crypto.identity import Identity
 from muniment.engine.grid import Grid
@@ -72,11 +72,11 @@ class House:
 
     async def reconciled(self) -> None:
         """Wait until store and ledger were compared."""
-        for _ in range(500):
-            if (await self.node.info()).reconciled:
-                return
-            await asyncio.sleep(0.01)
-        pytest.fail("store and ledger are never compared")
+
+        async def reconciled() -> bool:
+            return (await self.node.info()).reconciled
+
+        await in_time(reconciled)
 
     def files(self) -> list[str]:
         """What lies on its disk under any name, by content."""

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+from tests.e2e.muni_command import PATIENCE_S
 from tests.e2e.node_processes import eventually, running_introducer, running_node
 
 from muniment.discovery.introducer import IntroducerRoster
@@ -30,7 +31,7 @@ async def following(address: PeerAddress) -> AsyncIterator[IntroducerRoster]:
     source = HttpIntroducer(address)
     roster = IntroducerRoster(str(address), source, nobody, SystemClock(), cache=None, chance=lambda: 0.5)
     try:
-        async with asyncio.timeout(15):
+        async with asyncio.timeout(PATIENCE_S):
             while not roster.nodes_nowait():
                 with contextlib.suppress(RosterEmpty):
                     await roster.start()
@@ -40,7 +41,7 @@ async def following(address: PeerAddress) -> AsyncIterator[IntroducerRoster]:
 
 
 async def until(roster: IntroducerRoster, nodes: set[NodeId]) -> Mapping[NodeId, NodeRecord]:
-    async with asyncio.timeout(15):
+    async with asyncio.timeout(PATIENCE_S):
         while set(roster.nodes_nowait()) != nodes:
             await roster.wait_changed()
     return roster.nodes_nowait()

@@ -143,7 +143,7 @@ def test_what_a_rule_lets_go_leaves_the_disks_and_the_rest_stays(place: Place) -
     assert place.keep()["collected"] == NODES
     assert content <= set(place.shares())
     place.purge()
-    eventually(lambda: len(content & set(place.shares())) <= 3 * NODES, timeout_s=20)
+    eventually(lambda: len(content & set(place.shares())) <= 3 * NODES)
     left = content & set(place.shares())
     assert (len(left), len({name.partition(".")[0] for name in left})) == (3 * NODES, 3)  # one blob went
 

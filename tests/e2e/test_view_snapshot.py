@@ -51,7 +51,7 @@ def world(tmp_path: Path) -> Iterator[World]:
         address = anna.muni("log", "init", folder).text
         with printed.open("wb") as output:
             process = stack.enter_context(anna.starting("log", "run", folder, stdout=output, stderr=output))
-            eventually(lambda: f"serving {address}" in printed.read_text(), PATIENCE_S)
+            eventually(lambda: f"serving {address}" in printed.read_text())
             yield World(address, anna, bert)
             process.send_signal(signal.SIGTERM)
             assert process.wait(PATIENCE_S) == 0

@@ -38,7 +38,7 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LogService]:
         printed.open("wb") as log,
         user.starting("--log-level", "debug", "log", "run", folder, stdout=log, stderr=log) as process,
     ):
-        eventually(lambda: f"serving {address}" in printed.read_text(), PATIENCE_S)
+        eventually(lambda: f"serving {address}" in printed.read_text())
         yield LogService(folder, address, printed)
         process.send_signal(signal.SIGTERM)
         assert process.wait(PATIENCE_S) == 0
