@@ -13,8 +13,8 @@ from tests.e2e.muni_command import User
 from tests.e2e.node_processes import running_node
 
 RNG = random.Random(5)
-FILES = {f"small/{at:03}": RNG.randbytes(RNG.randrange(1, 20_000)) for at in range(120)}
-FILES |= {"big": RNG.randbytes(9_000_000), "empty": b"", "deep/er/tiny": b"x", "zz": RNG.randbytes(5000)}
+FILES = {f"small/{at:03}": RNG.randbytes(RNG.randrange(1, 20_000)) for at in range(40)}
+FILES |= {"big": RNG.randbytes(5_000_000), "empty": b"", "deep/er/tiny": b"x", "zz": RNG.randbytes(5000)}
 
 
 @pytest.fixture(scope="module")

@@ -320,6 +320,6 @@ class DownloadModel(RuleBasedStateMachine):
 
 
 TestUpload = UploadModel.TestCase
-TestUpload.settings = settings(max_examples=times(150), stateful_step_count=40)
+TestUpload.settings = settings(max_examples=times(75), stateful_step_count=40)
 TestDownload = DownloadModel.TestCase
-TestDownload.settings = settings(max_examples=times(150), stateful_step_count=40)
+TestDownload.settings = settings(max_examples=times(75), stateful_step_count=40)
