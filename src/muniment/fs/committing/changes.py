@@ -7,6 +7,7 @@ client was faster, are left out and fail alone.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final
@@ -18,6 +19,9 @@ from muniment.errors import InvalidRequest, MalformedRecord, MunimentError, Oper
 from muniment.fs.names.numbers import Numbers
 from muniment.fs.names.reading import HereReading
 from muniment.spec.blob import BlobRef
+from muniment.spec.entry import ENTRY_BYTES_MAX
+from muniment.spec.limits import KIB
+from muniment.spec.manifest import ROWS_MAX
 from muniment.spec.operation import (
     Content,
     Link,
@@ -34,7 +38,11 @@ from muniment.spec.operation import (
     Write,
     inodes_of,
 )
-from muniment.spec.transaction import Transaction
+from muniment.spec.transaction import TRANSACTION_EXTENTS_MAX, Transaction
+
+_BATCH_CHANGES: Final = 4096
+_BATCH_BYTES: Final = ENTRY_BYTES_MAX - 256 * KIB
+"""What does not get smaller by compression must fit with all that an entry has besides."""
 
 _OVERHEAD_BYTES: Final = 96
 _BLOB_BYTES: Final = 160
@@ -92,6 +100,21 @@ class Change:
     def extents(self) -> int:
         """Pieces of content that it names."""
         return len(self.operation.content) if isinstance(self.operation, Make | Write) else 0
+
+
+def taken(queue: deque[Change]) -> tuple[Change, ...]:
+    """Take the first changes from a queue: as many as an entry takes, and one at least."""
+    size = blobs = extents = 0
+    batch: list[Change] = []
+    while queue and len(batch) < _BATCH_CHANGES:
+        size += queue[0].size_bytes
+        blobs += len(queue[0].blobs)
+        extents += queue[0].extents
+        fits = size <= _BATCH_BYTES and blobs <= ROWS_MAX and extents <= TRANSACTION_EXTENTS_MAX
+        if batch and not fits:
+            break
+        batch.append(queue.popleft())
+    return tuple(batch)
 
 
 def _content_bytes(content: Content) -> int:

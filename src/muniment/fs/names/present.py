@@ -18,15 +18,13 @@ from typing import Final
 from muniment.core.fold import Fold, Why
 from muniment.core.tree_state import TreeReading
 from muniment.errors import MunimentError, OperationRejected
-from muniment.fs.committing.changes import Change
+from muniment.fs.committing.changes import Change, taken
 from muniment.fs.names.numbers import LOCAL_FIRST, PAST_FIRST, Numbers
 from muniment.fs.names.past import Past
-from muniment.fs.names.reading import HereReading, Orphan, Times
+from muniment.fs.names.reading import HereReading, Orphan
+from muniment.fs.names.shown_times import ShownTimes, Times
 from muniment.fs.names.tree import HereTree
 from muniment.spec.blob import BlobRef
-from muniment.spec.entry import ENTRY_BYTES_MAX
-from muniment.spec.limits import KIB
-from muniment.spec.manifest import ROWS_MAX
 from muniment.spec.operation import (
     Link,
     Make,
@@ -38,11 +36,6 @@ from muniment.spec.operation import (
     Truncate,
     Write,
 )
-from muniment.spec.transaction import TRANSACTION_EXTENTS_MAX
-
-_BATCH_CHANGES: Final = 4096
-_BATCH_BYTES: Final = ENTRY_BYTES_MAX - 256 * KIB
-"""What does not get smaller by compression must fit with all that an entry has besides."""
 
 _TOUCHED_MAX: Final = 50_000
 _TOUCHED_IDLE_MAX: Final = 512
@@ -98,7 +91,7 @@ class Present:
         self.at, self._numbers, self._held, self._opened = at, numbers, held, opened
         self._past = past
         self._orphans: dict[int, Orphan] = {}
-        self._times: dict[int, Times] = {}
+        self._times = ShownTimes()
         self._queue: deque[Change] = deque()
         self._count = 0
         self._forgotten: dict[int, None] = {}  # numbers that nobody knows now, by when that was
@@ -109,7 +102,7 @@ class Present:
         self.tree = self._on(state, self._orphans)
 
     def _on(self, state: TreeReading, orphans: Mapping[int, Orphan]) -> HereTree:
-        return HereTree(HereReading(state, self._numbers, orphans, self._times, self._past), self._held)
+        return HereTree(HereReading(state, self._numbers, orphans, self._times.known, self._past), self._held)
 
     @property
     def newest(self) -> int:
@@ -189,17 +182,7 @@ class Present:
     def take(self) -> tuple[Change, ...]:
         """The next batch, which stays `under_way` until it is settled; as large as an entry may be."""
         assert not self.under_way
-        size = blobs = extents = 0
-        batch: list[Change] = []
-        while self._queue and len(batch) < _BATCH_CHANGES:
-            size += self._queue[0].size_bytes
-            blobs += len(self._queue[0].blobs)
-            extents += self._queue[0].extents
-            fits = size <= _BATCH_BYTES and blobs <= ROWS_MAX and extents <= TRANSACTION_EXTENTS_MAX
-            if batch and not fits:
-                break
-            batch.append(self._queue.popleft())
-        self.under_way = tuple(batch)
+        self.under_way = taken(self._queue)
         return self.under_way
 
     def halve(self) -> tuple[Change, ...]:
@@ -253,8 +236,7 @@ class Present:
         again = self._run_again(at, fresh, is_ours=own == at)
         undone = before.keys() & _inodes(change for change, _ in again.failed)
         if undone:  # their times were kept as they have never been
-            for ino in undone:
-                self._show_times(ino, before[ino])
+            self._times.put_back(before, undone)
             again = self._run_again(at, fresh, is_ours=own == at)
         self.at, self.tree, self._orphans, self._queue = at, again.tree, again.orphans, again.queue
         self._is_behind = False
@@ -264,43 +246,26 @@ class Present:
         return again.failed
 
     def _keep_times(self, own: int, at: int, state: Callable[[int], TreeReading]) -> dict[int, Times | None]:
-        """The tree may show times of its own: who was shown them goes on to be, unless others have changed
-        the same.  What others have changed came before the last entry of ours, behind it, or both.
+        """Keep the times that the tree shows.  What others have changed came before the last entry of ours,
+        behind it, or both.
 
         Args:
             own: up to this entry all that are new are of this mount.
-        Returns: what was kept of these inodes before.
+        Returns: as `ShownTimes.keep`.
         """
-        before: dict[int, Times | None] = {}
         if not self._is_behind and not self._ours:
-            return before
+            return {}
         last = max(self._ours, default=own)
-        there = self._reading(state(last))
         spans = [(own, last - 1), (last, at)] if last > own else []
         others = [
             (self._reading(state(start)), self._reading(state(stop))) for start, stop in spans if start < stop
         ]
-        for row in self.tree.kept():
-            ino, now = row.inode, there.inode(row.inode)
-            if now is None or not row.links or ino in self._undone:
-                continue
-            if any(then.inode(ino) != later.inode(ino) for then, later in others):
-                continue
-            before[ino] = self._times.get(ino)
-            shown = row.atime_ns, row.mtime_ns, row.ctime_ns
-            is_so = shown == (now.atime_ns, now.mtime_ns, now.ctime_ns)
-            self._show_times(ino, None if is_so else Times(now.ctime_ns, *shown))
-        return before
+        shown = (row for row in self.tree.kept() if row.links and row.inode not in self._undone)
+        return self._times.keep(shown, self._reading(state(last)), others)
 
     def _reading(self, state: TreeReading) -> HereReading:
         """A state as it is, in the numbers of this file system."""
         return HereReading(state, self._numbers, past=self._past)
-
-    def _show_times(self, ino: int, times: Times | None) -> None:
-        if times is None:
-            self._times.pop(ino, None)
-        else:
-            self._times[ino] = times
 
     def _run_again(self, at: int, state: TreeReading, *, is_ours: bool) -> _Again:
         old, fresh = self.tree, self._reading(state)
@@ -338,7 +303,7 @@ class Present:
         for ino in list(islice(self._forgotten, max(too_many, 0))):
             if not self.tree.keeps(ino) and not self._held(ino):
                 del self._forgotten[ino]
-                self._times.pop(ino, None)
+                self._times.forget(ino)
                 self._numbers.forget(ino)
 
     def drop_all(self, at: int, state: Callable[[int], TreeReading]) -> list[Change]:
@@ -358,5 +323,5 @@ class Present:
         self._orphans.pop(ino, None)
         self._forgotten.pop(ino, None)
         self.tree.let_go(ino)
-        if LOCAL_FIRST <= ino < PAST_FIRST or ino in self._times or self.tree.keeps(ino):
+        if LOCAL_FIRST <= ino < PAST_FIRST or ino in self._times.known or self.tree.keeps(ino):
             self._forgotten[ino] = None

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 from muniment.core.tree_state import Inode, Name, StoredExtent, TreeReading
 from muniment.fs.names.numbers import PAST_FIRST, Numbers
+from muniment.fs.names.shown_times import Times
 from muniment.spec.operation import INODE_MAX, ROOT
 
 if TYPE_CHECKING:  # it stands on the store, which plans entries on readings
@@ -28,23 +29,6 @@ class Orphan:
     row: Inode
     extents: Sequence[StoredExtent]
     xattrs: Mapping[bytes, bytes]
-
-
-@dataclass(frozen=True, slots=True)
-class Times:
-    """What callers were shown of an inode before its change was ordered.
-
-    An entry gives all it changes its own time; who has seen another one a moment ago (tar, git, make)
-    would take that for another change.
-
-    Attributes:
-        there_ns: ctime in the volume, for which the others stand.
-    """
-
-    there_ns: int
-    atime_ns: int
-    mtime_ns: int
-    ctime_ns: int
 
 
 class HereReading:
