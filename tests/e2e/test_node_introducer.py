@@ -77,11 +77,14 @@ async def test_nodes_come_and_go_and_an_introducer_restarts(tmp_path: Path) -> N
 
 async def test_an_introducer_stops_although_clients_wait(tmp_path: Path) -> None:
     with running_introducer(tmp_path / "i") as introducer:
-        source = HttpIntroducer(introducer.address)
+        source, other = HttpIntroducer(introducer.address), HttpIntroducer(introducer.address)
         epoch = (await source.roster("", 0, 0)).epoch
         waiting = asyncio.create_task(source.roster(epoch, 0, 60))
-        await asyncio.sleep(0.2)
+        for _ in range(20):  # who asks later is answered: so he waits there by now
+            await other.roster("", 0, 0)
+        assert not waiting.done()
         assert await asyncio.to_thread(introducer.stop) == 0
         assert (await waiting).records == []
         await source.aclose()
+        await other.aclose()
         eventually(lambda: introducer.process.poll() == 0)

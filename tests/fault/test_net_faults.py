@@ -78,7 +78,7 @@ class RawServer:
             except OSError:
                 return
             with contextlib.suppress(OSError), self._context.wrap_socket(raw, server_side=True) as connection:
-                connection.settimeout(5)
+                connection.settimeout(60)
                 self._talk(connection)
             raw.close()
 
@@ -287,8 +287,8 @@ async def _took_s(work: Awaitable[object], error: type[Exception]) -> float:
 @pytest.mark.parametrize("full", [True, False], ids=["TCP", "TLS"])
 async def test_a_deadline_ends_an_attempt_to_connect(threads: ThreadPoolExecutor, full: bool) -> None:
     with silent(full=full) as address:
-        caller = Caller(SERVER.node, (address,), threads, Timeouts(connect_s=4))
-        assert await _took_s(caller.exchange(GET, "x", 0.05), DeadlineExceeded) < 2
+        caller = Caller(SERVER.node, (address,), threads, Timeouts(connect_s=60))
+        assert await _took_s(caller.exchange(GET, "x", 0.05), DeadlineExceeded) < 30
 
 
 async def test_a_host_with_many_addresses_gets_no_more_time_than_others(
@@ -296,16 +296,16 @@ async def test_a_host_with_many_addresses_gets_no_more_time_than_others(
 ) -> None:
     with silent(full=True) as address:
         port = int(address.rpartition(":")[2])
-        many = [(socket.AF_INET, socket.SOCK_STREAM, 0, "", ("127.0.0.1", port))] * 20
+        many = [(socket.AF_INET, socket.SOCK_STREAM, 0, "", ("127.0.0.1", port))] * 500
         monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: many)  # the name is the peer's own
         caller = Caller(SERVER.node, ("many.example:1",), threads, Timeouts(connect_s=0.2))
-        assert await _took_s(caller.exchange(GET, "x", 30), NodeUnreachable) < 2
+        assert await _took_s(caller.exchange(GET, "x", 60), NodeUnreachable) < 30  # not 500 times 0.2 s
 
 
 async def test_a_deadline_does_not_wait_for_a_free_thread(tmp_path: Path) -> None:
     with ThreadPoolExecutor(1) as one:
         async with talking(tmp_path, one, _drain) as caller:
-            first = asyncio.create_task(caller.exchange(GET, "first", 1))
+            first = asyncio.create_task(caller.exchange(GET, "first", 60))
             await asyncio.sleep(0)
             with pytest.raises(DeadlineExceeded):
                 await caller.exchange(GET, "second", 0.05)
