@@ -151,6 +151,24 @@ async def test_what_the_log_cannot_take_as_one_is_divided_and_only_what_it_canno
     assert list(here.files.xattrs(made[5])) == [b"user.some"]
 
 
+async def test_who_has_open_what_the_log_cannot_take_goes_on_with_it(
+    where: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here = await where.mount(SLOW)
+    ino, folder = await here.make(b"file"), await here.files.open_folder(ROOT)
+    handle = await here.files.open(ino, os.O_RDWR)
+    with monkeypatch.context() as patched:
+        patched.setattr("muniment.crypto.entries.ENTRY_BYTES_MAX", 10)
+        with pytest.raises(InvalidRequest):
+            await here.files.fsync(folder)
+    assert await here.names() == []
+    await here.files.write(handle, 0, b"text")
+    assert await here.files.read(handle, 0, 9) == b"text"
+    assert here.files.inode(ino).links == 0
+    here.files.release(handle)
+    await here.files.sync_all()
+
+
 @pytest.mark.parametrize(
     "error",
     [

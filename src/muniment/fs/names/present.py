@@ -232,12 +232,13 @@ class Present:
     def _rebuild(self, at: int, state: Callable[[int], TreeReading]) -> list[tuple[Change, MunimentError]]:
         """Run what is queued on another state; if that cannot be read, all stays as it is."""
         own = next(index for index in count(self.at) if index + 1 not in self._ours)
+        is_ours = own == at and not self._undone  # so nobody has lost what he has open
         fresh, before = state(at), self._keep_times(own, at, state)
-        again = self._run_again(at, fresh, is_ours=own == at)
+        again = self._run_again(at, fresh, is_ours=is_ours)
         undone = before.keys() & _inodes(change for change, _ in again.failed)
         if undone:  # their times were kept as they have never been
             self._times.put_back(before, undone)
-            again = self._run_again(at, fresh, is_ours=own == at)
+            again = self._run_again(at, fresh, is_ours=is_ours)
         self.at, self.tree, self._orphans, self._queue = at, again.tree, again.orphans, again.queue
         self._is_behind = False
         self._undone.clear()
