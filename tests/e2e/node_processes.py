@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import http.client
+import os
 import subprocess
 import sys
 import time
@@ -13,7 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
-from tests.e2e.muni_command import PATIENCE_S
+from tests.e2e.muni_command import PATIENCE_S, ROOT
+from tests.e2e.nursery import Child
 
 from muniment.crypto.identity import Identity
 from muniment.crypto.tokens import issue_token
@@ -27,24 +29,14 @@ from muniment.spec.address import PeerAddress, parse_address
 from muniment.testing.sample_blob import SampleBlob
 
 ACCOUNT = Identity.from_seed(b"a" * 32)
-_RUN = """
-import sys
-from pathlib import Path
-from muniment.errors import MunimentError
-from muniment.node import compose
-run = getattr(compose, sys.argv[1])
-try:
-    compose.run_process(run(Path(sys.argv[2]), ready=lambda address: print(address, flush=True)))
-except MunimentError as error:
-    sys.exit(f"{error.code}: {error}")
-"""
+_RUN = "import sys; from tests.e2e.nursery import run_composed; run_composed(*sys.argv[1:])"
 
 
 @dataclass
 class Running:
     """One process and where it listens."""
 
-    process: subprocess.Popen[str]
+    process: Child | subprocess.Popen[str]
     address: PeerAddress
 
     def stop(self) -> int:
@@ -58,8 +50,10 @@ class Running:
 
 
 def start(what: str, folder: Path) -> subprocess.Popen[str]:
+    """Run what is in a folder in a process that is started as every other, not forked."""
     return subprocess.Popen(
         [sys.executable, "-c", _RUN, what, str(folder)],
+        cwd=ROOT,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -69,19 +63,15 @@ def start(what: str, folder: Path) -> subprocess.Popen[str]:
 @contextlib.contextmanager
 def running(what: str, folder: Path) -> Iterator[Running]:
     """Run what is in a folder; whatever the test leaves is killed."""
-    process = start(what, folder)
-    assert process.stdout is not None
-    assert process.stderr is not None
-    try:
-        line = process.stdout.readline().strip()
-        assert line, process.stderr.read()
+    nothing, (out, its_out), (err, its_err) = os.open(os.devnull, os.O_RDONLY), os.pipe(), os.pipe()
+    with (
+        os.fdopen(out) as told,
+        os.fdopen(err) as errors,
+        Child(["compose", what, str(folder)], os.environ, ROOT, (nothing, its_out, its_err)) as process,
+    ):
+        line = told.readline().strip()
+        assert line, errors.read()
         yield Running(process, parse_address(line))
-    finally:
-        if process.poll() is None:
-            process.kill()
-        process.wait()
-        process.stdout.close()
-        process.stderr.close()
 
 
 def running_node(

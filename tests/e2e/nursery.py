@@ -1,9 +1,9 @@
-"""Runs `muni` in processes that are born with the program imported.
+"""Runs `muni`, and services, in processes that are born with the program imported.
 
-Each start of the program costs a quarter of a second of processor time, most of it for imports, and the tests
-start it hundreds of times.  Here one process imports everything once and forks for each command: a process of
-its own, with its own arguments, environment, folder, streams and exit code.  What is about the start itself,
-signals or terminals starts the program as people do (`User.start`).
+Each start of the program costs a quarter of a second of processor time, that of a node half a second, most of
+it for imports, and the tests start hundreds.  Here one process imports everything once and forks for each
+command: a process of its own, with its own arguments, environment, folder, streams and exit code.  What is
+about the start itself, signals or terminals starts the program as people do (`User.start`).
 
 This file is both ends: imported, the tests' end; run, the process that forks.
 """
@@ -41,25 +41,79 @@ def run(
 
     Raises: subprocess.TimeoutExpired: it took too long, and was killed.
     """
-    message = json.dumps({"words": words, "environment": dict(environment), "folder": str(folder)})
-    ends = [os.pipe() for _ in range(3)]
-    (its_in, feed), (out, its_out), (err, its_err) = ends
-    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as line:
-        line.connect(_nursery())
-        socket.send_fds(line, [message.encode()], [its_in, its_out, its_err])
-        for fd in (its_in, its_out, its_err):
+    (its_in, feed), (out, its_out), (err, its_err) = (os.pipe() for _ in range(3))
+    with (
+        ThreadPoolExecutor(3) as threads,
+        Child(words, environment, folder, (its_in, its_out, its_err)) as child,
+    ):
+        threads.submit(_write, feed, stdin)
+        texts = threads.submit(_read, out), threads.submit(_read, err)
+        return child.wait(patience_s), texts[0].result(), texts[1].result()
+
+
+class Child:
+    """A process that was forked for a command; killed if it has not ended when it is left.
+
+    Args:
+        words: `muni` and its arguments, or `compose`, one of its functions and the folder that this runs.
+        streams: its standard ones; closed here.
+
+    Attributes:
+        pid: of the process.
+        returncode: of one that has ended; negative: by this signal.
+    """
+
+    def __init__(
+        self,
+        words: Sequence[str],
+        environment: Mapping[str, str],
+        folder: Path,
+        streams: tuple[int, int, int],
+    ) -> None:
+        self.returncode: int | None = None
+        self._words = list(words)
+        message = json.dumps({"words": words, "environment": dict(environment), "folder": str(folder)})
+        self._line = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._line.connect(_nursery())
+        socket.send_fds(self._line, [message.encode()], streams)
+        for fd in streams:
             os.close(fd)
-        with ThreadPoolExecutor(3) as threads:
-            threads.submit(_write, feed, stdin)
-            texts = threads.submit(_read, out), threads.submit(_read, err)
-            child = int(line.recv(20))
-            line.settimeout(patience_s)
+        self.pid = int(self._line.recv(20))
+
+    def __enter__(self) -> Child:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.kill()
+        self.wait()
+        self._line.close()
+
+    def wait(self, timeout_s: float | None = None) -> int:
+        """The exit code.  Raises: subprocess.TimeoutExpired."""
+        if self.returncode is None:
+            self._line.settimeout(timeout_s)
             try:
-                code = int(line.recv(20))
-            except TimeoutError:
-                os.kill(child, signal.SIGKILL)
-                raise subprocess.TimeoutExpired(list(words), patience_s) from None
-            return code, texts[0].result(), texts[1].result()
+                self.returncode = int(self._line.recv(20))
+            except (TimeoutError, BlockingIOError):
+                raise subprocess.TimeoutExpired(self._words, timeout_s or 0.0) from None
+        return self.returncode
+
+    def poll(self) -> int | None:
+        """The exit code, or None while it runs."""
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self.wait(0.0)
+        return self.returncode
+
+    def send_signal(self, number: int) -> None:
+        """Nothing happens if it has ended."""
+        if self.poll() is None:
+            os.kill(self.pid, number)
+
+    def terminate(self) -> None:
+        self.send_signal(signal.SIGTERM)
+
+    def kill(self) -> None:
+        self.send_signal(signal.SIGKILL)
 
 
 def _write(fd: int, data: bytes) -> None:
@@ -141,8 +195,23 @@ def _watch_over_a_child(line: socket.socket) -> None:
     sys.argv = command["words"]
 
 
+def run_composed(what: str, folder: str) -> None:
+    """Run a service of `node.compose` in a folder; prints its address when it serves."""
+    from muniment.errors import MunimentError
+    from muniment.node import compose
+
+    run = getattr(compose, what)
+    try:
+        compose.run_process(run(Path(folder), ready=lambda address: print(address, flush=True)))
+    except MunimentError as error:
+        sys.exit(f"{error.code}: {error}")
+
+
 if __name__ == "__main__":
     become_a_child(sys.argv[1])
-    from muniment.node.main import main
+    if sys.argv[0] == "compose":
+        run_composed(*sys.argv[1:])
+    else:
+        from muniment.node.main import main
 
-    main()
+        main()

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from tests.e2e.muni_command import PATIENCE_S
 from tests.e2e.node_processes import (
     Plain,
     Running,
@@ -21,7 +22,9 @@ from tests.e2e.node_processes import (
 
 from muniment.crypto.identity import Identity
 from muniment.ids import NodeId, id_text
+from muniment.node.compose import init_node
 from muniment.node.config import InvitedAccount, NodeConfig, Policy, Times
+from muniment.spec.address import parse_address
 from muniment.spec.limits import CONTROL_BODY_BYTES_MAX, MIB, PUT_BODY_BYTES_MAX
 from muniment.testing.sample_blob import sample_blob
 
@@ -29,14 +32,17 @@ IDLE_BYTES_MAX = 80 << 20
 
 
 def test_an_idle_node_is_small_and_a_second_start_is_refused(tmp_path: Path) -> None:
-    with running_node(tmp_path / "n") as node:
+    init_node(tmp_path / "n", NodeConfig(capacity_bytes=1 << 20))
+    with start("run_node", tmp_path / "n") as process:
+        assert process.stdout is not None
+        node = Running(process, parse_address(process.stdout.readline().strip()))
         second = start("run_node", tmp_path / "n")
-        _, told = second.communicate(timeout=20)
+        _, told = second.communicate(timeout=PATIENCE_S)
         assert second.returncode == 1
         assert told.startswith("folder-busy: another process is using")
         with Plain(node.address) as client:
             assert client.usage().share_count == 0
-        assert psutil.Process(node.process.pid).memory_info().rss <= IDLE_BYTES_MAX
+        assert psutil.Process(process.pid).memory_info().rss <= IDLE_BYTES_MAX
         assert node.stop() == 0
 
 
@@ -53,8 +59,8 @@ def test_a_request_under_way_at_a_graceful_stop_is_finished(tmp_path: Path, numb
             eventually(lambda: _refuses_or_is_gone(node))
             client.connection.send(rest)
             answer = client.connection.getresponse()
-            assert (answer.status, answer.read()) == (200, b'{"outcomes":[{"result":"held"}]}')
-        assert node.process.wait(20) == 0
+            assert (answer.status, answer.read()) == (200, b'{"outcomes":[{"result":"held","new":true}]}')
+        assert node.process.wait(PATIENCE_S) == 0
     with running_node(tmp_path / "n") as node, Plain(node.address) as client:
         assert client.get(blob, 0) == (200, blob.records[0])
         assert node.stop() == 0
