@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import time
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field, replace
 
@@ -129,9 +128,9 @@ class Archive:
 
 @pytest.fixture
 async def archive() -> AsyncIterator[Archive]:
-    clock = StepClock(time.time())
+    clock = StepClock()
     async with contextlib.AsyncExitStack() as stack:
-        log = await stack.enter_async_context(world())
+        log = await stack.enter_async_context(world(clock=clock))
         nodes = FakeGrid(5, clock=clock)
         made = Archive(log, nodes, await log.member("anna"), clock, stack)
         await made.begin()
