@@ -174,8 +174,9 @@ def test_two_nodes_that_refuse_make_an_upload_unhappy_with_reasons(how: str) -> 
                 case "account":
                     node.faults.refuse_account = True
                 case "deadline":
-                    late = DeadlineExceeded(node=node.node, call="reserve", deadline_s=15)
-                    node.faults.fail["reserve"] = [late] * 50
+                    for call in ("reserve", "put"):
+                        late = DeadlineExceeded(node=node.node, call=call, deadline_s=15)
+                        node.faults.fail[call] = [late] * 50
         async with grid.client(FIVE_OF_SIX, limits=IMPATIENT) as client:
             with pytest.raises(NotHappy) as caught:
                 await client.put(content(5 * CHUNK))
