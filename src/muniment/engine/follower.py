@@ -9,7 +9,6 @@ Blocking; used by one thread at a time (`engine.volume` owns it).
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -35,14 +34,14 @@ from muniment.errors import (
     UnknownVersion,
 )
 from muniment.ids import VolumeId
-from muniment.merkle.log_tree import EMPTY_ROOT, Frontier, NodeReader, check_consistency, inclusion_path
+from muniment.merkle.kept_roots import KeptRoots
+from muniment.merkle.log_tree import Frontier, NodeReader, check_consistency, inclusion_path
 from muniment.ports import CheckpointStore, ClearStore, LoggedEntry, LogStore, VolumeView
 from muniment.spec.checkpoint import Checkpoint, decode_checkpoint, decode_note, origin_of
 from muniment.spec.evidence import LeafProof
 from muniment.spec.limits import MIB
 
 _REPLAY_BYTES: Final = 4 * MIB
-_ROOTS_KEPT: Final = 4096
 _AHEAD_MAX: Final = 1024
 
 EvidenceSink = Callable[[bytes], str]
@@ -110,7 +109,7 @@ class Follower:
         self._checkpoints = checkpoints
         self._evidence_sink = evidence_sink
         self._ahead: dict[int, tuple[bytes, bytes]] = {}  # size -> root, note; larger than the replica
-        self._roots: OrderedDict[int, bytes] = OrderedDict([(0, EMPTY_ROOT)])
+        self._roots = KeptRoots(replica.node)
         self.frontier = Frontier.at(replica.size, replica.node)
         self._clear, self._kept_clear = clear, KeptClear(volume, replica, clear)
         self._open()
@@ -349,7 +348,7 @@ class Follower:
         self.replica.append([LoggedEntry(entry.hash, entry.signed) for entry in entries], nodes, note)
         self.membership, self.ring, self.frontier = membership, ring, frontier
         for size in sorted(roots):
-            self._keep_root(size, roots[size])
+            self._roots.keep(size, roots[size])
         for size in passed:
             del self._ahead[size]
         behind = self.view.size < self.frontier.size - len(entries)
@@ -376,20 +375,11 @@ class Follower:
 
     def root(self, size: int) -> bytes:
         """The root of the replica's first `size` entries."""
-        root = self._roots.get(size)
-        if root is None:
-            root = Frontier.at(size, self.replica.node).root()
-            self._keep_root(size, root)
-        return root
+        return self._roots.root(size)
 
     def _knows(self, size: int) -> bool:
         """Whether the tree of the first entries is known: not of so few that they came before a snapshot."""
         return size == 0 or size >= self.replica.start
-
-    def _keep_root(self, size: int, root: bytes) -> None:
-        self._roots[size] = root
-        while len(self._roots) > _ROOTS_KEPT:
-            self._roots.popitem(last=False)
 
     # --- what it signed -----------------------------------------------------------------------
 

@@ -39,6 +39,7 @@ from muniment.errors import (
     UnknownVersion,
 )
 from muniment.ids import EntryHash, VolumeId
+from muniment.merkle.kept_roots import KeptRoots
 from muniment.merkle.log_tree import Frontier
 from muniment.ports import Appended, ClearStore, Clock, LoggedEntry, LogStore
 from muniment.spec.checkpoint import Checkpoint, origin_of, witness_of
@@ -66,7 +67,6 @@ _OPENED_AT_ONCE_BYTES: Final = 64 * KIB
 """An entry that is checked on the event loop, in some 0.1 ms; larger ones, and many, are the thread's."""
 
 _REPLAY_BYTES: Final = 4 * MIB
-_ROOTS_KEPT: Final = 4096
 _KEEP_ENTRIES: Final = 1 << 14
 """After so many the clear part is kept while the service runs: what a crash then leaves to be replayed."""
 
@@ -127,7 +127,7 @@ class Sequencer:
         self._vain = self._since_vain = 0  # waits one after the other that were; batches since the last
         self._grown = asyncio.Event()
         self._released = self._closing = False
-        self._roots: dict[int, bytes] = {}
+        self._roots = KeptRoots(store.node)
         self._state: tuple[Membership, Frontier] | None = None
         self._kept = KeptClear(volume, store, kept)
         self._strangers = strangers
@@ -334,7 +334,7 @@ class Sequencer:
             frontier, nodes = frontier.extend(entry.hash for entry in fresh)
             note = signed_tree(self._identity, self.volume, frontier)
             self._store.append(fresh, nodes, note)
-            self._keep_root(frontier.size, frontier.root())  # what the next entries' authors have seen
+            self._roots.keep(frontier.size, frontier.root())  # what the next entries' authors have seen
         else:
             note = self._store.checkpoint()
         self._state = membership, frontier
@@ -356,22 +356,9 @@ class Sequencer:
         size = entry.seen_size
         if not 0 < size <= ahead.size:
             return  # there is nothing to compare with; membership refuses what is too large
-        root = self._root(size) if size <= self._store.size else ahead.root(size)
+        root = self._roots.root(size) if size <= self._store.size else ahead.root(size)
         if root != entry.seen_root:
             raise EntryMisplaced(reason=f"its author has seen another log of {size} entries")
-
-    def _root(self, size: int) -> bytes:
-        """Of the first entries; what authors have seen lately is kept at hand."""
-        root = self._roots.get(size)
-        if root is None:
-            root = Frontier.at(size, self._store.node).root()
-            self._keep_root(size, root)
-        return root
-
-    def _keep_root(self, size: int, root: bytes) -> None:
-        self._roots[size] = root
-        if len(self._roots) > _ROOTS_KEPT:
-            self._roots.pop(next(iter(self._roots)))
 
 
 class _Ahead:
