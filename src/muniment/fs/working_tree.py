@@ -104,7 +104,7 @@ class WorkingTree:
     async def apply(self, operation: Operation, blobs: Sequence[BlobRef] = (), *, made: int = 0) -> None:
         """Make a change; nothing is awaited before callers see it."""
         change = self.present.apply(operation, self.store.now_ns(), blobs, made=made)
-        self.committer.queued()
+        self.committer.wake()
         if self._durable:
             await self.committer.durable(change.number)
             if change.error is not None:

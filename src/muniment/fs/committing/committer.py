@@ -100,12 +100,8 @@ class Committer:
 
     # --- for callers --------------------------------------------------------------------------
 
-    def queued(self) -> None:
-        """There is a new change."""
-        self._work.set()
-
-    def look(self) -> None:
-        """The log may have something new of others."""
+    def wake(self) -> None:
+        """There is a new change, or the log may have something new of others."""
         self._work.set()
 
     async def admit(self) -> None:

@@ -87,6 +87,6 @@ class Watching:
                 await asyncio.sleep(_OFFLINE_S)
                 continue
             if is_new:
-                self._committer.look()
+                self._committer.wake()
             if self._clock.monotonic_s() - begun_s < _QUICK_S:
                 await asyncio.sleep(_BREATH_S if is_new else _PAUSE_S)

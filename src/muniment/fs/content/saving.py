@@ -66,7 +66,7 @@ class Saving:
                     now_ns = int(self._clock.now_s() * 1e9)
                     self._present.apply(Write(ino, None, saved.content), now_ns, saved.blobs)
                     self._present.apply(SetAttributes(ino, mtime_ns=file.mtime_ns), now_ns)
-                    self._committer.queued()
+                    self._committer.wake()
                     self._dirty.saved(ino, saved)
                 return
 
