@@ -71,6 +71,14 @@ async def refused(here: Mounted, ino: int, lock: Lock, *, whole: bool = False) -
     return errno_of(error.value)
 
 
+async def keep(here: Mounted) -> None:
+    """What a mount's tasks do every now and then."""
+    locks = here.files.locks
+    assert locks.across is not None
+    await locks.renew(locks.across)
+    await locks.give_up_again(locks.across)
+
+
 async def test_a_lock_holds_in_every_mount_until_it_is_given_up(where: Place) -> None:
     one, ino, other, number = await two(where)
     await one.files.locks.set(ino, Lock(ANNA, 10, 20, pid=1))
@@ -192,7 +200,7 @@ async def test_a_mount_that_renews_keeps_its_locks(where: Place) -> None:
     for _ in range(4):
         assert await refused(other, number, Lock(BERT)) == errno.EAGAIN
         clock.passed_s += LEASE_S - 1
-        await one.files.locks.renew()
+        await keep(one)
     one.files.locks.check(ino)
 
 
@@ -215,7 +223,7 @@ async def test_a_mount_whose_lease_others_ended_learns_it_when_it_renews(where: 
     assert await refused(other, number, Lock(BERT)) == errno.EAGAIN
     clock.passed_s += LEASE_S  # one's clock stands still
     await other.files.locks.set(number, Lock(BERT))
-    await one.files.locks.renew()
+    await keep(one)
     with pytest.raises(FileRefused):
         one.files.locks.check(ino)
 
@@ -228,7 +236,7 @@ async def test_a_lock_whose_taking_failed_is_given_up_if_it_was_taken(where: Pla
         await one.files.locks.set(ino, Lock(ANNA))
     log.is_late = False
     assert await refused(other, number, Lock(BERT)) == errno.EAGAIN
-    await one.files.locks.renew()
+    await keep(one)
     await other.files.locks.set(number, Lock(BERT))
 
 
@@ -239,7 +247,7 @@ async def test_a_lock_whose_taking_failed_leaves_nothing_if_it_was_not_taken(whe
     with pytest.raises(MunimentError):
         await one.files.locks.set(ino, Lock(ANNA))
     log.is_cut = False
-    await one.files.locks.renew()
+    await keep(one)
     await other.files.locks.set(number, Lock(BERT))
     assert len(other.volume.view.reading().xattrs(ROOT)) == 1
 
@@ -284,11 +292,11 @@ async def test_others_have_a_lock_when_what_was_written_under_it_is_saved_and_no
     assert await refused(other, number, Lock(BERT)) == errno.EAGAIN
     await one.files.locks.set(ino, Lock(BERT))  # here it is free, and what was written is seen
     await one.files.locks.clear(ino, BERT)
-    await one.files.locks.renew()
+    await keep(one)
     assert await refused(other, number, Lock(BERT)) == errno.EAGAIN
     for node in where.fake.nodes:
         node.faults.down = None
-    await one.files.locks.renew()
+    await keep(one)
     await other.files.locks.set(number, Lock(BERT))
     assert await other.read(number) == data
     one.files.release(handle)
@@ -348,7 +356,7 @@ async def test_a_lock_that_cannot_be_given_up_now_is_later(where: Place) -> None
     await one.files.locks.clear(ino, ANNA)
     log.is_cut = False
     assert await refused(other, number, Lock(BERT)) == errno.EAGAIN
-    await one.files.locks.renew()
+    await keep(one)
     await other.files.locks.set(number, Lock(BERT))
 
 
@@ -366,7 +374,7 @@ async def test_who_is_overtaken_again_and_again_is_told_to_try_again_or_waits(
     assert await refused(other, number, Lock(BERT)) == errno.EAGAIN
     log.faster = 8
     await one.files.locks.clear(ino, ANNA)
-    await one.files.locks.renew()
+    await keep(one)
     await other.files.locks.set(number, Lock(BERT))
 
 

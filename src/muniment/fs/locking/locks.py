@@ -247,21 +247,16 @@ class Locks:
     async def _keep(self, across: Across) -> None:
         while True:
             await asyncio.sleep(min(LEASE_S / _RENEWALS, across.shared.left_s))
-            await self._renew_lease(across)
+            await self.renew(across)
             across.shared.check()
 
     async def _catch_up(self, across: Across) -> None:
         while True:
             await asyncio.sleep(LEASE_S / _RENEWALS)
-            await self._give_up_again(across)
+            await self.give_up_again(across)
 
-    async def renew(self) -> None:
-        """Tell other mounts that this one is alive, and what it has given up; tasks do so regularly."""
-        if self.across is not None:
-            await self._renew_lease(self.across)
-            await self._give_up_again(self.across)
-
-    async def _renew_lease(self, across: Across) -> None:
+    async def renew(self, across: Across) -> None:
+        """Tell other mounts that this one is alive; a task does so regularly."""
         try:
             async with asyncio.timeout(min(across.patience.left_s, across.shared.left_s)):
                 await across.shared.renew()
@@ -269,7 +264,8 @@ class Locks:
             why = str(error) or "no answer"
             _log.warning("the locks of this mount cannot be renewed at present: %s", why)
 
-    async def _give_up_again(self, across: Across) -> None:
+    async def give_up_again(self, across: Across) -> None:
+        """Tell other mounts what could not be given up before; a task does so regularly."""
         for ino in self._unsure - self._lost:
             await self._give_up(across, ino)
 
