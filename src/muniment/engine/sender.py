@@ -247,7 +247,7 @@ class Sender:
             self._limits,
             lambda: self._free(sending, buffers),
             slots,
-            direct=self._is_brief(shares),
+            direct=self._is_direct(shares),
         )
         self._memory[sending] = _measure(buffers.kind)
         sending.settled.add_done_callback(partial(self._settled, blob, sending))
@@ -255,7 +255,7 @@ class Sender:
         sending.begin()
         return sending
 
-    def _is_brief(self, shares: OutgoingShares) -> bool:
+    def _is_direct(self, shares: OutgoingShares) -> bool:
         """Nothing else is under way: to ask for space first would double the time, and share no request."""
         small = shares.name.shape.record_bytes <= self._limits.direct_bytes
         return small and all(other.done.done() for other in self._sendings.values())
