@@ -282,29 +282,30 @@ def _suites(targets: tuple[Target, ...]) -> None:
                 rates.append((int(values[6]) + int(values[47])) / 1000)  # terse 3: read and write KiB/s
             print(f"{what + ', MB/s':<34}" + "".join(f"{rate:14,.1f}" for rate in rates), flush=True)
     if shutil.which("bonnie++"):
-        times = []
-        for target in targets:
-            begun = time.perf_counter()
-            # Byte by byte only 1 MB of its usual 20: each byte is a request to a FUSE process.
-            short = ("-q", "-u", "root", "-s", "256", "-r", "128", "-n", "1", "-f1M")
-            _suite("bonnie++", *short, "-d", str(target.folder))
-            times.append(time.perf_counter() - begun)
-        print(f"{'bonnie++, s':<34}" + "".join(f"{took:14,.1f}" for took in times), flush=True)
+        # Byte by byte only 1 MB of its usual 20: each byte is a request to a FUSE process.
+        bonnie = ("bonnie++", "-q", "-u", "root", "-s", "256", "-r", "128", "-n", "1", "-f1M", "-d")
+        _timed("bonnie++, s", targets, lambda folder: (*bonnie, str(folder)))
     if shutil.which("dbench"):
         told = [_suite("dbench", "-t", "10", "4", "-D", str(target.folder)) for target in targets]
         rates = [float(re.findall(r"Throughput ([\d.]+) MB/sec", one)[-1]) for one in told]
         print(f"{'dbench, 4 clients, MB/s':<34}" + "".join(f"{rate:14,.1f}" for rate in rates), flush=True)
-    if shutil.which(
-        "iozone"
-    ):  # all its tests of 64 KiB to 16 MiB, in records of each size, flushed and closed
-        sizes = ("-a", "-e", "-c", "-n", "64k", "-g", "16m")
-        times = []
-        for target in targets:
-            begun = time.perf_counter()
-            if "iozone test complete" not in _suite("iozone", *sizes, "-f", str(target.folder / "iozone")):
-                raise RuntimeError("iozone gave up")
-            times.append(time.perf_counter() - begun)
-        print(f"{'iozone, all its tests, s':<34}" + "".join(f"{took:14,.1f}" for took in times), flush=True)
+    if shutil.which("iozone"):
+        # All its tests, of 64 KiB to 16 MiB in records of each size, flushed and closed.
+        iozone = ("iozone", "-a", "-e", "-c", "-n", "64k", "-g", "16m", "-f")
+        told = _timed("iozone, all its tests, s", targets, lambda folder: (*iozone, str(folder / "iozone")))
+        if any("iozone test complete" not in one for one in told):
+            raise RuntimeError("iozone gave up")
+
+
+def _timed(what: str, targets: tuple[Target, ...], command: Callable[[Path], tuple[str, ...]]) -> list[str]:
+    """Run a suite in each and print how long that took; returns what it said."""
+    times, told = [], []
+    for target in targets:
+        begun = time.perf_counter()
+        told.append(_suite(*command(target.folder)))
+        times.append(time.perf_counter() - begun)
+    print(f"{what:<34}" + "".join(f"{took:14,.1f}" for took in times), flush=True)
+    return told
 
 
 def _suite(*command: str) -> str:
