@@ -347,14 +347,20 @@ async def test_changes_are_run_again_for_others_not_much_more_often_than_once(
 # --- what was removed here while others kept a name for it -------------------------------------
 
 
-async def test_who_has_open_what_others_have_renamed_in_time_cuts_the_file_itself(where: Place) -> None:
-    here, other = await where.mount(SLOW), await where.mount()
+async def cut_when_removed(here: Mounted, other: Mounted) -> tuple[int, int]:
+    """A file of both that one has open, has removed and then cuts; its number and handle."""
     ino = await here.make(b"a")
     await here.write(ino, b"content")
     await other.names()
     handle = await here.files.open(ino, 2)
     await here.files.unlink(ROOT, b"a")
     await here.files.set_attributes(ino, size=3)
+    return ino, handle
+
+
+async def test_who_has_open_what_others_have_renamed_in_time_cuts_the_file_itself(where: Place) -> None:
+    here, other = await where.mount(SLOW), await where.mount()
+    ino, handle = await cut_when_removed(here, other)
     await other.files.rename(ROOT, b"a", ROOT, b"b")
     await other.files.sync_all()
     assert await here.names() == [b"b"]  # a name was faster than its removal
@@ -385,12 +391,7 @@ async def test_what_was_done_to_what_is_removed_and_closed_fails_for_nobody(
 async def test_who_was_overtaken_by_a_rename_cuts_the_file_itself(where: Place) -> None:
     here, log = await beaten(where, SLOW)
     other = await where.mount()
-    ino = await here.make(b"a")
-    await here.write(ino, b"content")
-    await other.names()
-    handle = await here.files.open(ino, 2)
-    await here.files.unlink(ROOT, b"a")
-    await here.files.set_attributes(ino, size=3)
+    ino, handle = await cut_when_removed(here, other)
 
     async def rename(_: int) -> None:
         await other.files.rename(ROOT, b"a", ROOT, b"b")
